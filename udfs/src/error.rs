@@ -1,0 +1,146 @@
+//! The one error of the crate: who is to blame, and what a person at the SQL prompt should read.
+//!
+//! Kernels, features, models and training return [`Error`]; the SQL faces hand it to DataFusion as
+//! `DataFusionError::External`, where [`Error::find`] gets it back whole.
+
+use std::fmt;
+
+/// What kind of fault it is. The server maps each to one SQLSTATE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// An option or argument is unknown or out of range (22023).
+    InvalidParameter,
+    /// A text cannot be read as the type it should have (22P02).
+    InvalidText,
+    /// A column that is needed is missing (42703).
+    UndefinedColumn,
+    /// A table or view does not exist (42P01).
+    UndefinedTable,
+    /// A function does not exist (42883).
+    UndefinedFunction,
+    /// A model, version, job or setting does not exist (42704).
+    UndefinedObject,
+    /// An object of that name exists already (42710).
+    DuplicateObject,
+    /// A table of that name exists already (42P07).
+    DuplicateTable,
+    /// A column or value has the wrong type (42804).
+    DatatypeMismatch,
+    /// The statement cannot be parsed (42601).
+    Syntax,
+    /// The object is not in a state that allows this (55000).
+    NotReady,
+    /// Not supported, or not supported here (0A000).
+    FeatureNotSupported,
+    /// The role may not do this (42501).
+    InsufficientPrivilege,
+    /// Writing in a read-only session or transaction (25006).
+    ReadOnly,
+    /// Cancelled by the user or by a timeout (57014).
+    Cancelled,
+    /// Out of memory (53200).
+    OutOfMemory,
+    /// Disk full (53100).
+    DiskFull,
+    /// A stored file is damaged (XX001).
+    DataCorrupted,
+    /// Reading or writing failed (58030).
+    Io,
+    /// A bug of ours (XX000); its text is logged and masked for clients.
+    Internal,
+}
+
+/// An error as PostgreSQL would word it: primary message, DETAIL and HINT.
+#[derive(Debug, Clone)]
+pub struct Error {
+    /// Whose fault it is.
+    pub code: Code,
+    /// Lower case, no final dot, identifiers in double quotes.
+    pub message: String,
+    /// What was seen; a whole sentence.
+    pub detail: Option<String>,
+    /// What to do about it; a whole sentence.
+    pub hint: Option<String>,
+}
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A new error without DETAIL and HINT.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), detail: None, hint: None }
+    }
+
+    /// An [`Code::InvalidParameter`] error.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidParameter, message)
+    }
+
+    /// An [`Code::Internal`] error.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Code::Internal, message)
+    }
+
+    /// The error of a cancelled statement.
+    pub fn cancelled() -> Self {
+        Self::new(Code::Cancelled, "canceling statement due to user request")
+    }
+
+    /// Adds a DETAIL.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds a HINT.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Finds the crate's error inside whatever an engine wrapped around it.
+    pub fn find<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref::<Self>() {
+                return Some(found);
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::internal(format!("tensor operation failed: {error}"))
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        let code = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Code::DiskFull,
+            std::io::ErrorKind::OutOfMemory => Code::OutOfMemory,
+            _ => Code::Io,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<Error> for datafusion::error::DataFusionError {
+    fn from(error: Error) -> Self {
+        Self::External(Box::new(error))
+    }
+}

@@ -1,0 +1,27 @@
+//! Arrow → numbers: which column plays which role, what is to be predicted, what is known of a user at an
+//! anchor, and how that becomes the dense arrays a network reads.
+//!
+//! Life of an event: a [`roles`] guess (or the user's words) names the columns → the SQL face casts them to the
+//! canonical schema of [`events`], in user order → [`events::UserReader`] hands out one user's history at a time
+//! → [`dataset`] cuts it at the anchors of [`anchor`] and asks [`target`] for the label → [`tabular`] and
+//! [`sequence`] compute features → the fitted [`encoder`] turns them into an [`inputs::Inputs`].
+//!
+//! Absent on purpose: SQL, DataFusion, tensors, files. Training and scoring call the same code, so a feature
+//! cannot mean two things.
+
+pub mod anchor;
+pub mod dataset;
+pub mod encoder;
+pub mod events;
+pub mod inputs;
+pub mod options;
+pub mod roles;
+pub mod sequence;
+pub mod tabular;
+pub mod target;
+pub mod vocabulary;
+
+pub use events::{KeyType, UserHistory, UserReader, canonical_schema};
+pub use inputs::{Inputs, InputShape, Labels, Rows};
+pub use roles::{ColumnDecision, EventColumns, Role};
+pub use target::Target;
