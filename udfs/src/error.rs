@@ -61,6 +61,8 @@ pub struct Error {
     pub detail: Option<String>,
     /// What to do about it; a whole sentence.
     pub hint: Option<String>,
+    /// Where in the statement's text, in characters counted from 1. Known for syntax errors and unknown names.
+    pub position: Option<u32>,
 }
 
 /// The crate's result.
@@ -69,7 +71,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A new error without DETAIL and HINT.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), detail: None, hint: None }
+        Self { code, message: message.into(), detail: None, hint: None, position: None }
     }
 
     /// An [`Code::InvalidParameter`] error.
@@ -98,6 +100,13 @@ impl Error {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says where in the statement's text the fault lies: characters counted from 1.
+    #[must_use]
+    pub fn at(mut self, position: u32) -> Self {
+        self.position = Some(position);
         self
     }
 
