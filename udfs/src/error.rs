@@ -28,6 +28,16 @@ pub enum Code {
     DatatypeMismatch,
     /// The statement cannot be parsed (42601).
     Syntax,
+    /// A column name fits more than one table (42702).
+    AmbiguousColumn,
+    /// A column is neither grouped nor aggregated (42803).
+    Grouping,
+    /// Division by zero (22012).
+    DivisionByZero,
+    /// A number does not fit its type (22003).
+    NumericOutOfRange,
+    /// A text is not a valid date, time or interval (22007).
+    InvalidDatetime,
     /// The object is not in a state that allows this (55000).
     NotReady,
     /// Not supported, or not supported here (0A000).
