@@ -7,17 +7,22 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+use datafusion::common::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::prelude::SessionConfig;
+use object_store::ObjectStore;
+use object_store::path::Path;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::features::EventColumns;
 
 /// Carries messages to whoever asked, while a statement runs (NOTICE on the wire, stderr in a script).
 pub type NoticeSink = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// What belongs to one running statement. Set as an extension of the session's `SessionConfig`
-/// (`config.set_extension(Arc::new(StatementContext { .. }))`); a program that sets none gets the default.
+/// What belongs to one running statement. A program sets it with [`attach`](StatementContext::attach); one that sets
+/// none gets the default.
 #[derive(Clone)]
 pub struct StatementContext {
     /// Fired by the driver's cancel, the statement timeout or a closed connection.
@@ -39,6 +44,79 @@ impl Default for StatementContext {
 impl fmt::Debug for StatementContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StatementContext").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl StatementContext {
+    /// Puts the context where every function finds it: as an extension of the session's configuration (for nodes
+    /// of a plan, [`of`](Self::of)) and of its options (for scalar functions, which see only those,
+    /// [`of_options`](Self::of_options)).
+    #[must_use]
+    pub fn attach(self, config: SessionConfig) -> SessionConfig {
+        let context = Arc::new(self);
+        let mut config = config.with_extension(Arc::clone(&context));
+        config.options_mut().extensions.insert(StatementOptions(context));
+        config
+    }
+
+    /// The context of the statement that runs with `config`.
+    pub fn of(config: &SessionConfig) -> Arc<Self> {
+        config.get_extension::<Self>().unwrap_or_else(|| Self::of_options(config.options()))
+    }
+
+    /// The context of the statement that runs with `options`.
+    pub fn of_options(options: &ConfigOptions) -> Arc<Self> {
+        options.extensions.get::<StatementOptions>().map(|found| Arc::clone(&found.0)).unwrap_or_default()
+    }
+}
+
+/// Carries the context through [`ConfigOptions`]; no SQL setting reads or writes it.
+#[derive(Debug, Clone, Default)]
+struct StatementOptions(Arc<StatementContext>);
+
+impl ConfigExtension for StatementOptions {
+    const PREFIX: &'static str = "portrait_statement";
+}
+
+impl ExtensionOptions for StatementOptions {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, _value: &str) -> DataFusionResult<()> {
+        Err(DataFusionError::from(Error::new(Code::UndefinedObject, format!("unrecognized configuration parameter \"{key}\""))))
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        Vec::new()
+    }
+}
+
+/// The files that SQL may name (`export_model`, `import_model`): a server restricts them to its data roots.
+pub trait FileAccess: Send + Sync + fmt::Debug {
+    /// The store that holds the folder `path`, and the folder's place in it.
+    ///
+    /// # Errors
+    /// [`Code::InsufficientPrivilege`] when `path` is outside what `caller` may read (or write, with `write`).
+    fn folder(&self, path: &str, caller: &str, write: bool) -> Result<(Arc<dyn ObjectStore>, Path)>;
+}
+
+/// No file at all: the default of a program that names no data root.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoFiles;
+
+impl FileAccess for NoFiles {
+    fn folder(&self, path: &str, _caller: &str, _write: bool) -> Result<(Arc<dyn ObjectStore>, Path)> {
+        Err(Error::new(Code::InsufficientPrivilege, format!("path \"{path}\" is not under a data root"))
+            .hint("Start the server with --data-root to name the folders whose files SQL may use."))
     }
 }
 

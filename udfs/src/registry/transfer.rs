@@ -1,0 +1,1 @@
+//! Models that travel: a folder with `model.safetensors` and `manifest.json`.
