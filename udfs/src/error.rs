@@ -52,6 +52,56 @@ pub enum Code {
     OutOfMemory,
     /// Disk full (53100).
     DiskFull,
+    /// A statement's text, nesting or number of parts is over the limit (54000).
+    TooComplex,
+    /// Too many connections or statements at once (53300).
+    TooManyConnections,
+    /// The server is going down (57P01).
+    Shutdown,
+    /// A date or time does not fit its type (22008).
+    DatetimeOverflow,
+    /// A regular expression cannot be compiled (2201B).
+    InvalidRegex,
+    /// A text is not valid UTF-8 or holds a NUL (22021).
+    InvalidEncoding,
+    /// NULL where the column forbids it (23502).
+    NotNull,
+    /// A subquery used as a value gave more than one row (21000).
+    Cardinality,
+    /// A column is named twice (42701).
+    DuplicateColumn,
+    /// The object is of another kind than the statement needs (42809).
+    WrongObjectType,
+    /// A table cannot be defined like this (42P16).
+    InvalidTableDefinition,
+    /// A parameter's type cannot be told (42P18).
+    IndeterminateType,
+    /// There is no such parameter `$n` (42P02).
+    UndefinedParameter,
+    /// A prepared statement of that name exists already (42P05).
+    DuplicatePrepared,
+    /// A prepared statement does not exist (26000).
+    UndefinedPrepared,
+    /// A cursor or portal does not exist (34000).
+    UndefinedCursor,
+    /// A schema does not exist (3F000).
+    UndefinedSchema,
+    /// A database does not exist (3D000).
+    UndefinedDatabase,
+    /// Other objects depend on the one to be dropped (2BP01).
+    DependentObjects,
+    /// The setting cannot be changed now (55P02).
+    FixedSetting,
+    /// The transaction has failed; only ROLLBACK helps (25P02).
+    FailedTransaction,
+    /// Not inside a transaction block (25P01).
+    NoTransaction,
+    /// Inside a transaction block where that is forbidden (25001).
+    ActiveTransaction,
+    /// Another statement changed the same table at the same time (40001).
+    Serialization,
+    /// The client broke the protocol (08P01).
+    Protocol,
     /// A stored file is damaged (XX001).
     DataCorrupted,
     /// Reading or writing failed (58030).
