@@ -21,7 +21,10 @@ pub mod tabular;
 pub mod target;
 pub mod vocabulary;
 
-pub use events::{KeyType, UserHistory, UserReader, canonical_schema};
+pub use dataset::{Dataset, EventDatasetBuilder, TableDatasetBuilder};
+pub use encoder::{Encoder, FeatureInfo, FeatureKind, HistoryEncoder};
+pub use events::{KeyType, Strings, UserHistory, UserKey, UserReader, canonical_schema};
 pub use inputs::{Inputs, InputShape, Labels, Rows};
-pub use roles::{ColumnDecision, EventColumns, Role};
+pub use options::{OPTION_KEYS, OptionDoc, Options};
+pub use roles::{ColumnDecision, EventColumns, Role, TimeUnit, ValueColumn};
 pub use target::Target;

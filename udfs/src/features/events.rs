@@ -1,0 +1,485 @@
+//! The canonical event schema, and histories user by user.
+//!
+//! Canonical columns, in this order, absent roles being absent columns: `user` (Int64 or Utf8), `time`
+//! (Timestamp(µs, UTC)), `event` Utf8, `item` Utf8, `category` Utf8, `value` Float64, then `extra_<name>` (Utf8 or
+//! Float64) per extra column. Rows are sorted by (user, time, event, item). `user` and `time` hold no NULL.
+//!
+//! Life of a batch: the SQL face casts and sorts → [`UserReader::push`] interns its strings, once per distinct
+//! string and batch column → [`UserReader::next_user`] hands out whole users, also when one spans many batches.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{cast, filter};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit as ArrowTimeUnit, TimestampMicrosecondType};
+use serde::{Deserialize, Serialize};
+
+use super::roles::EventColumns;
+use crate::error::{Code, Error, Result};
+use crate::kernels::intern::{Interner, NULL_CODE};
+
+/// Strings beyond this many bytes are forgotten at the next user (see [`Strings::generation`]).
+const STRINGS_BYTES_MAX: usize = 64 << 20;
+
+/// The type of a model's user keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyType {
+    /// Integers of any width.
+    Int64,
+    /// Everything else.
+    Utf8,
+}
+
+impl KeyType {
+    /// The Arrow type of a key column.
+    #[must_use]
+    pub const fn data_type(self) -> DataType {
+        match self {
+            Self::Int64 => DataType::Int64,
+            Self::Utf8 => DataType::Utf8,
+        }
+    }
+
+    /// Reads a key as a user typed it.
+    ///
+    /// # Errors
+    /// `InvalidText` (22P02) when the text is not of the key's type.
+    pub fn parse(self, text: &str) -> Result<UserKey> {
+        match self {
+            Self::Utf8 => Ok(UserKey::Utf8(Arc::from(text))),
+            Self::Int64 => text
+                .trim()
+                .parse()
+                .map(UserKey::Int64)
+                .map_err(|_| Error::new(Code::InvalidText, format!("invalid input syntax for type bigint: \"{text}\""))),
+        }
+    }
+}
+
+/// One user's key. Integers sort before texts; texts by bytes, as the sorted source does.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum UserKey {
+    /// An integer key.
+    Int64(i64),
+    /// A text key.
+    Utf8(Arc<str>),
+}
+
+impl fmt::Display for UserKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int64(key) => write!(f, "{key}"),
+            Self::Utf8(key) => f.write_str(key),
+        }
+    }
+}
+
+/// The canonical schema of a source whose columns are `columns`.
+#[must_use]
+pub fn canonical_schema(columns: &EventColumns, source: &Schema) -> SchemaRef {
+    let mut fields = vec![
+        Field::new("user", columns.key_type.data_type(), false),
+        Field::new("time", DataType::Timestamp(ArrowTimeUnit::Microsecond, Some("UTC".into())), false),
+    ];
+    for (name, role) in [("event", &columns.event), ("item", &columns.item), ("category", &columns.category)] {
+        if role.is_some() {
+            fields.push(Field::new(name, DataType::Utf8, true));
+        }
+    }
+    if columns.value.is_some() {
+        fields.push(Field::new("value", DataType::Float64, true));
+    }
+    for extra in &columns.extra {
+        let number = source.field_with_name(extra).is_ok_and(|field| field.data_type().is_numeric());
+        let data_type = if number { DataType::Float64 } else { DataType::Utf8 };
+        fields.push(Field::new(extra_name(extra), data_type, true));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// The strings behind a history's codes, one table per column.
+#[derive(Debug, Clone, Default)]
+pub struct Strings {
+    /// Event types.
+    pub events: Interner,
+    /// Items.
+    pub items: Interner,
+    /// Categories.
+    pub categories: Interner,
+    /// One per extra column; empty for numeric ones.
+    pub extras: Vec<Interner>,
+    generation: u64,
+}
+
+impl Strings {
+    /// Changes when the codes start anew: whoever remembers codes must forget them then. It changes only inside
+    /// [`UserReader::next_user`] and [`UserReader::finish`], so the codes of the last history are always good.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The bytes it holds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.events.bytes() + self.items.bytes() + self.categories.bytes() + self.extras.iter().map(Interner::bytes).sum::<usize>()
+    }
+}
+
+/// One extra column of a history.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Extra {
+    /// Codes of [`Strings::extras`]; `u32::MAX` = NULL.
+    Text(Vec<u32>),
+    /// Numbers; NaN = NULL.
+    Number(Vec<f64>),
+}
+
+/// All events of one user, oldest first. Every vector is as long as `times_us`, or empty when the source has no
+/// such column. Codes index the reader's [`Strings`]; `u32::MAX` = NULL.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserHistory {
+    /// Whose events.
+    pub user: UserKey,
+    /// Microseconds since 1970 UTC, ascending.
+    pub times_us: Vec<i64>,
+    /// Event types.
+    pub events: Vec<u32>,
+    /// Items.
+    pub items: Vec<u32>,
+    /// Categories.
+    pub categories: Vec<u32>,
+    /// Values; NaN = NULL.
+    pub values: Vec<f64>,
+    /// The extra columns.
+    pub extras: Vec<Extra>,
+}
+
+impl UserHistory {
+    /// Number of events.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.times_us.len()
+    }
+
+    /// Whether there are no events.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.times_us.is_empty()
+    }
+
+    /// Forgets the events, keeps the buffers.
+    pub fn clear(&mut self) {
+        self.times_us.clear();
+        for codes in [&mut self.events, &mut self.items, &mut self.categories] {
+            codes.clear();
+        }
+        self.values.clear();
+        for extra in &mut self.extras {
+            match extra {
+                Extra::Text(codes) => codes.clear(),
+                Extra::Number(values) => values.clear(),
+            }
+        }
+    }
+
+    /// The bytes it holds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let extras: usize = self.extras.iter().map(|e| match e { Extra::Text(c) => c.len() * 4, Extra::Number(n) => n.len() * 8 }).sum();
+        (self.times_us.len() + self.values.len()) * 8 + (self.events.len() + self.items.len() + self.categories.len()) * 4 + extras
+    }
+}
+
+/// Cuts user-ordered canonical batches into histories.
+///
+/// ```text
+/// while let Some(batch) = stream.next() { reader.push(&batch)?; while let Some(user) = reader.next_user() { … } }
+/// if let Some(user) = reader.finish() { … }
+/// ```
+#[derive(Debug)]
+pub struct UserReader {
+    schema: SchemaRef,
+    layout: Layout,
+    strings: Strings,
+    batches: VecDeque<Batch>,
+    row: usize,
+    open: Option<UserHistory>,
+    spare: Option<UserHistory>,
+    dropped_rows: u64,
+}
+
+/// Where the roles are in the canonical schema.
+#[derive(Debug, Clone)]
+struct Layout {
+    event: Option<usize>,
+    item: Option<usize>,
+    category: Option<usize>,
+    value: Option<usize>,
+    /// Column and whether it holds numbers.
+    extras: Vec<(usize, bool)>,
+}
+
+/// A batch whose columns have the canonical types.
+#[derive(Debug)]
+struct Batch {
+    users: Users,
+    times: TimestampMicrosecondArray,
+    columns: Vec<ArrayRef>,
+}
+
+#[derive(Debug)]
+enum Users {
+    Int64(Int64Array),
+    Utf8(StringArray),
+}
+
+impl Users {
+    fn key(&self, row: usize) -> UserKey {
+        match self {
+            Self::Int64(keys) => UserKey::Int64(keys.value(row)),
+            Self::Utf8(keys) => UserKey::Utf8(Arc::from(keys.value(row))),
+        }
+    }
+
+    /// The first row from `start` on that is not `key`'s.
+    fn end_of(&self, key: &UserKey, start: usize) -> usize {
+        match (self, key) {
+            (Self::Int64(keys), UserKey::Int64(key)) => start + keys.values()[start..].iter().take_while(|k| *k == key).count(),
+            (Self::Utf8(keys), UserKey::Utf8(key)) => {
+                let mut row = start;
+                while row < keys.len() && keys.value(row) == &**key {
+                    row += 1;
+                }
+                row
+            }
+            _ => start,
+        }
+    }
+}
+
+impl UserReader {
+    /// A reader of batches in `schema`, which [`canonical_schema`] made of `columns`.
+    ///
+    /// # Errors
+    /// `Internal` when `schema` is not canonical.
+    pub fn new(schema: SchemaRef, columns: &EventColumns) -> Result<Self> {
+        let at = |name: &str| schema.index_of(name).map_err(|_| Error::internal(format!("canonical events have no column \"{name}\"")));
+        let role = |name: &str, present: bool| if present { at(name).map(Some) } else { Ok(None) };
+        at("user")?;
+        at("time")?;
+        let mut extras = Vec::with_capacity(columns.extra.len());
+        for extra in &columns.extra {
+            let index = at(&extra_name(extra))?;
+            extras.push((index, schema.field(index).data_type().is_numeric()));
+        }
+        let layout = Layout {
+            event: role("event", columns.event.is_some())?,
+            item: role("item", columns.item.is_some())?,
+            category: role("category", columns.category.is_some())?,
+            value: role("value", columns.value.is_some())?,
+            extras,
+        };
+        let strings = Strings { extras: vec![Interner::default(); layout.extras.len()], ..Strings::default() };
+        Ok(Self { schema, layout, strings, batches: VecDeque::new(), row: 0, open: None, spare: None, dropped_rows: 0 })
+    }
+
+    /// Takes the next batch of the stream. Rows without user or time are left out and counted.
+    ///
+    /// # Errors
+    /// `Internal` when a column is missing or cannot be cast to its canonical type.
+    pub fn push(&mut self, batch: &RecordBatch) -> Result<()> {
+        let mut columns = Vec::with_capacity(self.schema.fields().len());
+        for (index, field) in self.schema.fields().iter().enumerate() {
+            let same_place = batch.schema_ref().fields().get(index).is_some_and(|f| f.name() == field.name());
+            let column = if same_place { Some(batch.column(index)) } else { batch.column_by_name(field.name()) };
+            let column = column.ok_or_else(|| Error::internal(format!("an event batch has no column \"{}\"", field.name())))?;
+            columns.push(to_type(column, field.data_type())?);
+        }
+        let (user, time) = (self.position("user")?, self.position("time")?);
+        if columns[user].null_count() + columns[time].null_count() > 0 {
+            let keep = BooleanBuffer::collect_bool(batch.num_rows(), |row| columns[user].is_valid(row) && columns[time].is_valid(row));
+            let keep = BooleanArray::new(keep, None);
+            for column in &mut columns {
+                *column = filter(column, &keep).map_err(arrow_error)?;
+            }
+            self.dropped_rows += (batch.num_rows() - columns[user].len()) as u64;
+        }
+        if columns[user].is_empty() {
+            return Ok(());
+        }
+        let users = match columns[user].data_type() {
+            DataType::Int64 => Users::Int64(columns[user].as_primitive::<Int64Type>().clone()),
+            _ => Users::Utf8(columns[user].as_string::<i32>().clone()),
+        };
+        let times = columns[time].as_primitive::<TimestampMicrosecondType>().clone();
+        self.batches.push_back(Batch { users, times, columns });
+        Ok(())
+    }
+
+    /// The next user all of whose events have been pushed; `None` until more batches come.
+    pub fn next_user(&mut self) -> Option<UserHistory> {
+        if self.open.is_none() && self.strings.bytes() > STRINGS_BYTES_MAX {
+            self.forget_strings();
+        }
+        while let Some(batch) = self.batches.pop_front() {
+            let rows = batch.times.len();
+            while self.row < rows {
+                let end = match &self.open {
+                    Some(open) => batch.users.end_of(&open.user, self.row),
+                    None => self.row,
+                };
+                if self.open.is_some() && end == self.row {
+                    self.batches.push_front(batch);
+                    return self.open.take().map(sorted);
+                }
+                let mut history = match self.open.take() {
+                    Some(open) => open,
+                    None => self.start(batch.users.key(self.row)),
+                };
+                let end = if end > self.row { end } else { batch.users.end_of(&history.user, self.row) };
+                self.append(&mut history, &batch, self.row, end);
+                self.row = end;
+                self.open = Some(history);
+            }
+            self.row = 0;
+        }
+        None
+    }
+
+    /// The last user, after the last batch. Call it once [`next_user`](Self::next_user) returns `None`.
+    pub fn finish(&mut self) -> Option<UserHistory> {
+        if let Some(user) = self.next_user() {
+            return Some(user);
+        }
+        self.open.take().map(sorted)
+    }
+
+    /// The strings behind the codes of the last history.
+    #[must_use]
+    pub const fn strings(&self) -> &Strings {
+        &self.strings
+    }
+
+    /// Rows left out because user or time was NULL.
+    #[must_use]
+    pub const fn dropped_rows(&self) -> u64 {
+        self.dropped_rows
+    }
+
+    /// Gives a history's buffers back for the next user. Optional.
+    pub fn recycle(&mut self, history: UserHistory) {
+        self.spare = Some(history);
+    }
+
+    fn position(&self, name: &str) -> Result<usize> {
+        self.schema.index_of(name).map_err(|_| Error::internal(format!("canonical events have no column \"{name}\"")))
+    }
+
+    fn forget_strings(&mut self) {
+        let generation = self.strings.generation + 1;
+        self.strings = Strings { extras: vec![Interner::default(); self.layout.extras.len()], generation, ..Strings::default() };
+    }
+
+    fn start(&mut self, user: UserKey) -> UserHistory {
+        if let Some(mut spare) = self.spare.take() {
+            spare.clear();
+            spare.user = user;
+            return spare;
+        }
+        let extras = self.layout.extras.iter().map(|(_, number)| if *number { Extra::Number(Vec::new()) } else { Extra::Text(Vec::new()) });
+        let extras = extras.collect();
+        UserHistory { user, times_us: Vec::new(), events: Vec::new(), items: Vec::new(), categories: Vec::new(), values: Vec::new(), extras }
+    }
+
+    fn append(&mut self, history: &mut UserHistory, batch: &Batch, start: usize, end: usize) {
+        history.times_us.extend_from_slice(&batch.times.values()[start..end]);
+        let layout = &self.layout;
+        for (column, codes, table) in [
+            (layout.event, &mut history.events, &mut self.strings.events),
+            (layout.item, &mut history.items, &mut self.strings.items),
+            (layout.category, &mut history.categories, &mut self.strings.categories),
+        ] {
+            if let Some(column) = column {
+                intern(batch.columns[column].as_string::<i32>(), start, end, table, codes);
+            }
+        }
+        if let Some(column) = layout.value {
+            numbers(batch.columns[column].as_primitive::<Float64Type>(), start, end, &mut history.values);
+        }
+        for ((extra, (column, _)), table) in history.extras.iter_mut().zip(&layout.extras).zip(&mut self.strings.extras) {
+            match extra {
+                Extra::Text(codes) => intern(batch.columns[*column].as_string::<i32>(), start, end, table, codes),
+                Extra::Number(values) => numbers(batch.columns[*column].as_primitive::<Float64Type>(), start, end, values),
+            }
+        }
+    }
+}
+
+/// The canonical name of an extra column.
+#[must_use]
+pub fn extra_name(column: &str) -> String {
+    format!("extra_{column}")
+}
+
+fn arrow_error(error: arrow::error::ArrowError) -> Error {
+    Error::internal(format!("events cannot be read: {error}"))
+}
+
+fn to_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
+    if column.data_type() == data_type { Ok(Arc::clone(column)) } else { cast(column, data_type).map_err(arrow_error) }
+}
+
+/// Appends the codes of `strings[start..end]`. Neighbours are often equal, so the last string is remembered.
+fn intern(strings: &StringArray, start: usize, end: usize, table: &mut Interner, codes: &mut Vec<u32>) {
+    let mut last: Option<(&str, u32)> = None;
+    for row in start..end {
+        if strings.is_null(row) {
+            codes.push(NULL_CODE);
+            continue;
+        }
+        let text = strings.value(row);
+        let code = match last {
+            Some((known, code)) if known == text => code,
+            _ => table.intern(text),
+        };
+        last = Some((text, code));
+        codes.push(code);
+    }
+}
+
+fn numbers(array: &Float64Array, start: usize, end: usize, values: &mut Vec<f64>) {
+    // Infinities are as useless to a mean as NULL is.
+    values.extend((start..end).map(|row| if array.is_valid(row) && array.value(row).is_finite() { array.value(row) } else { f64::NAN }));
+}
+
+/// Puts events in time order should the source not have been; ties keep their order.
+fn sorted(history: UserHistory) -> UserHistory {
+    if history.times_us.is_sorted() {
+        return history;
+    }
+    let mut order: Vec<usize> = (0..history.len()).collect();
+    order.sort_by_key(|&i| history.times_us[i]);
+    let codes = |from: &[u32]| if from.is_empty() { Vec::new() } else { order.iter().map(|&i| from[i]).collect() };
+    let values = |from: &[f64]| if from.is_empty() { Vec::new() } else { order.iter().map(|&i| from[i]).collect() };
+    let extra = |from: &Extra| match from {
+        Extra::Text(from) => Extra::Text(codes(from)),
+        Extra::Number(from) => Extra::Number(values(from)),
+    };
+    UserHistory {
+        times_us: order.iter().map(|&i| history.times_us[i]).collect(),
+        events: codes(&history.events),
+        items: codes(&history.items),
+        categories: codes(&history.categories),
+        values: values(&history.values),
+        extras: history.extras.iter().map(extra).collect(),
+        user: history.user,
+    }
+}

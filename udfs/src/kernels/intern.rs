@@ -1,0 +1,169 @@
+//! Strings to dense codes, one hash per call and no allocation per known string.
+
+/// The code of NULL.
+pub const NULL_CODE: u32 = u32::MAX;
+
+/// Distinct strings in one arena, numbered from 0 in order of first sight. Open addressing, at most half full.
+#[derive(Debug, Clone, Default)]
+pub struct Interner {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    /// `code + 1`, zero = free.
+    slots: Vec<u32>,
+    hashes: Vec<u32>,
+}
+
+/// A multiply-and-fold hash of eight bytes at a time; good enough for names, never for adversaries' sets larger
+/// than memory, since a lookup compares whole strings.
+fn hash(text: &[u8]) -> u64 {
+    const K: u64 = 0x9E37_79B9_7F4A_7C15;
+    let fold = |a: u64, b: u64| {
+        let wide = u128::from(a) * u128::from(b);
+        (wide as u64) ^ ((wide >> 64) as u64)
+    };
+    let mut state = K ^ text.len() as u64;
+    let (words, rest) = text.as_chunks::<8>();
+    for word in words {
+        state = fold(state ^ u64::from_le_bytes(*word), K);
+    }
+    if !rest.is_empty() {
+        let mut tail = [0_u8; 8];
+        tail[..rest.len()].copy_from_slice(rest);
+        state = fold(state ^ u64::from_le_bytes(tail), 0xD6E8_FEB8_6659_FD93);
+    }
+    fold(state, K)
+}
+
+impl Interner {
+    /// Number of distinct strings.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether no string was seen.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The string of a code that this interner gave out; empty for any other.
+    #[must_use]
+    pub fn get(&self, code: u32) -> &str {
+        let index = code as usize;
+        let Some(&end) = self.ends.get(index) else { return "" };
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        std::str::from_utf8(&self.bytes[start..end]).unwrap_or("")
+    }
+
+    /// The code of `text` if it was seen.
+    #[must_use]
+    pub fn find(&self, text: &str) -> Option<u32> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let hash = hash(text.as_bytes());
+        let mask = self.slots.len() - 1;
+        let mut slot = (hash >> 32) as usize & mask;
+        while self.slots[slot] != 0 {
+            let code = self.slots[slot] - 1;
+            if self.hashes[code as usize] == hash as u32 && self.get_bytes(code) == text.as_bytes() {
+                return Some(code);
+            }
+            slot = (slot + 1) & mask;
+        }
+        None
+    }
+
+    /// The code of `text`, a new one when it was not seen before.
+    pub fn intern(&mut self, text: &str) -> u32 {
+        if (self.ends.len() + 1) * 2 > self.slots.len() {
+            self.grow();
+        }
+        let hash = hash(text.as_bytes());
+        let mask = self.slots.len() - 1;
+        let mut slot = (hash >> 32) as usize & mask;
+        while self.slots[slot] != 0 {
+            let code = self.slots[slot] - 1;
+            if self.hashes[code as usize] == hash as u32 && self.get_bytes(code) == text.as_bytes() {
+                return code;
+            }
+            slot = (slot + 1) & mask;
+        }
+        let code = self.ends.len() as u32;
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.ends.push(self.bytes.len());
+        self.hashes.push(hash as u32);
+        self.slots[slot] = code + 1;
+        code
+    }
+
+    /// All strings in code order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        (0..self.ends.len() as u32).map(|code| self.get(code))
+    }
+
+    /// The bytes it holds.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * 8 + self.slots.capacity() * 4 + self.hashes.capacity() * 4
+    }
+
+    fn get_bytes(&self, code: u32) -> &[u8] {
+        let index = code as usize;
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.bytes[start..self.ends[index]]
+    }
+
+    fn grow(&mut self) {
+        let size = (self.slots.len() * 2).max(16);
+        let mask = size - 1;
+        let mut slots = vec![0_u32; size];
+        for code in 0..self.ends.len() as u32 {
+            let mut slot = (hash(self.get_bytes(code)) >> 32) as usize & mask;
+            while slots[slot] != 0 {
+                slot = (slot + 1) & mask;
+            }
+            slots[slot] = code + 1;
+        }
+        self.slots = slots;
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Interner {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(texts: I) -> Self {
+        let mut interner = Self::default();
+        for text in texts {
+            interner.intern(text);
+        }
+        interner
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_dense_and_stable() {
+        let mut interner = Interner::default();
+        let texts: Vec<String> = (0..5000).map(|i| format!("{}", i * 7919 % 3001)).collect();
+        let codes: Vec<u32> = texts.iter().map(|t| interner.intern(t)).collect();
+        assert_eq!(interner.len(), 3001);
+        for (text, code) in texts.iter().zip(&codes) {
+            assert_eq!(interner.get(*code), text);
+            assert_eq!(interner.find(text), Some(*code));
+        }
+        assert_eq!(interner.find("none"), None);
+        assert_eq!(interner.get(NULL_CODE), "");
+        assert_eq!(interner.iter().count(), 3001);
+    }
+
+    #[test]
+    fn near_equal_and_empty_texts_differ() {
+        let mut interner = Interner::default();
+        let texts = ["", "\0", "\0\0", "a", "a\0", "abcdefgh", "abcdefg", "abcdefgh\0", "käse", "kase"];
+        let codes: Vec<u32> = texts.iter().map(|t| interner.intern(t)).collect();
+        assert_eq!(codes, (0..texts.len() as u32).collect::<Vec<_>>());
+    }
+}

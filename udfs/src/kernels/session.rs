@@ -1,0 +1,67 @@
+//! Sessions: stretches of events whose neighbours are at most a gap apart.
+
+/// Counts sessions in time order. O(1) state and O(1) per event. A gap of exactly `gap_us` stays in the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionCounter {
+    gap_us: i64,
+    last_us: Option<i64>,
+    start_us: i64,
+    sessions: u64,
+    closed_length_us: i64,
+}
+
+impl SessionCounter {
+    /// A counter whose sessions end after `gap_us` without an event.
+    #[must_use]
+    pub const fn new(gap_us: i64) -> Self {
+        Self { gap_us, last_us: None, start_us: 0, sessions: 0, closed_length_us: 0 }
+    }
+
+    /// Adds an event that is not earlier than the last one.
+    pub const fn update(&mut self, time_us: i64) {
+        match self.last_us {
+            Some(last) if time_us.saturating_sub(last) <= self.gap_us => {}
+            Some(last) => {
+                self.closed_length_us = self.closed_length_us.saturating_add(last.saturating_sub(self.start_us));
+                self.start_us = time_us;
+                self.sessions += 1;
+            }
+            None => {
+                self.start_us = time_us;
+                self.sessions = 1;
+            }
+        }
+        self.last_us = Some(time_us);
+    }
+
+    /// Sessions so far, the current one included.
+    #[must_use]
+    pub const fn sessions(&self) -> u64 {
+        self.sessions
+    }
+
+    /// Mean length in microseconds from a session's first to its last event; zero without events.
+    #[must_use]
+    pub fn mean_length_us(&self) -> f64 {
+        match self.last_us {
+            Some(last) => self.closed_length_us.saturating_add(last.saturating_sub(self.start_us)) as f64 / self.sessions as f64,
+            None => 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_of_exactly_the_limit_stays() {
+        let mut counter = SessionCounter::new(30);
+        assert_eq!((counter.sessions(), counter.mean_length_us()), (0, 0.0));
+        for time in [0, 30, 60, 91, 91, 200] {
+            counter.update(time);
+        }
+        assert_eq!(counter.sessions(), 3); // 0..60, 91..91, 200
+        assert!((counter.mean_length_us() - 20.0).abs() < 1e-9);
+    }
+}
