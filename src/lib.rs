@@ -1,1 +1,3 @@
-
+//! The server of Portrait.
+pub mod catalog;
+pub mod storage;

@@ -1,0 +1,43 @@
+//! Bytes on an object store: where they lie, that they are durable, and what may be read.
+//!
+//! Life of an INSERT: `catalog` names the table → [`delta`] streams rows into zstd Parquet files through
+//! [`durable`] (each fsynced before it has a name) → one Delta commit makes them visible. Life of a `SELECT`:
+//! [`delta`] or [`external`] lists the files of now and hands DataFusion a stock `DataSourceExec`. Life of a
+//! prediction for one user: [`history`] keeps a derived, user-ordered copy of an event source and reads only the
+//! pages that hold that user.
+//!
+//! Absent on purpose: SQL text, the wire protocol, models. Nothing outside this room builds an object path.
+
+pub mod durable;
+pub mod roots;
+
+pub use durable::DurableLocal;
+pub use roots::DataRoots;
+
+use portrait_udfs::error::{Code, Error};
+
+/// A store's failure as an error of ours: disk full and missing files keep their meaning.
+pub(crate) fn store_error(error: object_store::Error) -> Error {
+    if let object_store::Error::NotFound { path, .. } = &error {
+        return Error::new(Code::Io, format!("file \"{path}\" does not exist"));
+    }
+    io_cause(&error).map_or_else(
+        || Error::new(Code::Io, error.to_string()),
+        |cause| {
+            let kind = Error::from(std::io::Error::from(cause.kind())).code;
+            Error::new(kind, error.to_string())
+        },
+    )
+}
+
+/// The operating system's error at the bottom of a chain, when there is one.
+pub(crate) fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<std::io::Error>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
