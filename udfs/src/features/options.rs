@@ -1,43 +1,84 @@
-//! The flat option namespace of training: the JSON `options` argument, and `SET ml.<key>`.
+//! The flat option namespace of training: the JSON `options` argument and `SET ml.<key>` read the same table.
+//!
+//! Life of an option: JSON or text → [`Options::set`] checks name, type and range → the typed [`Options`] that
+//! features and training read, stored with the version. `None` in a field means that the architecture chooses.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::kernels::nearest::nearest;
 
 /// How missing numbers are filled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum Missing { Mean, Median, Zero, Indicator }
+pub enum Missing {
+    /// The mean of the train rows.
+    Mean,
+    /// The median of the train rows.
+    Median,
+    /// Zero.
+    Zero,
+    /// The median, and a second feature that says that it was missing.
+    Indicator,
+}
 
-/// How outliers are held in.
+/// How outliers are held in; limits are learned on the train rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum Outliers { None, Zscore, Iqr, Winsorize }
+pub enum Outliers {
+    /// As they are.
+    None,
+    /// Within 3 standard deviations of the mean.
+    Zscore,
+    /// Within 1.5 interquartile ranges of the quartiles.
+    Iqr,
+    /// Within the 1st and 99th percentile.
+    Winsorize,
+}
 
-/// How numbers are scaled.
+/// How numbers are scaled; learned on the train rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum Scale { Standard, Minmax, Robust, None }
+pub enum Scale {
+    /// Mean 0, standard deviation 1.
+    Standard,
+    /// From 0 to 1.
+    Minmax,
+    /// Median 0, interquartile range 1.
+    Robust,
+    /// As they are.
+    None,
+}
 
 /// Which optimizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum Optimizer { Sgd, Adam, Adamw }
+pub enum Optimizer {
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+    /// Adam (Kingma & Ba, 2015).
+    Adam,
+    /// Adam with decoupled weight decay (Loshchilov & Hutter, 2019).
+    Adamw,
+}
 
 /// How classes are weighted in the loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum ClassWeights { None, Balanced, Weights(Vec<(String, f64)>) }
+pub enum ClassWeights {
+    /// All alike.
+    None,
+    /// Inversely to their frequency among the train rows.
+    Balanced,
+    /// As given; classes that are not named weigh 1.
+    Weights(Vec<(String, f64)>),
+}
 
 /// Every option of training. `None` = the architecture chooses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // OPTION_KEYS documents each, for SQL users and readers alike
 pub struct Options {
     pub epochs: Option<u32>,
     pub batch_size: Option<u32>,
@@ -58,7 +99,7 @@ pub struct Options {
     pub scale: Scale,
     pub select_k: Option<u32>,
     pub folds: Option<u32>,
-    pub tune: Option<serde_json::Value>,
+    pub tune: Option<Value>,
     pub seed: u64,
     pub max_seconds: Option<f64>,
     pub device: String,
@@ -66,7 +107,6 @@ pub struct Options {
     pub freeze: bool,
     pub sample: f64,
     pub keep_partial: bool,
-    /// Interval text; `None` = the horizon.
     pub anchor_every: Option<String>,
     pub split_time: Option<String>,
 }
@@ -74,11 +114,35 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            epochs: None, batch_size: None, learning_rate: None, optimizer: Optimizer::Adamw, l2: None, dropout: None, layers: None,
-            hidden_dim: None, embedding_dim: None, max_seq_len: 64, min_history: 1, patience: None, class_weights: ClassWeights::None,
-            exclude: Vec::new(), missing: Missing::Indicator, outliers: Outliers::None, scale: Scale::Standard, select_k: None,
-            folds: None, tune: None, seed: 42, max_seconds: None, device: "auto".into(), warm_from: None, freeze: false, sample: 1.0,
-            keep_partial: false, anchor_every: None, split_time: None,
+            epochs: None,
+            batch_size: None,
+            learning_rate: None,
+            optimizer: Optimizer::Adamw,
+            l2: None,
+            dropout: None,
+            layers: None,
+            hidden_dim: None,
+            embedding_dim: None,
+            max_seq_len: 64,
+            min_history: 1,
+            patience: None,
+            class_weights: ClassWeights::None,
+            exclude: Vec::new(),
+            missing: Missing::Indicator,
+            outliers: Outliers::None,
+            scale: Scale::Standard,
+            select_k: None,
+            folds: None,
+            tune: None,
+            seed: 42,
+            max_seconds: None,
+            device: "auto".into(),
+            warm_from: None,
+            freeze: false,
+            sample: 1.0,
+            keep_partial: false,
+            anchor_every: None,
+            split_time: None,
         }
     }
 }
@@ -90,37 +154,375 @@ pub struct OptionDoc {
     pub key: &'static str,
     /// Its SQL type.
     pub r#type: &'static str,
-    /// Its default as text.
+    /// Its default as text; `auto` = the architecture chooses.
     pub default: &'static str,
     /// What it does.
     pub doc: &'static str,
 }
 
-/// Every option.
-pub const OPTION_KEYS: &[OptionDoc] = &[];
+const fn option(key: &'static str, r#type: &'static str, default: &'static str, doc: &'static str) -> OptionDoc {
+    OptionDoc { key, r#type, default, doc }
+}
+
+/// Every option, in the order of the reference.
+pub const OPTION_KEYS: &[OptionDoc] = &[
+    option("epochs", "integer", "auto", "Passes over the training rows at most."),
+    option("batch_size", "integer", "auto", "Rows per step of the optimizer."),
+    option("learning_rate", "double precision", "auto", "The largest step size of the schedule."),
+    option("optimizer", "text", "adamw", "sgd, adam or adamw."),
+    option("l2", "double precision", "auto", "Weight decay."),
+    option("dropout", "double precision", "auto", "The fraction of units left out in training, from 0 to below 1."),
+    option("layers", "integer", "auto", "Hidden or recurrent layers."),
+    option("hidden_dim", "integer", "auto", "Width of the hidden layers."),
+    option("embedding_dim", "integer", "auto", "Length of embed_user's vector."),
+    option("max_seq_len", "integer", "64", "The latest events of a history that a sequence network reads."),
+    option("min_history", "integer", "1", "Users with fewer events at the anchor are not trained on and score NULL."),
+    option("patience", "integer", "auto", "Epochs without a better validation loss before training stops."),
+    option("class_weights", "text or json", "none", "none, balanced, or an object of class and weight."),
+    option("exclude", "text or json", "[]", "Features, columns or (ending in *) beginnings of their names to leave out."),
+    option("missing", "text", "indicator", "Fills missing numbers: mean, median, zero, or indicator (the median and a feature that says so)."),
+    option("outliers", "text", "none", "Holds outliers in: none, zscore (3 deviations), iqr (1.5 ranges) or winsorize (1st and 99th percentile)."),
+    option("scale", "text", "standard", "standard, minmax, robust or none."),
+    option("select_k", "integer", "all", "Keeps the k features most telling of the label on the training rows."),
+    option("folds", "integer", "none", "k of k-fold cross-validation, from 2 to 20."),
+    option("tune", "json", "none", "Searches hyper-parameters, for example {\"trials\": 20}."),
+    option("seed", "bigint", "42", "All randomness follows from it; the same seed gives the same model."),
+    option("max_seconds", "double precision", "none", "Training stops after this long and keeps the best epoch so far."),
+    option("device", "text", "auto", "auto, cpu, cuda or cuda:<n>."),
+    option("warm_from", "text", "none", "A model or model@version whose weights training starts from."),
+    option("freeze", "boolean", "false", "With warm_from: trains the last layer only."),
+    option("sample", "double precision", "1", "The fraction of users to train on, above 0 up to 1."),
+    option("keep_partial", "boolean", "false", "Keeps the best epoch of a cancelled training as a version."),
+    option("anchor_every", "interval", "the horizon", "The time between training anchors."),
+    option("split_time", "text", "none", "For column(label): the column by whose order rows are split instead of at random."),
+];
 
 impl Options {
-    /// Sets one option.
+    /// Sets one option. Numbers and booleans may come as text, as they do from `SET`.
     ///
     /// # Errors
-    /// `InvalidParameter` (22023) for an unknown key (with the valid ones and the nearest) or a bad value.
-    pub fn set(&mut self, _key: &str, _value: &serde_json::Value) -> Result<()> {
-        Err(Error::internal("not wired yet"))
+    /// `InvalidParameter` (22023) for an unknown key (with the nearest and all valid ones) or a bad value.
+    pub fn set(&mut self, key: &str, value: &Value) -> Result<()> {
+        let key = key.trim().to_ascii_lowercase();
+        let given = Given { key: &key, value };
+        match key.as_str() {
+            "epochs" => self.epochs = given.optional_integer(1, 100_000)?,
+            "batch_size" => self.batch_size = given.optional_integer(1, 1 << 20)?,
+            "learning_rate" => self.learning_rate = given.optional_number(1e-12, 100.0)?,
+            "optimizer" => self.optimizer = given.one_of(&[("sgd", Optimizer::Sgd), ("adam", Optimizer::Adam), ("adamw", Optimizer::Adamw)])?,
+            "l2" => self.l2 = given.optional_number(0.0, 100.0)?,
+            "dropout" => self.dropout = given.optional_number(0.0, 0.99)?,
+            "layers" => self.layers = given.optional_integer(1, 32)?,
+            "hidden_dim" => self.hidden_dim = given.optional_integer(1, 8192)?,
+            "embedding_dim" => self.embedding_dim = given.optional_integer(1, 4096)?,
+            "max_seq_len" => self.max_seq_len = given.integer(1, 4096)?,
+            "min_history" => self.min_history = given.integer(1, 1 << 20)?,
+            "patience" => self.patience = given.optional_integer(0, 100_000)?,
+            "class_weights" => self.class_weights = given.class_weights()?,
+            "exclude" => self.exclude = given.names()?,
+            "missing" => {
+                self.missing = given.one_of(&[
+                    ("mean", Missing::Mean),
+                    ("median", Missing::Median),
+                    ("zero", Missing::Zero),
+                    ("indicator", Missing::Indicator),
+                ])?;
+            }
+            "outliers" => {
+                self.outliers = given.one_of(&[
+                    ("none", Outliers::None),
+                    ("zscore", Outliers::Zscore),
+                    ("iqr", Outliers::Iqr),
+                    ("winsorize", Outliers::Winsorize),
+                ])?;
+            }
+            "scale" => {
+                self.scale = given.one_of(&[
+                    ("standard", Scale::Standard),
+                    ("minmax", Scale::Minmax),
+                    ("robust", Scale::Robust),
+                    ("none", Scale::None),
+                ])?;
+            }
+            _ => return self.set_more(&given),
+        }
+        Ok(())
     }
 
-    /// Reads a JSON object of options.
+    /// The second half of the table.
+    fn set_more(&mut self, given: &Given<'_>) -> Result<()> {
+        match given.key {
+            "select_k" => self.select_k = given.optional_integer(1, 1 << 20)?,
+            "folds" => self.folds = given.optional_integer(2, 20)?,
+            "tune" => self.tune = given.object()?,
+            "seed" => self.seed = given.seed()?,
+            "max_seconds" => self.max_seconds = given.optional_number(0.0, 1e9)?,
+            "device" => self.device = given.device()?,
+            "warm_from" => self.warm_from = given.optional_text()?,
+            "freeze" => self.freeze = given.boolean()?,
+            "sample" => {
+                self.sample = given.optional_number(0.0, 1.0)?.unwrap_or(1.0);
+                if self.sample <= 0.0 {
+                    return Err(given.bad("a number above 0 up to 1"));
+                }
+            }
+            "keep_partial" => self.keep_partial = given.boolean()?,
+            "anchor_every" => {
+                let text = given.optional_text()?;
+                if let Some(text) = &text {
+                    parse_interval_us(text)?;
+                }
+                self.anchor_every = text;
+            }
+            "split_time" => self.split_time = given.optional_text()?,
+            unknown => return Err(unknown_option(unknown)),
+        }
+        Ok(())
+    }
+
+    /// Reads a JSON object of options on top of `self`.
     ///
     /// # Errors
     /// `InvalidParameter` (22023).
-    pub fn from_json(_text: &str) -> Result<Self> {
-        Err(Error::internal("not wired yet"))
+    pub fn set_json(&mut self, text: &str) -> Result<()> {
+        if text.trim().is_empty() {
+            return Ok(());
+        }
+        let value: Value = serde_json::from_str(text).map_err(|error| {
+            Error::invalid("options are not valid JSON").detail(format!("{error}.")).hint("For example '{\"epochs\": 20, \"seed\": 7}'.")
+        })?;
+        let Value::Object(entries) = value else {
+            return Err(Error::invalid("options must be a JSON object").hint("For example '{\"epochs\": 20, \"seed\": 7}'."));
+        };
+        entries.iter().try_for_each(|(key, value)| self.set(key, value))
+    }
+
+    /// Reads a JSON object of options on top of the defaults.
+    ///
+    /// # Errors
+    /// `InvalidParameter` (22023).
+    pub fn from_json(text: &str) -> Result<Self> {
+        let mut options = Self::default();
+        options.set_json(text)?;
+        Ok(options)
+    }
+
+    /// `anchor_every` in microseconds.
+    ///
+    /// # Errors
+    /// `InvalidParameter` (22023).
+    pub fn anchor_every_us(&self) -> Result<Option<i64>> {
+        self.anchor_every.as_deref().map(parse_interval_us).transpose()
     }
 }
 
-/// Reads an interval such as `7 days`, `36 hours` or `1 week` as microseconds.
+/// The error for an option that does not exist.
+fn unknown_option(key: &str) -> Error {
+    let keys = OPTION_KEYS.iter().map(|option| option.key);
+    let valid = keys.clone().collect::<Vec<_>>().join(", ");
+    let error = Error::invalid(format!("unknown option \"{key}\"")).detail(format!("Valid options are {valid}."));
+    match nearest(key, keys) {
+        Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
+        None => error,
+    }
+}
+
+/// One given value and its name.
+struct Given<'a> {
+    key: &'a str,
+    value: &'a Value,
+}
+
+impl Given<'_> {
+    fn bad(&self, expected: &str) -> Error {
+        let shown = match self.value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        Error::invalid(format!("invalid value for option \"{}\": \"{shown}\"", self.key)).hint(format!("It must be {expected}."))
+    }
+
+    fn text(&self) -> Option<&str> {
+        self.value.as_str().map(str::trim)
+    }
+
+    /// Whether the default is asked for: NULL, or a word that stands for it.
+    fn is_default(&self) -> bool {
+        self.value.is_null() || self.text().is_some_and(|t| ["auto", "none", "all", "default", "null", ""].contains(&t.to_ascii_lowercase().as_str()))
+    }
+
+    fn as_number(&self) -> Option<f64> {
+        match self.value {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        }
+        .filter(|number: &f64| number.is_finite())
+    }
+
+    fn integer(&self, least: u32, most: u32) -> Result<u32> {
+        self.as_number()
+            .filter(|n| n.fract() == 0.0 && *n >= f64::from(least) && *n <= f64::from(most))
+            .map(|n| n as u32)
+            .ok_or_else(|| self.bad(&format!("an integer from {least} to {most}")))
+    }
+
+    fn optional_integer(&self, least: u32, most: u32) -> Result<Option<u32>> {
+        if self.is_default() { Ok(None) } else { self.integer(least, most).map(Some) }
+    }
+
+    fn optional_number(&self, least: f64, most: f64) -> Result<Option<f64>> {
+        if self.is_default() {
+            return Ok(None);
+        }
+        let number = self.as_number().filter(|n| (least..=most).contains(n));
+        number.map(Some).ok_or_else(|| self.bad(&format!("a number from {least} to {most}")))
+    }
+
+    fn seed(&self) -> Result<u64> {
+        let seed = match self.value {
+            Value::Number(number) => number.as_u64(),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        // Stored as JSON and shown as bigint, so it stays in that range.
+        seed.filter(|seed| i64::try_from(*seed).is_ok()).ok_or_else(|| self.bad("a non-negative bigint"))
+    }
+
+    fn boolean(&self) -> Result<bool> {
+        match self.value {
+            Value::Bool(value) => Ok(*value),
+            _ => match self.text().map(str::to_ascii_lowercase).as_deref() {
+                Some("true" | "on" | "yes" | "1") => Ok(true),
+                Some("false" | "off" | "no" | "0") => Ok(false),
+                _ => Err(self.bad("true or false")),
+            },
+        }
+    }
+
+    fn optional_text(&self) -> Result<Option<String>> {
+        if self.value.is_null() {
+            return Ok(None);
+        }
+        match self.text() {
+            Some("" | "none") => Ok(None),
+            Some(text) => Ok(Some(text.to_owned())),
+            None => Err(self.bad("text")),
+        }
+    }
+
+    fn one_of<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T> {
+        let text = self.text().unwrap_or_default();
+        if let Some((_, choice)) = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
+            return Ok(*choice);
+        }
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        Err(self.bad(&format!("one of {}", names.join(", "))))
+    }
+
+    fn device(&self) -> Result<String> {
+        let device = self.text().unwrap_or_default().to_ascii_lowercase();
+        let numbered = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<u16>().is_ok());
+        if numbered || ["auto", "cpu", "cuda"].contains(&device.as_str()) { Ok(device) } else { Err(self.bad("auto, cpu, cuda or cuda:<n>")) }
+    }
+
+    /// JSON that came as itself or as text.
+    fn json(&self) -> Option<Value> {
+        match self.value {
+            Value::String(text) => serde_json::from_str(text).ok(),
+            other => Some(other.clone()),
+        }
+    }
+
+    fn object(&self) -> Result<Option<Value>> {
+        if self.is_default() {
+            return Ok(None);
+        }
+        self.json().filter(Value::is_object).map(Some).ok_or_else(|| self.bad("a JSON object"))
+    }
+
+    fn class_weights(&self) -> Result<ClassWeights> {
+        const EXPECTED: &str = "none, balanced, or a JSON object of class and positive weight";
+        if self.is_default() {
+            return Ok(ClassWeights::None);
+        }
+        if self.text().is_some_and(|t| t.eq_ignore_ascii_case("balanced")) {
+            return Ok(ClassWeights::Balanced);
+        }
+        let Some(Value::Object(entries)) = self.json() else { return Err(self.bad(EXPECTED)) };
+        let mut weights = Vec::with_capacity(entries.len());
+        for (class, weight) in entries {
+            match weight.as_f64().filter(|w| *w > 0.0 && w.is_finite()) {
+                Some(weight) => weights.push((class, weight)),
+                None => return Err(self.bad(EXPECTED)),
+            }
+        }
+        Ok(ClassWeights::Weights(weights))
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let listed = match self.json() {
+            Some(Value::Array(names)) => names,
+            _ if self.value.is_null() => Vec::new(),
+            _ => match self.text() {
+                Some(text) => text.split(',').map(|name| Value::from(name.trim())).filter(|name| name != "").collect(),
+                None => return Err(self.bad("a JSON array of names, or names with commas between")),
+            },
+        };
+        let names: Option<Vec<String>> = listed.iter().map(|name| name.as_str().map(str::to_owned)).collect();
+        names.ok_or_else(|| self.bad("a JSON array of names, or names with commas between"))
+    }
+}
+
+/// Reads an interval such as `7 days`, `36 hours`, `1 week`, `1 day 12:30:00` or `90 min` as microseconds. Months are
+/// 30 days and years 365, since a horizon has to have one length.
 ///
 /// # Errors
-/// `InvalidParameter` (22023).
-pub fn parse_interval_us(_text: &str) -> Result<i64> {
-    Err(Error::internal("not wired yet"))
+/// `InvalidParameter` (22023) when it is malformed, not positive or longer than a thousand years.
+pub fn parse_interval_us(text: &str) -> Result<i64> {
+    let total = interval_us(text).filter(|us| *us >= 1.0 && *us <= 1000.0 * 365.0 * 86_400e6);
+    total.map(|us| us.round() as i64).ok_or_else(|| {
+        Error::invalid(format!("invalid interval \"{text}\"")).hint("Write a positive length of time such as '7 days', '36 hours' or '1 week'.")
+    })
 }
+
+fn interval_us(text: &str) -> Option<f64> {
+    let mut total = 0.0;
+    let mut words = text.split_whitespace();
+    let mut any = false;
+    while let Some(word) = words.next() {
+        any = true;
+        if word.contains(':') {
+            let mut unit_us = 3600e6;
+            for part in word.split(':') {
+                total += part.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0)? * unit_us;
+                unit_us /= 60.0;
+            }
+            continue;
+        }
+        let digits = word.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(word.len());
+        let count: f64 = word[..digits].parse().ok()?;
+        let unit = if digits < word.len() { &word[digits..] } else { words.next()? };
+        total += count * unit_us(unit)?;
+    }
+    any.then_some(total)
+}
+
+fn unit_us(unit: &str) -> Option<f64> {
+    let unit = unit.to_ascii_lowercase();
+    let seconds = match unit.as_str() {
+        "ms" | "msec" | "msecs" | "millisecond" | "milliseconds" => 1e-3,
+        "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
+        "h" | "hr" | "hrs" | "hour" | "hours" => 3600.0,
+        "d" | "day" | "days" => 86_400.0,
+        "w" | "week" | "weeks" => 7.0 * 86_400.0,
+        "mon" | "mons" | "month" | "months" => 30.0 * 86_400.0,
+        "y" | "year" | "years" => 365.0 * 86_400.0,
+        _ => return None,
+    };
+    Some(seconds * 1e6)
+}
+
+#[cfg(test)]
+mod tests;
