@@ -124,7 +124,7 @@ fn imports_of_the_functions_point_one_way() {
         &["crate", "portrait_udfs"],
         &[
             ("functions", &["registry", "train", "models", "features", "kernels", "context", "error"]),
-            ("registry", &["train", "models", "features", "error"]),
+            ("registry", &["train", "models", "features", "kernels", "error"]),
             ("train", &["models", "features", "kernels", "error"]),
             ("features", &["kernels", "error"]),
             // `InputShape` and `Inputs` are plain vectors: what a network reads.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::features::EventColumns;
 use crate::features::encoder::Encoder;
 use crate::models::NetworkConfig;
-use crate::train::Calibration;
+use crate::train::{Calibration, CandidateReport, EpochRecord};
 
 /// The manifest format this build writes. Older ones are read, newer ones refused.
 pub const FORMAT_VERSION: u32 = 1;
@@ -37,38 +37,6 @@ pub struct StoredSource {
     pub sql: String,
     /// The roles of its columns; `None` for a table with one labelled row per entity.
     pub columns: Option<EventColumns>,
-}
-
-/// One epoch of a training, as `ml.training_info` shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct EpochSummary {
-    /// Counts from 1.
-    pub epoch: u32,
-    /// Mean loss on the training rows.
-    pub train_loss: f64,
-    /// Mean loss on the validation rows.
-    pub valid_loss: f64,
-    /// The headline metric on the validation rows.
-    pub valid_metric: f64,
-    /// At the end of the epoch.
-    pub learning_rate: f64,
-    /// Wall time of the epoch.
-    pub seconds: f64,
-    /// Training rows per second.
-    pub rows_per_s: f64,
-}
-
-/// One architecture that `arch => 'auto'` tried.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Candidate {
-    /// Architecture name.
-    pub arch: String,
-    /// The headline metric on the validation rows.
-    pub valid: f64,
-    /// Trainable numbers.
-    pub parameters: u64,
-    /// Training seconds.
-    pub seconds: f64,
 }
 
 /// Everything of a version that lists, views and planning need; small enough to stay in memory for each version.
@@ -131,9 +99,9 @@ pub struct VersionInfo {
     /// Training seconds.
     pub seconds: f64,
     /// Per epoch.
-    pub history: Vec<EpochSummary>,
+    pub history: Vec<EpochRecord>,
     /// What `auto` tried.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<CandidateReport>,
     /// What to tell the user beside the numbers.
     pub message: String,
     /// The role that trained it.

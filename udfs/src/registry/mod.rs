@@ -27,6 +27,12 @@ pub use cache::{CacheEntry, CacheStats, LoadedModel};
 pub use index::{ModelInfo, VersionEntry};
 pub use jobs::{JobHandle, JobInfo, JobProgress, JobRequest, JobState, Jobs};
 pub use lifecycle::{Activation, VersionRequest, VersionTicket};
-pub use manifest::{Candidate, EpochSummary, FORMAT_VERSION, Manifest, ModelRef, StoredSource, VersionInfo};
+pub use manifest::{FORMAT_VERSION, Manifest, ModelRef, StoredSource, VersionInfo};
 pub use open::Registry;
 pub use permission::{Anyone, ModelAction, ModelPermissions};
+pub use transfer::{Folder, Imported};
+
+/// The time now, microseconds since 1970 UTC.
+fn now_us() -> i64 {
+    chrono::Utc::now().timestamp_micros()
+}
