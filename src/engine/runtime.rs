@@ -1,0 +1,119 @@
+//! The query runtime: threads, memory pool and spill space that all queries share.
+
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use parking_lot::Mutex;
+use portrait_udfs::error::{Code, Error, Result};
+use tokio::runtime::{Handle, Runtime};
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+
+/// Stack of a query thread. Planning recurses with the nesting of a statement, and dropping a deep expression recurses
+/// without any guard; address space is cheap, an overflow ends the process.
+const STACK_BYTES: usize = 64 << 20;
+/// How many of the largest memory consumers an out-of-memory error names.
+const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("three is not zero");
+
+/// Threads, memory and spill space of queries.
+pub struct QueryRuntime {
+    env: Arc<RuntimeEnv>,
+    handle: Handle,
+    /// `None` once shut down. A runtime must not be dropped on a thread of another one: it is shut down in the background.
+    runtime: Mutex<Option<Runtime>>,
+}
+
+impl std::fmt::Debug for QueryRuntime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("QueryRuntime").finish_non_exhaustive()
+    }
+}
+
+impl QueryRuntime {
+    /// Starts the threads and empties the spill folder that an earlier process may have left.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or threads cannot be started.
+    pub(super) fn start(config: &Config) -> Result<Self> {
+        let spill = config.data_dir.join("tmp").join("spill");
+        if spill.exists() {
+            std::fs::remove_dir_all(&spill)?;
+        }
+        std::fs::create_dir_all(&spill)?;
+        let disk = DiskManagerBuilder::default()
+            .with_mode(DiskManagerMode::Directories(vec![spill]))
+            .with_max_temp_directory_size(config.spill_limit);
+        let pool = TrackConsumersPool::new(FairSpillPool::new(config.memory_limit), CONSUMERS_NAMED);
+        let env = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc().map_err(crate::error::classify)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.query_threads)
+            .thread_stack_size(STACK_BYTES)
+            .thread_name("query")
+            .enable_all()
+            .build()?;
+        Ok(Self { env, handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)) })
+    }
+
+    /// Memory pool, spill space and object stores.
+    pub fn env(&self) -> &Arc<RuntimeEnv> {
+        &self.env
+    }
+
+    /// Runs `work` on the query threads.
+    ///
+    /// # Errors
+    /// What `work` returns; [`Code::Internal`] when it panicked (the panic is logged), [`Code::Shutdown`] when the
+    /// runtime is gone.
+    pub async fn run<T, F>(&self, work: F) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let mut task = AbortOnDrop(self.spawn(work));
+        match (&mut task.0).await {
+            Ok(result) => result,
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// Starts `work` on the query threads.
+    pub fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.handle.spawn(work)
+    }
+
+    /// Stops the threads without waiting for what runs on them.
+    pub(super) fn shutdown(&self) {
+        if let Some(runtime) = self.runtime.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for QueryRuntime {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+/// The error of a task that did not finish.
+pub(super) fn failed(error: &tokio::task::JoinError) -> Error {
+    if error.is_cancelled() { Error::new(Code::Shutdown, "terminating connection due to administrator command") } else { Error::internal("a query task panicked") }
+}
+
+/// A task that ends when nobody waits for it any more.
+pub(super) struct AbortOnDrop<T>(pub(super) JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

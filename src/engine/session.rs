@@ -1,0 +1,296 @@
+//! One session: a user, settings that nobody else sees, prepared statements, the state of the transaction.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use arrow::datatypes::DataType;
+use datafusion::config::ConfigOptions;
+use datafusion::execution::SessionState;
+use datafusion::prelude::SessionConfig;
+use parking_lot::Mutex;
+use portrait_udfs::context::NoticeSink;
+use portrait_udfs::error::{Code, Error, Result};
+use tokio_util::sync::CancellationToken;
+
+use super::settings::Settings;
+use super::{Engine, Running, search_path};
+use crate::config::Config;
+
+/// Prepared statements that one session may hold.
+const PREPARED_MAX: usize = 1000;
+
+/// Where a session stands between BEGIN and COMMIT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TransactionStatus {
+    /// No transaction block.
+    #[default]
+    Idle,
+    /// In a transaction block.
+    Active,
+    /// In a transaction block that failed: only its end is accepted.
+    Failed,
+}
+
+/// A statement that `PREPARE` named. It is planned again at each execution, so that it sees new model versions.
+#[derive(Debug, Clone)]
+pub struct PreparedText {
+    /// The text behind `AS`.
+    pub text: String,
+    /// The declared types of `$1 …`; `None` = inferred.
+    pub types: Vec<Option<DataType>>,
+}
+
+/// A connection's view of the engine. Clones are the same session.
+#[derive(Clone)]
+pub struct Session(Arc<Inner>);
+
+/// A session that functions may keep without keeping it alive.
+#[derive(Clone, Default)]
+pub struct WeakSession(Weak<Inner>);
+
+struct Inner {
+    engine: Arc<Engine>,
+    user: String,
+    id: u32,
+    /// The state that statements start from, without the settings.
+    base: SessionState,
+    shared: Mutex<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    settings: Settings,
+    /// `base` with the settings applied; `None` after one has changed.
+    state: Option<SessionState>,
+    prepared: HashMap<String, PreparedText>,
+    transaction: TransactionStatus,
+    /// Statements of this transaction block were committed one by one.
+    wrote: bool,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("id", &self.0.id).field("user", &self.0.user).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for WeakSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WeakSession").finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for WeakSession {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
+}
+
+impl Eq for WeakSession {}
+
+impl std::hash::Hash for WeakSession {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.as_ptr().hash(state);
+    }
+}
+
+impl WeakSession {
+    /// The session, while it lives.
+    pub fn upgrade(&self) -> Option<Session> {
+        self.0.upgrade().map(Session)
+    }
+}
+
+impl Session {
+    pub(super) fn open(engine: Arc<Engine>, user: &str, id: u32) -> Result<Self> {
+        let mut failed = None;
+        let inner = Arc::new_cyclic(|weak| {
+            let base = engine.session_state(&WeakSession(weak.clone())).unwrap_or_else(|error| {
+                failed = Some(error);
+                datafusion::execution::session_state::SessionStateBuilder::new().build()
+            });
+            let mut shared = Shared::default();
+            shared.settings.describe_session("session_authorization", user);
+            Inner { engine, user: user.to_owned(), id, base, shared: Mutex::new(shared) }
+        });
+        failed.map_or(Ok(Self(inner)), Err)
+    }
+
+    /// Who is logged in.
+    pub fn user(&self) -> &str {
+        &self.0.user
+    }
+
+    /// A number of this session's own, for as long as the process runs.
+    pub fn id(&self) -> u32 {
+        self.0.id
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.0.engine
+    }
+
+    /// A reference that does not keep the session alive.
+    pub fn downgrade(&self) -> WeakSession {
+        WeakSession(Arc::downgrade(&self.0))
+    }
+
+    /// Reads settings.
+    pub fn with_settings<T>(&self, read: impl FnOnce(&Settings) -> T) -> T {
+        read(&self.0.shared.lock().settings)
+    }
+
+    /// Changes settings; statements that start from now on see it.
+    pub fn change_settings<T>(&self, change: impl FnOnce(&mut Settings) -> T) -> T {
+        let mut shared = self.0.shared.lock();
+        shared.state = None;
+        change(&mut shared.settings)
+    }
+
+    /// Starts a statement: its context, its timeout and its state. `text` is kept with the models that it trains.
+    ///
+    /// # Errors
+    /// When a setting cannot be applied.
+    pub fn statement(&self, text: &str, cancel: &CancellationToken, notice: NoticeSink) -> Result<Running> {
+        Running::start(self, text, cancel, notice)
+    }
+
+    /// The state that a statement starts from, with the settings applied.
+    pub(super) fn state(&self) -> Result<SessionState> {
+        let mut shared = self.0.shared.lock();
+        if let Some(state) = &shared.state {
+            return Ok(state.clone());
+        }
+        let mut state = self.0.base.clone();
+        apply(&shared.settings, &self.0.engine, state.config_mut())?;
+        search_path::apply(&shared.settings, &self.0.user, &mut state);
+        shared.state = Some(state.clone());
+        Ok(state)
+    }
+
+    /// Where the session stands between BEGIN and COMMIT.
+    pub fn transaction(&self) -> TransactionStatus {
+        self.0.shared.lock().transaction
+    }
+
+    /// BEGIN. Returns false when a transaction block is open already.
+    pub fn begin(&self) -> bool {
+        let mut shared = self.0.shared.lock();
+        if shared.transaction != TransactionStatus::Idle {
+            return false;
+        }
+        shared.transaction = TransactionStatus::Active;
+        shared.wrote = false;
+        shared.settings.begin();
+        true
+    }
+
+    /// Ends the transaction block: what it was before, and whether statements of it were committed one by one.
+    pub fn end(&self, commit: bool) -> (TransactionStatus, bool) {
+        let mut shared = self.0.shared.lock();
+        let before = std::mem::take(&mut shared.transaction);
+        shared.settings.end(commit && before != TransactionStatus::Failed);
+        shared.state = None;
+        (before, std::mem::take(&mut shared.wrote))
+    }
+
+    /// A statement failed: an open transaction block accepts nothing but its end from now on. `sql` calls it for
+    /// statements that do not start; whoever reads the rows calls it for a stream that ends with an error.
+    pub fn statement_failed(&self) {
+        let mut shared = self.0.shared.lock();
+        if shared.transaction == TransactionStatus::Active {
+            shared.transaction = TransactionStatus::Failed;
+        }
+    }
+
+    /// Notes that a statement inside a transaction block was committed at once; true for the first.
+    pub fn wrote_in_transaction(&self) -> bool {
+        let mut shared = self.0.shared.lock();
+        shared.transaction == TransactionStatus::Active && !std::mem::replace(&mut shared.wrote, true)
+    }
+
+    /// Keeps a statement under `name`.
+    ///
+    /// # Errors
+    /// [`Code::DuplicatePrepared`] when the name is taken, [`Code::TooComplex`] when there are too many.
+    pub fn keep_prepared(&self, name: &str, prepared: PreparedText) -> Result<()> {
+        let mut shared = self.0.shared.lock();
+        if shared.prepared.contains_key(name) {
+            return Err(Error::new(Code::DuplicatePrepared, format!("prepared statement \"{name}\" already exists")));
+        }
+        if shared.prepared.len() >= PREPARED_MAX {
+            return Err(Error::new(Code::TooComplex, "too many prepared statements")
+                .detail(format!("The session holds {PREPARED_MAX} prepared statements."))
+                .hint("Use DEALLOCATE for those that are not needed any more."));
+        }
+        shared.prepared.insert(name.to_owned(), prepared);
+        Ok(())
+    }
+
+    /// The statement that `PREPARE` named.
+    ///
+    /// # Errors
+    /// [`Code::UndefinedPrepared`] when there is none.
+    pub fn prepared(&self, name: &str) -> Result<PreparedText> {
+        self.0.shared.lock().prepared.get(name).cloned().ok_or_else(|| missing_prepared(name))
+    }
+
+    /// Forgets a prepared statement, or with `None` all of them.
+    ///
+    /// # Errors
+    /// [`Code::UndefinedPrepared`] when there is none of that name.
+    pub fn forget_prepared(&self, name: Option<&str>) -> Result<()> {
+        let mut shared = self.0.shared.lock();
+        match name {
+            None => shared.prepared.clear(),
+            Some(name) => {
+                shared.prepared.remove(name).ok_or_else(|| missing_prepared(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn missing_prepared(name: &str) -> Error {
+    Error::new(Code::UndefinedPrepared, format!("prepared statement \"{name}\" does not exist"))
+}
+
+/// What every session starts from.
+pub(super) fn base_config(config: &Config) -> SessionConfig {
+    let mut session = SessionConfig::new()
+        .with_default_catalog_and_schema("portrait", "public")
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(false)
+        .with_target_partitions(config.query_threads);
+    let options: &mut ConfigOptions = session.options_mut();
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.support_varchar_with_length = true;
+    options.sql_parser.collect_spans = true;
+    options.execution.time_zone = Some("UTC".into());
+    // Clients and our own tables speak plain text columns; views would have to be copied at the door.
+    options.execution.parquet.schema_force_view_types = false;
+    options.sql_parser.default_null_ordering = "nulls_max".into();
+    session
+}
+
+/// Applies the settings of a session to a statement's configuration.
+fn apply(settings: &Settings, engine: &Engine, config: &mut SessionConfig) -> Result<()> {
+    let options = config.options_mut();
+    options.execution.time_zone = Some(settings.raw("TimeZone")?);
+    for (name, value) in settings.with_prefix("datafusion.") {
+        let value = match value.as_str() {
+            "on" => "true".to_owned(),
+            "off" => "false".to_owned(),
+            "0" if name.ends_with("target_partitions") => engine.config().query_threads.to_string(),
+            _ => value,
+        };
+        options.set(&name, &value).map_err(crate::error::classify)?;
+    }
+    for (name, value) in settings.with_prefix("ml.") {
+        if !value.is_empty() {
+            options.set(&name, &value).map_err(crate::error::classify)?;
+        }
+    }
+    Ok(())
+}

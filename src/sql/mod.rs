@@ -1,0 +1,280 @@
+//! Text → statements → outcomes. The wire and the command line call only this.
+//!
+//! Life of a statement: [`parse`] cuts the text at its semicolons and reads each piece, our own statements before
+//! DataFusion's (one statement = one file here: what it holds, how it is read, printed and run). [`prepare`] plans a
+//! statement without running it, for its parameters and columns. [`execute`] plans it again, so that tables and models
+//! are as they are now, and returns an [`Outcome`]: rows as a stream that stops when it is cancelled, timed out or
+//! dropped, or a tag.
+//!
+//! Architecture invariants: statements with effects are run by their own file, never by DataFusion's eager `sql()`;
+//! whatever is left must pass `guard`, a list of the plan nodes that only read; nothing here knows the protocol.
+
+mod command;
+mod guard;
+mod parser;
+mod plan;
+mod query;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::execution::SendableRecordBatchStream;
+use portrait_udfs::context::NoticeSink;
+use portrait_udfs::error::{Code, Error, Result};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Running, Session, TransactionStatus};
+use command::Command;
+
+pub use parser::parse;
+
+/// Parameters that one statement may have, as in PostgreSQL's protocol.
+pub const PARAMETERS_MAX: usize = 65_535;
+
+/// One statement of a query string.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    command: Arc<Command>,
+    text: Arc<str>,
+    /// Characters before the statement in the query string, for error positions.
+    start: usize,
+}
+
+impl Statement {
+    /// Its own text, without the semicolon.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The kind of statement, as in a command tag: `SELECT`, `CREATE TABLE`.
+    pub fn tag(&self) -> &'static str {
+        self.command.tag()
+    }
+
+    /// Whether an open transaction that failed still accepts it (COMMIT, ROLLBACK).
+    pub fn ends_transaction(&self) -> bool {
+        self.command.ends_transaction()
+    }
+
+    /// Whether its text may hold a password: such a text is never logged.
+    pub fn secret(&self) -> bool {
+        self.command.secret()
+    }
+
+    /// Moves positions inside the statement's text to positions in the query string.
+    fn place(&self, mut error: Error) -> Error {
+        error.position = error.position.map(|position| position.saturating_add(u32::try_from(self.start).unwrap_or(u32::MAX)));
+        error
+    }
+}
+
+impl std::fmt::Display for Statement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What is known of a statement before it runs.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The types of `$1 …`: declared, or inferred, or text.
+    pub parameter_types: Vec<DataType>,
+    /// The columns of its rows; `None` = it returns none.
+    pub schema: Option<SchemaRef>,
+    /// The kind of statement, as in a command tag.
+    pub tag_hint: &'static str,
+    statement: Statement,
+    /// Whether the columns were promised to a client, so that they must not change any more.
+    described: bool,
+}
+
+impl Prepared {
+    /// The statement.
+    pub fn statement(&self) -> &Statement {
+        &self.statement
+    }
+}
+
+/// How a statement runs.
+#[derive(Clone)]
+pub struct RunOptions {
+    /// Fired by the client's cancel or a closed connection.
+    pub cancel: CancellationToken,
+    /// Where messages go while the statement runs.
+    pub notice: NoticeSink,
+}
+
+impl std::fmt::Debug for RunOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunOptions").finish_non_exhaustive()
+    }
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self { cancel: CancellationToken::new(), notice: Arc::new(|_| {}) }
+    }
+}
+
+/// How the tag of a statement that returned rows is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowTag {
+    /// `SELECT n`.
+    Select,
+    /// The bare word: `SHOW`, `EXPLAIN`.
+    Word(&'static str),
+}
+
+impl RowTag {
+    /// The tag after `rows` rows.
+    pub fn command(self, rows: u64) -> String {
+        match self {
+            Self::Select => format!("SELECT {rows}"),
+            Self::Word(word) => word.to_owned(),
+        }
+    }
+}
+
+/// What a statement gives.
+pub enum Outcome {
+    /// Rows. The stream honours cancel and timeout; its errors are classified by `error::classify`. Dropping it stops
+    /// the statement.
+    Rows {
+        /// The columns.
+        schema: SchemaRef,
+        /// The rows, in batches.
+        stream: SendableRecordBatchStream,
+        /// How the tag is written.
+        tag: RowTag,
+    },
+    /// Done; the tag, as in `CREATE TABLE` or `INSERT 0 5`.
+    Done {
+        /// The tag.
+        tag: String,
+    },
+    /// There was no statement.
+    Empty,
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rows { schema, tag, .. } => f.debug_struct("Rows").field("schema", schema).field("tag", tag).finish_non_exhaustive(),
+            Self::Done { tag } => f.debug_struct("Done").field("tag", tag).finish(),
+            Self::Empty => f.write_str("Empty"),
+        }
+    }
+}
+
+impl Outcome {
+    fn done(tag: impl Into<String>) -> Self {
+        Self::Done { tag: tag.into() }
+    }
+}
+
+/// A statement on its way: what `run` of each statement gets.
+struct Call<'a> {
+    session: &'a Session,
+    running: Running,
+    statement: &'a Statement,
+    params: Vec<ScalarValue>,
+}
+
+/// Plans `statement` without running it. `declared` are the parameter types that the client declared.
+///
+/// # Errors
+/// Whatever planning finds wrong, with positions in the query string.
+pub async fn prepare(session: &Session, statement: &Statement, declared: &[Option<DataType>]) -> Result<Prepared> {
+    prepare_with(session, statement, declared, &CancellationToken::new()).await
+}
+
+/// [`prepare`] that stops when `cancel` fires.
+///
+/// # Errors
+/// As [`prepare`]; [`Code::Cancelled`] when it was stopped.
+pub async fn prepare_with(
+    session: &Session,
+    statement: &Statement,
+    declared: &[Option<DataType>],
+    cancel: &CancellationToken,
+) -> Result<Prepared> {
+    let result = async {
+        refuse_in_failed_transaction(session, statement)?;
+        let running = session.statement(statement.text(), cancel, Arc::new(|_| {}))?;
+        command::describe(session, &running, statement, declared).await
+    }
+    .await;
+    match result {
+        Ok(described) => Ok(Prepared {
+            parameter_types: described.parameter_types,
+            schema: described.schema,
+            tag_hint: statement.tag(),
+            statement: statement.clone(),
+            described: true,
+        }),
+        Err(error) => {
+            session.statement_failed();
+            Err(statement.place(error))
+        }
+    }
+}
+
+/// Runs a prepared statement with `params`, one value per parameter and of its type.
+///
+/// # Errors
+/// Whatever planning or starting it finds wrong; errors of running queries come through the stream.
+pub async fn execute(session: &Session, prepared: &Prepared, params: Vec<ScalarValue>, run: RunOptions) -> Result<Outcome> {
+    if params.len() != prepared.parameter_types.len() {
+        return Err(Error::new(
+            Code::Protocol,
+            format!("bind message supplies {} parameters, but the statement requires {}", params.len(), prepared.parameter_types.len()),
+        ));
+    }
+    let outcome = start(session, &prepared.statement, params, run).await?;
+    if prepared.described
+        && let (Some(promised), Outcome::Rows { schema, .. }) = (&prepared.schema, &outcome)
+        && !same_columns(promised, schema)
+    {
+        session.statement_failed();
+        return Err(Error::new(Code::FeatureNotSupported, "cached plan must not change result type")
+            .hint("Prepare the statement again: a table or view that it names has changed."));
+    }
+    Ok(outcome)
+}
+
+/// Plans and runs a statement without parameters, at once.
+///
+/// # Errors
+/// As [`execute`].
+pub async fn run(session: &Session, statement: &Statement, run: RunOptions) -> Result<Outcome> {
+    start(session, statement, Vec::new(), run).await
+}
+
+async fn start(session: &Session, statement: &Statement, params: Vec<ScalarValue>, run: RunOptions) -> Result<Outcome> {
+    let result = async {
+        refuse_in_failed_transaction(session, statement)?;
+        let running = session.statement(statement.text(), &run.cancel, run.notice)?;
+        command::run(Call { session, running, statement, params }).await
+    }
+    .await;
+    result.map_err(|error| {
+        session.statement_failed();
+        statement.place(error)
+    })
+}
+
+fn refuse_in_failed_transaction(session: &Session, statement: &Statement) -> Result<()> {
+    if session.transaction() == TransactionStatus::Failed && !statement.ends_transaction() {
+        return Err(Error::new(
+            Code::FailedTransaction,
+            "current transaction is aborted, commands ignored until end of transaction block",
+        ));
+    }
+    Ok(())
+}
+
+fn same_columns(a: &SchemaRef, b: &SchemaRef) -> bool {
+    a.fields().len() == b.fields().len()
+        && a.fields().iter().zip(b.fields()).all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type())
+}

@@ -1,0 +1,204 @@
+//! Cuts a query string at its semicolons and reads each piece.
+//!
+//! Tokens are made once; each piece is read by the file of its statement, or by DataFusion's parser. Positions are
+//! counted in characters from 1, as PostgreSQL counts them.
+
+use std::sync::Arc;
+
+use datafusion::sql::parser::{DFParser, DFParserBuilder};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use datafusion::error::DataFusionError;
+use portrait_udfs::error::{Code, Error, Result};
+
+use super::Statement;
+use super::command::Command;
+use crate::error::classify;
+
+/// Longest query string, in bytes. A tree of tokens takes many times the text's size.
+const TEXT_BYTES_MAX: usize = 8 << 20;
+/// Deepest nesting of parentheses, subqueries and functions.
+const NESTING_MAX: usize = 128;
+/// Most operators in one statement: a chain of them is a tree of that depth.
+const OPERATORS_MAX: usize = 10_000;
+
+/// The dialect of every statement.
+pub(super) static DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
+
+/// Reads every statement of `sql`. An empty string, or one of comments, has none.
+///
+/// # Errors
+/// [`Code::Syntax`] with a position; [`Code::TooComplex`] for a text that is too long or nested too deeply.
+pub fn parse(sql: &str) -> Result<Vec<Statement>> {
+    if sql.len() > TEXT_BYTES_MAX {
+        return Err(Error::new(Code::TooComplex, "statement is too long")
+            .detail(format!("The text has {} bytes; the limit is {TEXT_BYTES_MAX}.", sql.len()))
+            .hint("Load data with INSERT in several statements, or from files."));
+    }
+    if let Some(at) = sql.find('\0') {
+        return Err(Error::new(Code::InvalidEncoding, "invalid byte sequence for encoding \"UTF8\": 0x00").at(position(sql, at)));
+    }
+    let tokens = Tokenizer::new(&DIALECT, sql).tokenize_with_location().map_err(|error| {
+        let found = classify(DataFusionError::SQL(Box::new(ParserError::TokenizerError(error.message)), None));
+        found.at(character(sql, error.location.line, error.location.column))
+    })?;
+    let lines = Lines::new(sql);
+    let mut statements = Vec::new();
+    for piece in tokens.split(|token| token.token == Token::SemiColon) {
+        let Some(first) = piece.iter().position(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF)) else { continue };
+        let Some(last) = piece.iter().rposition(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF)) else { continue };
+        let start = lines.byte(piece[first].span.start);
+        let end = piece.get(last + 1).map_or(lines.byte(piece[last].span.end).max(start), |next| lines.byte(next.span.start));
+        let end = if piece.get(last + 1).is_some() { end } else { end_of_piece(sql, &lines, &tokens, piece, end) };
+        statements.push(read(sql, &piece[first..=last], start, end)?);
+    }
+    Ok(statements)
+}
+
+/// Where a piece ends that its last token ends: at the semicolon behind it, or at the end of the text.
+fn end_of_piece(sql: &str, lines: &Lines<'_>, tokens: &[TokenWithSpan], piece: &[TokenWithSpan], floor: usize) -> usize {
+    let behind = piece.as_ptr_range().end;
+    tokens.iter().find(|token| std::ptr::eq(*token, behind)).map_or(sql.len(), |token| lines.byte(token.span.start)).max(floor)
+}
+
+fn read(sql: &str, tokens: &[TokenWithSpan], start: usize, end: usize) -> Result<Statement> {
+    let operators = tokens.iter().filter(|token| is_operator(&token.token)).count();
+    if operators > OPERATORS_MAX {
+        return Err(Error::new(Code::TooComplex, "statement is too complex")
+            .detail(format!("It has {operators} operators; the limit is {OPERATORS_MAX}."))
+            .hint("Use IN (…) for a long list of values."));
+    }
+    let text: Arc<str> = sql[start..end].trim_end().into();
+    // Spans count from the statement's own start, so that a prepared text and a query string read alike.
+    let tokens = Tokenizer::new(&DIALECT, &text).tokenize_with_location().map_err(|error| Error::new(Code::Syntax, error.message))?;
+    let characters_before = sql[..start].chars().count();
+    let command = Command::parse(&text, tokens).map_err(|mut error| {
+        error.position = error.position.map(|position| position.saturating_add(u32::try_from(characters_before).unwrap_or(u32::MAX)));
+        error
+    })?;
+    Ok(Statement { command: Arc::new(command), text, start: characters_before })
+}
+
+fn is_operator(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => matches!(
+            word.keyword,
+            datafusion::sql::sqlparser::keywords::Keyword::AND
+                | datafusion::sql::sqlparser::keywords::Keyword::OR
+                | datafusion::sql::sqlparser::keywords::Keyword::NOT
+                | datafusion::sql::sqlparser::keywords::Keyword::UNION
+                | datafusion::sql::sqlparser::keywords::Keyword::EXCEPT
+                | datafusion::sql::sqlparser::keywords::Keyword::INTERSECT
+                | datafusion::sql::sqlparser::keywords::Keyword::JOIN
+        ),
+        Token::Plus | Token::Minus | Token::Div | Token::Mod | Token::StringConcat | Token::Mul | Token::DoubleColon => true,
+        _ => false,
+    }
+}
+
+/// DataFusion's parser over the tokens of one statement.
+pub(super) fn parser(tokens: Vec<TokenWithSpan>) -> Result<DFParser<'static>> {
+    DFParserBuilder::new(tokens).with_dialect(&DIALECT).with_recursion_limit(NESTING_MAX).build().map_err(classify)
+}
+
+/// The error of a parser, with its position in `text`.
+pub(super) fn syntax_error(error: ParserError, text: &str) -> Error {
+    let location = match &error {
+        ParserError::ParserError(message) | ParserError::TokenizerError(message) => location_in(message),
+        ParserError::RecursionLimitExceeded => None,
+    };
+    let at_end = matches!(&error, ParserError::ParserError(message) if message.contains("found: EOF"));
+    let classified = classify(DataFusionError::SQL(Box::new(error), None));
+    match location {
+        Some((line, column)) => classified.at(character(text, line, column)),
+        None if at_end => classified.at(position(text, text.len())),
+        None => classified,
+    }
+}
+
+/// The same for an error of DataFusion's own parser.
+pub(super) fn df_syntax_error(error: DataFusionError, text: &str) -> Error {
+    match error {
+        DataFusionError::SQL(error, _) => syntax_error(*error, text),
+        DataFusionError::Diagnostic(_, inner) => df_syntax_error(*inner, text),
+        other => classify(other),
+    }
+}
+
+/// Reads `… at Line: 1, Column: 10`.
+fn location_in(message: &str) -> Option<(u64, u64)> {
+    let (_, rest) = message.rsplit_once("Line: ")?;
+    let (line, rest) = rest.split_once(", Column: ")?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    Some((line.trim().parse().ok()?, rest[..digits].parse().ok()?))
+}
+
+/// The character, counted from 1, at a line and column of `text`, both counted from 1.
+pub(super) fn character(text: &str, line: u64, column: u64) -> u32 {
+    position(text, Lines::new(text).byte(Location { line, column }))
+}
+
+/// The character, counted from 1, at a byte of `text`.
+fn position(text: &str, byte: usize) -> u32 {
+    let byte = byte.min(text.len());
+    u32::try_from(text.char_indices().take_while(|&(at, _)| at < byte).count() + 1).unwrap_or(u32::MAX)
+}
+
+/// Where lines start.
+struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a str) -> Self {
+        let starts = std::iter::once(0).chain(text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at + 1)).collect();
+        Self { text, starts }
+    }
+
+    /// The byte at a location; columns count characters.
+    fn byte(&self, at: Location) -> usize {
+        let line = usize::try_from(at.line.saturating_sub(1)).unwrap_or(usize::MAX);
+        let Some(&start) = self.starts.get(line) else { return self.text.len() };
+        let column = usize::try_from(at.column.saturating_sub(1)).unwrap_or(usize::MAX);
+        self.text[start..].char_indices().nth(column).map_or(self.text.len(), |(offset, _)| start + offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(sql: &str) -> Vec<String> {
+        parse(sql).unwrap().iter().map(|statement| statement.text().to_owned()).collect()
+    }
+
+    #[test]
+    fn pieces_keep_their_text() {
+        assert_eq!(texts("select 1; select 'a;b' ; -- c\n;select $$x;y$$"), ["select 1", "select 'a;b'", "select $$x;y$$"]);
+        assert!(texts(" -- nothing\n ; ").is_empty());
+        assert_eq!(texts("select 'é' ;\nselect 2"), ["select 'é'", "select 2"]);
+    }
+
+    #[test]
+    fn syntax_errors_have_positions() {
+        let error = parse("SELECT 1; SELECT * FORM t").unwrap_err();
+        assert_eq!((error.code, error.position), (Code::Syntax, Some(20)), "{error:?}");
+        let error = parse("SELECT 'é',\n  FROM").unwrap_err();
+        assert_eq!(error.code, Code::Syntax);
+        assert!(error.position.is_some());
+        let error = parse("SELECT (1").unwrap_err();
+        assert_eq!((error.message.as_str(), error.position), ("syntax error at end of input", Some(10)));
+    }
+
+    #[test]
+    fn limits() {
+        let deep = format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000));
+        assert_eq!(parse(&deep).unwrap_err().code, Code::TooComplex);
+        let long = format!("SELECT 1 WHERE {}true", "true AND ".repeat(20_000));
+        assert_eq!(parse(&long).unwrap_err().code, Code::TooComplex);
+        assert_eq!(parse(&" ".repeat(TEXT_BYTES_MAX + 1)).unwrap_err().code, Code::TooComplex);
+        assert_eq!(parse("SELECT '\0'").unwrap_err().code, Code::InvalidEncoding);
+    }
+}
