@@ -23,7 +23,7 @@ pub enum Scope {
 }
 
 /// One line of `SHOW ALL` and `pg_settings`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
     /// The name as PostgreSQL spells it.
     pub name: String,
