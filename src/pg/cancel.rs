@@ -1,0 +1,134 @@
+//! Which statement runs on which connection, and the keys that allow to cancel it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// Bytes of the key in protocol 3.2; protocol 3.0 has room for four.
+pub(crate) const LONG_KEY_BYTES: usize = 32;
+/// Bytes of the key in protocol 3.0.
+pub(crate) const SHORT_KEY_BYTES: usize = 4;
+
+/// The statement that runs on a connection, if one does.
+#[derive(Debug, Default)]
+pub(crate) struct Running(Mutex<Option<CancellationToken>>);
+
+impl Running {
+    /// A token for a statement that starts now.
+    pub(crate) fn start(&self) -> CancellationToken {
+        let token = CancellationToken::new();
+        self.resume(&token);
+        token
+    }
+
+    /// A suspended statement goes on.
+    pub(crate) fn resume(&self, token: &CancellationToken) {
+        *self.0.lock() = Some(token.clone());
+    }
+
+    /// The statement ended: a cancel that arrives later must not hit the next one.
+    pub(crate) fn finish(&self) {
+        *self.0.lock() = None;
+    }
+
+    /// Cancels the statement that runs now.
+    pub(crate) fn cancel(&self) {
+        if let Some(token) = &*self.0.lock() {
+            token.cancel();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: Vec<u8>,
+    running: Arc<Running>,
+}
+
+/// All connections that can be cancelled, by process id.
+#[derive(Debug, Default)]
+pub(crate) struct CancelRegistry {
+    connections: Mutex<HashMap<i32, Entry>>,
+    next: AtomicI32,
+}
+
+impl CancelRegistry {
+    /// Enters a connection with a random key of `key_bytes` bytes. It leaves when the result is dropped.
+    pub(crate) fn register(self: &Arc<Self>, key_bytes: usize, running: Arc<Running>) -> Registration {
+        let mut key = vec![0; key_bytes];
+        rand::RngCore::fill_bytes(&mut rand::rng(), &mut key);
+        let mut connections = self.connections.lock();
+        let pid = loop {
+            // Ids are positive, as process ids are, and not used by a live connection.
+            let pid = self.next.fetch_add(1, Ordering::Relaxed) & i32::MAX;
+            if pid != 0 && !connections.contains_key(&pid) {
+                break pid;
+            }
+        };
+        connections.insert(pid, Entry { key: key.clone(), running });
+        Registration { registry: Arc::clone(self), pid, key }
+    }
+
+    /// Cancels what runs on connection `pid` when `key` is its key; says whether it was.
+    pub(crate) fn cancel(&self, pid: i32, key: &[u8]) -> bool {
+        let connections = self.connections.lock();
+        let Some(entry) = connections.get(&pid) else { return false };
+        let matches = same(&entry.key, key);
+        if matches {
+            entry.running.cancel();
+        }
+        matches
+    }
+
+    /// Cancels whatever runs.
+    pub(crate) fn cancel_all(&self) {
+        self.connections.lock().values().for_each(|entry| entry.running.cancel());
+    }
+}
+
+/// A connection's place in the registry.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    registry: Arc<CancelRegistry>,
+    pub(crate) pid: i32,
+    pub(crate) key: Vec<u8>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.registry.connections.lock().remove(&self.pid);
+    }
+}
+
+/// Compares in a time that depends on the lengths only.
+fn same(left: &[u8], right: &[u8]) -> bool {
+    left.len() == right.len() && std::hint::black_box(left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b))) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_right_key_cancels_and_only_the_running_statement() {
+        let registry = Arc::new(CancelRegistry::default());
+        let running = Arc::new(Running::default());
+        let registration = registry.register(SHORT_KEY_BYTES, Arc::clone(&running));
+        let token = running.start();
+        assert!(!registry.cancel(registration.pid, &[0; 3]));
+        assert!(!registry.cancel(registration.pid + 1, &registration.key));
+        assert!(!token.is_cancelled());
+        running.finish();
+        assert!(registry.cancel(registration.pid, &registration.key), "the key is right, but nothing runs");
+        assert!(!token.is_cancelled());
+        let token = running.start();
+        assert!(registry.cancel(registration.pid, &registration.key));
+        assert!(token.is_cancelled());
+        let (pid, key) = (registration.pid, registration.key.clone());
+        drop(registration);
+        assert!(!registry.cancel(pid, &key));
+    }
+}

@@ -1,0 +1,301 @@
+//! One client that is known: reads its messages, answers them, and survives whatever a statement does.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::response::{CommandComplete, ReadyForQuery, TransactionStatus as WireStatus};
+use portrait_udfs::context::NoticeSink;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::auth::put_key_data;
+use super::cancel::{Registration, Running};
+use super::encode::{Style, Zone};
+use super::extended::{Portal, PreparedStatement};
+use super::listener::Shared;
+use super::message::Message;
+use super::rows::{Attention, Failure, NOTICES_MAX};
+use super::sqlstate::{PgError, PgResult, Severity, notice};
+use super::startup::{Client, put_parameter};
+use super::wire::Wire;
+use crate::engine::{Session, TransactionStatus};
+use crate::sql::RunOptions;
+
+/// The largest message: a Bind with large values.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The largest message of a kind that carries a name and a number.
+const SMALL_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// A connection and all that belongs to it.
+pub(crate) struct Connection {
+    pub(super) wire: Wire,
+    pub(super) session: Session,
+    pub(super) running: Arc<Running>,
+    pub(super) statements: HashMap<String, Arc<PreparedStatement>>,
+    pub(super) portals: HashMap<String, Portal>,
+    pub(super) notices: mpsc::Receiver<String>,
+    sink: mpsc::Sender<String>,
+    shared: Arc<Shared>,
+    registration: Registration,
+    /// Parameters as the client knows them.
+    told: Vec<(&'static str, String)>,
+    /// After an error in the extended protocol, everything up to Sync is skipped.
+    skip_to_sync: bool,
+    peer: std::net::SocketAddr,
+}
+
+/// What to do after a message.
+enum Next {
+    Continue,
+    Close,
+}
+
+impl Connection {
+    /// Opens the session of a client and says hello; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When a startup setting is wrong: the error to send, and the wire to send it on.
+    pub(crate) fn open(wire: Wire, client: Client, shared: Arc<Shared>) -> Result<Self, Box<(Wire, PgError)>> {
+        let session = match open_session(&client, &shared) {
+            Ok(session) => session,
+            Err(error) => return Err(Box::new((wire, error))),
+        };
+        let running = Arc::new(Running::default());
+        let registration = shared.cancels.register(client.key_bytes, Arc::clone(&running));
+        let (sink, notices) = mpsc::channel(NOTICES_MAX);
+        tracing::info!(peer = %client.peer, user = %client.user, pid = registration.pid, tls = wire.is_tls(), "connected");
+        Ok(Self {
+            wire,
+            session,
+            running,
+            statements: HashMap::new(),
+            portals: HashMap::new(),
+            notices,
+            sink,
+            shared,
+            registration,
+            told: Vec::new(),
+            skip_to_sync: false,
+            peer: client.peer,
+        })
+    }
+
+    /// Answers messages until the client leaves, breaks the protocol, or the server goes down.
+    pub(crate) async fn run(mut self) {
+        if let Err(Failure::Error(error)) = self.converse().await {
+            // The client reads why, when it still can.
+            let _ = self.wire.put(PgWireBackendMessage::ErrorResponse(error.response()));
+        }
+        self.portals.clear();
+        tracing::info!(peer = %self.peer, pid = self.registration.pid, "disconnected");
+        self.wire.close().await;
+    }
+
+    async fn converse(&mut self) -> Result<(), Failure> {
+        self.put_parameters()?;
+        put_key_data(&mut self.wire.output, self.registration.pid, &self.registration.key);
+        self.put_ready()?;
+        loop {
+            let Some((kind, body)) = self.read().await? else { return Ok(()) };
+            let message = match Message::decode(kind, body) {
+                Ok(message) => message,
+                Err(error) if error.severity == Severity::Fatal => return Err(error.into()),
+                Err(error) if self.skip_to_sync => {
+                    tracing::debug!(error = %error.message, "malformed message skipped");
+                    continue;
+                }
+                Err(error) => {
+                    self.put_error(&error)?;
+                    if kind == b'Q' { self.put_ready()? } else { self.skip_to_sync = true };
+                    continue;
+                }
+            };
+            // A panic leaves the protocol's state unknown: the client is told, and its connection closed.
+            let handled = AssertUnwindSafe(self.handle(message)).catch_unwind().await;
+            self.running.finish();
+            match handled {
+                Ok(Ok(Next::Continue)) => {}
+                Ok(Ok(Next::Close)) => return Ok(()),
+                Ok(Err(failure)) => return Err(failure),
+                Err(panic) => return Err(PgError::internal(&panic_text(panic.as_ref())).into_fatal().into()),
+            }
+        }
+    }
+
+    /// The next message; what was answered is sent before waiting. `None` when the client left.
+    async fn read(&mut self) -> Result<Option<(u8, bytes::Bytes)>, Failure> {
+        loop {
+            if let Some(message) = self.wire.take_message(message_limit)? {
+                return Ok(Some(message));
+            }
+            self.wire.flush().await.map_err(Failure::Lost)?;
+            let idle = self.idle_timeout();
+            tokio::select! {
+                biased;
+                filled = self.wire.fill() => match filled {
+                    Ok(true) => {}
+                    Ok(false) | Err(_) => return Ok(None),
+                },
+                () = self.shared.shutdown.cancelled() => {
+                    return Err(PgError::fatal("57P01", "terminating connection due to administrator command").into());
+                }
+                error = idle => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Resolves when the session has been idle for too long.
+    fn idle_timeout(&self) -> impl Future<Output = PgError> + use<> {
+        let active = self.session.transaction() != TransactionStatus::Idle;
+        let name = if active { "idle_in_transaction_session_timeout" } else { "idle_session_timeout" };
+        let ms = self.session.with_settings(|settings| settings.integer(name));
+        async move {
+            match u64::try_from(ms) {
+                Ok(ms) if ms > 0 => tokio::time::sleep(Duration::from_millis(ms)).await,
+                _ => std::future::pending().await,
+            }
+            if active {
+                PgError::fatal("25P03", "terminating connection due to idle-in-transaction timeout")
+            } else {
+                PgError::fatal("57P05", "terminating connection due to idle-session timeout")
+            }
+        }
+    }
+
+    /// Answers one message. An error that ends the statement is sent here; what is returned ends the connection.
+    async fn handle(&mut self, message: Message) -> Result<Next, Failure> {
+        match message {
+            Message::Terminate => return Ok(Next::Close),
+            Message::Query(text) => {
+                // An error of the extended protocol holds until Sync, whatever comes between.
+                if self.skip_to_sync {
+                    return Ok(Next::Continue);
+                }
+                let result = self.simple_query(&text).await;
+                self.report(result)?;
+                self.put_ready()?;
+            }
+            Message::Sync => {
+                self.skip_to_sync = false;
+                if self.session.transaction() == TransactionStatus::Idle {
+                    self.portals.clear();
+                }
+                self.put_ready()?;
+            }
+            Message::Copy => {}
+            Message::FunctionCall if !self.skip_to_sync => {
+                self.put_error(&PgError::new("0A000", "function calls by protocol message are not supported").hint("Use SELECT."))?;
+                self.put_ready()?;
+            }
+            _ if self.skip_to_sync => {}
+            extended => {
+                let result = self.extended_message(extended).await;
+                if self.report(result)? {
+                    self.skip_to_sync = true;
+                }
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    /// Sends the error of a statement; says whether there was one.
+    fn report(&mut self, result: Result<(), Failure>) -> Result<bool, Failure> {
+        match result {
+            Ok(()) => Ok(false),
+            Err(Failure::Error(error)) if error.severity == Severity::Error => {
+                self.session.statement_failed();
+                self.put_error(&error)?;
+                Ok(true)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn put_error(&mut self, error: &PgError) -> PgResult<()> {
+        self.wire.put(PgWireBackendMessage::ErrorResponse(error.response()))
+    }
+
+    pub(super) fn put_complete(&mut self, tag: String) -> PgResult<()> {
+        self.wire.put(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag)))
+    }
+
+    /// `ReadyForQuery`, after what changed of the parameters.
+    fn put_ready(&mut self) -> PgResult<()> {
+        self.put_parameters()?;
+        let status = match self.session.transaction() {
+            TransactionStatus::Idle => WireStatus::Idle,
+            TransactionStatus::Active => WireStatus::Transaction,
+            TransactionStatus::Failed => WireStatus::Error,
+        };
+        self.wire.put(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(status)))
+    }
+
+    fn put_parameters(&mut self) -> PgResult<()> {
+        let now = self.session.with_settings(|settings| settings.reported());
+        for (name, value) in &now {
+            if !self.told.iter().any(|(known, old)| known == name && old == value) {
+                put_parameter(&mut self.wire, name, value)?;
+            }
+        }
+        self.told = now;
+        Ok(())
+    }
+
+    /// What a statement needs to run: a token that this connection's cancel fires, and a way to say things meanwhile.
+    pub(super) fn run_options(&self, cancel: &CancellationToken) -> RunOptions {
+        RunOptions { cancel: cancel.clone(), notice: self.notice_sink() }
+    }
+
+    fn notice_sink(&self) -> NoticeSink {
+        let least = self.session.with_settings(|settings| settings.raw("client_min_messages")).unwrap_or_default();
+        if matches!(least.as_str(), "warning" | "error") {
+            return Arc::new(|_| {});
+        }
+        let sink = self.sink.clone();
+        Arc::new(move |message| {
+            // Progress that nobody reads in time is worth nothing later: a full queue drops it.
+            let _ = sink.try_send(message.to_owned());
+        })
+    }
+
+    /// The parts that are needed while a statement runs, apart from the session.
+    pub(super) fn around<'a>(&'a mut self, cancel: &'a CancellationToken) -> Attention<'a> {
+        Attention { wire: &mut self.wire, notices: &mut self.notices, cancel }
+    }
+
+    /// How values are shown, by the settings of now.
+    pub(super) fn style(&self) -> Style {
+        let zone = self.session.with_settings(|settings| settings.raw("TimeZone")).unwrap_or_default();
+        Style { zone: Zone::parse(&zone).unwrap_or_default() }
+    }
+
+    /// A WARNING, unless the client asked for none.
+    pub(super) fn put_warning(&mut self, sqlstate: &'static str, message: &str) -> PgResult<()> {
+        self.wire.put(PgWireBackendMessage::NoticeResponse(notice("WARNING", sqlstate, message)))
+    }
+}
+
+fn open_session(client: &Client, shared: &Shared) -> PgResult<Session> {
+    let session = shared.engine.session(&client.user)?;
+    for (name, value) in &client.settings {
+        session.change_settings(|settings| settings.set_startup(name, value))?;
+    }
+    Ok(session)
+}
+
+fn message_limit(kind: u8) -> usize {
+    match kind {
+        b'Q' | b'P' | b'B' | b'd' | b'F' => MESSAGE_BYTES_MAX,
+        _ => SMALL_MESSAGE_BYTES_MAX,
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("a statement panicked: {}", text.unwrap_or_default())
+}

@@ -1,0 +1,108 @@
+//! Rows for the wire: typed columns in, `DataRow` messages out, in text or binary as PostgreSQL writes them.
+//!
+//! A batch is prepared once, column by column ([`Column`]: the type is matched, odd representations are cast);
+//! rows are then written straight into the output buffer. Nothing is allocated per cell.
+
+mod array;
+mod column;
+mod datetime;
+mod json;
+mod number;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use bytes::{BufMut, BytesMut};
+
+pub(crate) use column::Column;
+pub(crate) use datetime::Zone;
+
+use super::sqlstate::{PgError, PgResult};
+use super::types::{Formats, field_type};
+
+/// The longest row, as in PostgreSQL.
+const ROW_BYTES_MAX: usize = 0x3fff_ffff;
+
+/// What rendering depends on besides the value: taken from the session when the rows start.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Style {
+    /// The session's time zone, for `timestamp with time zone`.
+    pub(crate) zone: Zone,
+}
+
+/// A batch that is ready to be written row by row.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    columns: Vec<(Column, bool)>,
+    rows: usize,
+    next: usize,
+}
+
+impl Rows {
+    /// Prepares a batch whose fields are `schema`'s.
+    pub(crate) fn new(batch: &RecordBatch, schema: &Schema, formats: &Formats, style: &Style) -> PgResult<Self> {
+        let mut columns = Vec::with_capacity(batch.num_columns());
+        for (index, array) in batch.columns().iter().enumerate() {
+            let field = schema.fields().get(index).ok_or_else(|| PgError::internal("a batch has more columns than its schema"))?;
+            columns.push((Column::new(array, &field_type(field), style)?, formats.is_binary(index)));
+        }
+        Ok(Self { columns, rows: batch.num_rows(), next: 0 })
+    }
+
+    /// Rows not yet written.
+    pub(crate) fn remaining(&self) -> usize {
+        self.rows - self.next
+    }
+
+    /// Appends the next row as a `DataRow`. On an error nothing of it stays in `output`.
+    pub(crate) fn write_next(&mut self, output: &mut BytesMut) -> PgResult<()> {
+        let start = output.len();
+        let result = self.write(output, start);
+        if result.is_err() {
+            output.truncate(start);
+        }
+        self.next += 1;
+        result
+    }
+
+    fn write(&self, output: &mut BytesMut, start: usize) -> PgResult<()> {
+        output.put_u8(b'D');
+        output.put_i32(0);
+        output.put_u16(self.columns.len() as u16);
+        for (column, binary) in &self.columns {
+            column.write_value(self.next, *binary, output)?;
+        }
+        let length = output.len() - start - 1;
+        if length > ROW_BYTES_MAX {
+            return Err(PgError::new("54000", "row is too long").detail(format!("The row has {length} bytes.")));
+        }
+        set_length(output, start + 1, length);
+        Ok(())
+    }
+}
+
+impl Column {
+    /// A value with its length before it; −1 for NULL.
+    fn write_value(&self, row: usize, binary: bool, output: &mut BytesMut) -> PgResult<()> {
+        if self.is_null(row) {
+            output.put_i32(-1);
+            return Ok(());
+        }
+        let start = output.len();
+        output.put_i32(0);
+        if binary {
+            self.write_binary(row, output)?;
+        } else {
+            self.write_text(row, output)?;
+        }
+        set_length(output, start, output.len() - start - 4);
+        Ok(())
+    }
+}
+
+/// Lengths are bounded by [`ROW_BYTES_MAX`] before a message leaves.
+fn set_length(output: &mut BytesMut, at: usize, length: usize) {
+    output[at..at + 4].copy_from_slice(&(length as i32).to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! The extended protocol: Parse, Bind, Describe, Execute, Close; prepared statements and portals.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::scalar::ScalarValue;
+use pgwire::api::Type;
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::data::{NoData, ParameterDescription};
+use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
+use pgwire::messages::response::EmptyQueryResponse;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::Connection;
+use super::message::{Bind, Message};
+use super::params;
+use super::rows::{Failure, RowSource, Sent};
+use super::sqlstate::{PgError, PgResult};
+use super::types::{Formats, data_type, declared, row_description};
+use crate::sql::{self, Outcome, Prepared, Statement};
+
+/// Prepared statements per connection.
+const STATEMENTS_MAX: usize = 1000;
+/// Portals per connection: each may hold a running plan.
+const PORTALS_MAX: usize = 64;
+
+/// A statement that Parse named.
+#[derive(Debug)]
+pub(crate) struct PreparedStatement {
+    /// `None` for an empty query string.
+    prepared: Option<Prepared>,
+    /// The types of the parameters as the client knows them.
+    types: Vec<Type>,
+}
+
+/// A statement with its parameters, and how far it has come.
+pub(crate) struct Portal {
+    statement: Arc<PreparedStatement>,
+    formats: Formats,
+    cancel: CancellationToken,
+    state: PortalState,
+}
+
+enum PortalState {
+    Ready(Vec<ScalarValue>),
+    Rows(Box<RowSource>),
+    Done,
+}
+
+impl Connection {
+    /// Answers a message of the extended protocol other than Sync.
+    pub(super) async fn extended_message(&mut self, message: Message) -> Result<(), Failure> {
+        match message {
+            Message::Parse { name, query, types } => self.parse(name, &query, &types).await,
+            Message::Bind(bind) => Ok(self.bind(bind)?),
+            Message::DescribeStatement(name) => Ok(self.describe_statement(&name)?),
+            Message::DescribePortal(name) => Ok(self.describe_portal(&name)?),
+            Message::Execute { portal, max_rows } => self.execute(portal, max_rows).await,
+            Message::CloseStatement(name) => {
+                self.statements.remove(&name);
+                Ok(self.wire.put(PgWireBackendMessage::CloseComplete(CloseComplete::new()))?)
+            }
+            Message::ClosePortal(name) => {
+                self.portals.remove(&name);
+                Ok(self.wire.put(PgWireBackendMessage::CloseComplete(CloseComplete::new()))?)
+            }
+            Message::Flush => self.wire.flush().await.map_err(Failure::Lost),
+            other => Err(PgError::internal(&format!("{other:?} is not of the extended protocol")).into()),
+        }
+    }
+
+    async fn parse(&mut self, name: String, query: &str, oids: &[u32]) -> Result<(), Failure> {
+        if name.is_empty() {
+            self.statements.remove("");
+        } else if self.statements.contains_key(&name) {
+            return Err(PgError::new("42P05", format!("prepared statement \"{name}\" already exists")).into());
+        } else if self.statements.len() >= STATEMENTS_MAX {
+            return Err(PgError::new("54000", "too many prepared statements")
+                .detail(format!("A connection holds at most {STATEMENTS_MAX}."))
+                .hint("Close those that are no longer needed, or use DEALLOCATE.")
+                .into());
+        }
+        let mut types = oids.iter().map(|oid| declared(*oid)).collect::<PgResult<Vec<_>>>()?;
+        let statements = sql::parse(query)?;
+        let statement = match statements.as_slice() {
+            [] => {
+                self.statements.insert(name, Arc::new(PreparedStatement { prepared: None, types: Vec::new() }));
+                return Ok(self.wire.put(PgWireBackendMessage::ParseComplete(ParseComplete::new()))?);
+            }
+            [statement] => statement,
+            _ => return Err(PgError::new("42601", "cannot insert multiple commands into a prepared statement").into()),
+        };
+        // Declared as `unknown` and never used is not worth an error: trailing ones are left to the planner.
+        while types.last() == Some(&None) {
+            types.pop();
+        }
+        let cancel = self.running.start();
+        let session = self.session.clone();
+        let prepared = self.around(&cancel).wait(sql::prepare_with(&session, statement, &types, &cancel)).await??;
+        let types = wire_types(oids, &prepared.parameter_types);
+        self.statements.insert(name, Arc::new(PreparedStatement { prepared: Some(prepared), types }));
+        Ok(self.wire.put(PgWireBackendMessage::ParseComplete(ParseComplete::new()))?)
+    }
+
+    fn bind(&mut self, bind: Bind) -> PgResult<()> {
+        let statement = Arc::clone(self.statement(&bind.statement)?);
+        if !bind.portal.is_empty() && self.portals.contains_key(&bind.portal) {
+            return Err(PgError::new("42P03", format!("cursor \"{}\" already exists", bind.portal)));
+        }
+        if self.portals.len() >= PORTALS_MAX && !self.portals.contains_key(&bind.portal) {
+            return Err(PgError::new("54000", "too many open cursors")
+                .detail(format!("A connection holds at most {PORTALS_MAX} portals."))
+                .hint("Read a result to its end, close its portal, or send Sync."));
+        }
+        let columns = statement.prepared.as_ref().and_then(|prepared| prepared.schema.as_ref()).map_or(0, |schema| schema.fields().len());
+        // A statement without rows ignores the formats of rows.
+        let formats = if columns == 0 { Formats::default() } else { Formats::new(bind.result_formats.clone(), columns)? };
+        let values = self.values(&statement, &bind)?;
+        let state = PortalState::Ready(values);
+        self.portals.insert(bind.portal, Portal { statement, formats, cancel: CancellationToken::new(), state });
+        self.wire.put(PgWireBackendMessage::BindComplete(BindComplete::new()))
+    }
+
+    fn values(&self, statement: &PreparedStatement, bind: &Bind) -> PgResult<Vec<ScalarValue>> {
+        let planned: &[DataType] = statement.prepared.as_ref().map_or(&[], |prepared| &prepared.parameter_types);
+        if bind.parameters.len() != planned.len() {
+            return Err(PgError::new(
+                "08P01",
+                format!(
+                    "bind message supplies {} parameters, but prepared statement \"{}\" requires {}",
+                    bind.parameters.len(),
+                    bind.statement,
+                    planned.len()
+                ),
+            ));
+        }
+        let formats = &bind.parameter_formats;
+        if formats.len() > 1 && formats.len() != planned.len() {
+            let (formats, parameters) = (formats.len(), planned.len());
+            return Err(PgError::new("08P01", format!("bind message has {formats} parameter formats but {parameters} parameters")));
+        }
+        let zone = self.session.with_settings(|settings| settings.raw("TimeZone"))?;
+        let value = |(index, value): (usize, &Option<bytes::Bytes>)| {
+            let binary = formats.get(index.min(formats.len().saturating_sub(1))) == Some(&1);
+            let declared = statement.types.get(index).unwrap_or(&Type::TEXT);
+            params::decode(value.as_ref(), binary, declared, &planned[index], &zone)
+        };
+        bind.parameters.iter().enumerate().map(value).collect()
+    }
+
+    fn statement(&self, name: &str) -> PgResult<&Arc<PreparedStatement>> {
+        self.statements.get(name).ok_or_else(|| match name {
+            "" => PgError::new("26000", "unnamed prepared statement does not exist"),
+            name => PgError::new("26000", format!("prepared statement \"{name}\" does not exist")),
+        })
+    }
+
+    fn describe_statement(&mut self, name: &str) -> PgResult<()> {
+        let statement = Arc::clone(self.statement(name)?);
+        let types = statement.types.iter().map(Type::oid).collect();
+        self.wire.put(PgWireBackendMessage::ParameterDescription(ParameterDescription::new(types)))?;
+        self.put_description(&statement, &Formats::default())
+    }
+
+    fn describe_portal(&mut self, name: &str) -> PgResult<()> {
+        let portal = self.portals.get(name).ok_or_else(|| missing_portal(name))?;
+        let (statement, formats) = (Arc::clone(&portal.statement), portal.formats.clone());
+        self.put_description(&statement, &formats)
+    }
+
+    fn put_description(&mut self, statement: &PreparedStatement, formats: &Formats) -> PgResult<()> {
+        match statement.prepared.as_ref().and_then(|prepared| prepared.schema.as_ref()) {
+            Some(schema) => self.wire.put(row_description(schema, formats)),
+            None => self.wire.put(PgWireBackendMessage::NoData(NoData::new())),
+        }
+    }
+
+    /// Runs a portal, or goes on with one that was suspended. No limit when `max_rows` is not positive.
+    async fn execute(&mut self, name: String, max_rows: i32) -> Result<(), Failure> {
+        // Taken out while it runs: an error destroys it.
+        let mut portal = self.portals.remove(&name).ok_or_else(|| missing_portal(&name))?;
+        self.running.resume(&portal.cancel);
+        let limit = u64::try_from(max_rows).unwrap_or_default();
+        let cancel = portal.cancel.clone();
+        match std::mem::replace(&mut portal.state, PortalState::Done) {
+            PortalState::Done => {
+                return Err(PgError::new("55000", format!("portal \"{name}\" cannot be run")).into());
+            }
+            PortalState::Ready(values) => self.start(&mut portal, values, &cancel).await?,
+            rows @ PortalState::Rows(_) => portal.state = rows,
+        }
+        if let PortalState::Rows(rows) = &mut portal.state {
+            match rows.send(&mut self.around(&cancel), limit).await? {
+                Sent::Complete(count) => {
+                    let tag = rows.tag.command(count);
+                    self.put_complete(tag)?;
+                }
+                Sent::Suspended => self.wire.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()))?,
+            }
+        }
+        self.running.finish();
+        self.portals.insert(name, portal);
+        Ok(())
+    }
+
+    /// Starts a portal's statement: what it returns is its rows, or its tag is sent.
+    async fn start(&mut self, portal: &mut Portal, values: Vec<ScalarValue>, cancel: &CancellationToken) -> Result<(), Failure> {
+        let Some(prepared) = &portal.statement.prepared else {
+            self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?;
+            return Ok(());
+        };
+        if let Some(tag) = self.own_statement(prepared.statement())? {
+            return Ok(self.put_complete(tag)?);
+        }
+        let options = self.run_options(cancel);
+        let session = self.session.clone();
+        match self.around(cancel).wait(sql::execute(&session, prepared, values, options)).await?? {
+            Outcome::Rows { schema, stream, tag } => {
+                let formats = portal.formats.clone();
+                portal.state = PortalState::Rows(Box::new(RowSource::new(schema, stream, tag, formats, self.style())));
+            }
+            Outcome::Done { tag } => self.put_complete(tag)?,
+            Outcome::Empty => self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?,
+        }
+        Ok(())
+    }
+
+    /// Statements about this connection's own prepared statements and portals. `None` leaves the statement to `sql`.
+    pub(super) fn own_statement(&mut self, statement: &Statement) -> PgResult<Option<String>> {
+        match statement.tag() {
+            "DEALLOCATE" => {
+                let name = deallocated(statement.text());
+                Ok(name.and_then(|name| self.statements.remove(&name)).map(|_| "DEALLOCATE".to_owned()))
+            }
+            "DEALLOCATE ALL" => {
+                self.statements.clear();
+                Ok(None)
+            }
+            "DISCARD ALL" | "DISCARD PLANS" => {
+                self.statements.clear();
+                self.portals.clear();
+                Ok(None)
+            }
+            "CLOSE CURSOR ALL" => {
+                self.portals.clear();
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The name in `DEALLOCATE [PREPARE] name`.
+fn deallocated(text: &str) -> Option<String> {
+    let name = text.trim().rsplit(|character: char| character.is_whitespace()).next()?;
+    match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+        Some(quoted) => Some(quoted.replace("\"\"", "\"")),
+        None => Some(name.to_ascii_lowercase()),
+    }
+}
+
+/// What the client is told of its parameters: its own declarations, and for the rest what was planned.
+fn wire_types(oids: &[u32], planned: &[DataType]) -> Vec<Type> {
+    let declared = |index: usize| oids.get(index).filter(|oid| **oid != 0 && **oid != Type::UNKNOWN.oid()).and_then(|oid| Type::from_oid(*oid));
+    planned.iter().enumerate().map(|(index, planned)| declared(index).unwrap_or_else(|| data_type(planned))).collect()
+}
+
+fn missing_portal(name: &str) -> PgError {
+    PgError::new("34000", format!("portal \"{name}\" does not exist"))
+}

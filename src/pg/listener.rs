@@ -1,0 +1,217 @@
+//! The accept loop: one task per connection, limits on how many, and an orderly end.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pgwire::messages::PgWireBackendMessage;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cancel::CancelRegistry;
+use super::connection::Connection;
+use super::sqlstate::PgError;
+use super::startup::{Client, Greeting, greet};
+use super::tls::TlsConfig;
+use super::wire::Wire;
+use crate::config::AuthMode;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+/// What one server allows.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    /// Clients that are known, at once.
+    pub(crate) connections: usize,
+    /// Sockets that are not known yet, at once; more wait in the kernel's queue.
+    pub(crate) unknown: usize,
+    /// The same for one remote address.
+    pub(crate) unknown_per_address: usize,
+    /// From accept to "known".
+    pub(crate) startup: Duration,
+    /// A client that takes no byte for so long is gone.
+    pub(crate) write_timeout: Duration,
+    /// Statements that run at shutdown may go on for so long.
+    pub(crate) drain: Duration,
+}
+
+impl Limits {
+    fn of(engine: &Engine) -> Self {
+        Self {
+            connections: engine.config().max_connections,
+            unknown: 256,
+            unknown_per_address: 32,
+            startup: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(60),
+            drain: engine.config().drain_timeout,
+        }
+    }
+}
+
+/// What all connections of one listener share.
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) auth: AuthMode,
+    pub(crate) tls: Option<TlsConfig>,
+    pub(crate) limits: Limits,
+    pub(crate) cancels: Arc<CancelRegistry>,
+    /// Fired when the server goes down: idle connections end, running statements may finish.
+    pub(crate) shutdown: CancellationToken,
+    connections: Arc<Semaphore>,
+    unknown: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// Serves clients until `shutdown` fires, then lets running statements finish for a while.
+///
+/// # Errors
+/// 22023 when the listener is reachable from elsewhere without TLS and passwords: nothing is served then.
+pub async fn serve(
+    engine: Arc<Engine>,
+    listener: TcpListener,
+    auth: AuthMode,
+    tls: Option<TlsConfig>,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let address = listener.local_addr()?;
+    if !address.ip().is_loopback() && (tls.is_none() || auth == AuthMode::Trust) {
+        return Err(Error::invalid(format!("cannot listen on {address} without TLS and passwords"))
+            .hint("Configure a certificate and its key with SCRAM authentication, or listen on 127.0.0.1."));
+    }
+
+    let limits = Limits::of(&engine);
+    let shared = Arc::new(Shared {
+        engine,
+        auth,
+        tls,
+        cancels: Arc::default(),
+        shutdown: shutdown.clone(),
+        connections: Arc::new(Semaphore::new(limits.connections)),
+        unknown: Mutex::default(),
+        limits,
+    });
+    let tasks = TaskTracker::new();
+    let unknown = Arc::new(Semaphore::new(shared.limits.unknown));
+    tracing::info!(%address, tls = shared.tls.is_some(), "ready");
+    loop {
+        let permit = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            permit = Arc::clone(&unknown).acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else { break };
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((tcp, peer)) => {
+                tasks.spawn(attend(tcp, peer, Arc::clone(&shared), permit));
+            }
+            Err(error) => {
+                // Out of file descriptors, as a rule: there is nothing to accept until a connection ends.
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    tasks.close();
+    if tokio::time::timeout(shared.limits.drain, tasks.wait()).await.is_err() {
+        tracing::warn!(connections = tasks.len(), "statements still run after the drain time; cancelling them");
+        shared.cancels.cancel_all();
+        let _ = tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await;
+    }
+    Ok(())
+}
+
+/// One connection from accept to close. A panic ends this task only.
+async fn attend(tcp: TcpStream, peer: SocketAddr, shared: Arc<Shared>, permit: OwnedSemaphorePermit) {
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+    }
+    let Some(counted) = Unknown::enter(&shared, peer.ip()) else {
+        tracing::warn!(%peer, "too many unauthenticated connections from one address");
+        return;
+    };
+    let greeting = tokio::select! {
+        biased;
+        () = shared.shutdown.cancelled() => return,
+        greeting = tokio::time::timeout(shared.limits.startup, greet(tcp, peer, &shared)) => greeting,
+    };
+    drop((counted, permit));
+    match greeting {
+        Err(_) => tracing::warn!(%peer, "no login within the time allowed"),
+        Ok(Ok(Greeting::Done)) => {}
+        Ok(Ok(Greeting::Client(client))) => {
+            let (wire, client) = *client;
+            admit(wire, client, shared).await;
+        }
+        Ok(Err((wire, error))) => refuse(wire, &error.into_fatal()).await,
+    }
+}
+
+async fn admit(wire: Wire, client: Client, shared: Arc<Shared>) {
+    let Ok(_place) = Arc::clone(&shared.connections).try_acquire_owned() else {
+        let error = PgError::fatal("53300", "sorry, too many clients already");
+        return refuse(Some(wire), &error).await;
+    };
+    match Connection::open(wire, client, shared) {
+        Ok(connection) => connection.run().await,
+        Err(refused) => {
+            let (wire, error) = *refused;
+            refuse(Some(wire), &error.into_fatal()).await;
+        }
+    }
+}
+
+/// Sends a FATAL error, if there is anybody to send it to, and closes.
+async fn refuse(wire: Option<Wire>, error: &PgError) {
+    if let Some(mut wire) = wire
+        && wire.put(PgWireBackendMessage::ErrorResponse(error.response())).is_ok()
+    {
+        let _ = tokio::time::timeout(Duration::from_secs(5), wire.close()).await;
+    }
+}
+
+/// Counts a socket of an address while its client is unknown. Loopback is not limited.
+struct Unknown<'a> {
+    shared: &'a Shared,
+    address: IpAddr,
+}
+
+impl<'a> Unknown<'a> {
+    fn enter(shared: &'a Shared, address: IpAddr) -> Option<Self> {
+        let mut counts = shared.unknown.lock();
+        let count = counts.entry(address).or_default();
+        if *count >= shared.limits.unknown_per_address && !address.is_loopback() {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(Self { shared, address })
+    }
+}
+
+impl Drop for Unknown<'_> {
+    fn drop(&mut self) {
+        let mut counts = self.shared.unknown.lock();
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The PostgreSQL wire protocol, and nothing else.
+//!
+//! Life of a connection: `listener` accepts and counts sockets; `startup` answers encryption requests, lets `auth` find
+//! out who connects, and gives every error as FATAL; `connection` reads messages and hands them to `simple` or
+//! `extended`; both call `crate::sql` and pass what comes back to `rows`, which encodes batches (`encode`) while they
+//! arrive and stops when the client cancels, goes away or reads nothing. `catalog` answers the questions that drivers
+//! ask about types, tables and settings.
+//!
+//! Invariants: nothing a client sends before it is known is executed; results are never collected (at most two batches
+//! and [`wire::FLUSH_BYTES`] per connection); a panic ends its connection and nothing else; every error has its
+//! SQLSTATE in `sqlstate`, and internal text stays in the log. Must never know: models, files, plans.
+
+mod auth;
+mod cancel;
+mod connection;
+mod encode;
+mod extended;
+mod listener;
+mod message;
+mod params;
+mod rows;
+mod simple;
+mod sqlstate;
+mod startup;
+mod tls;
+mod types;
+mod wire;
+
+pub use listener::serve;
+pub use tls::TlsConfig;

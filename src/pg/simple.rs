@@ -1,0 +1,50 @@
+//! The simple protocol: a query string, its statements run and answered one after the other.
+
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::response::EmptyQueryResponse;
+
+use super::connection::Connection;
+use super::rows::{Failure, RowSource, Sent};
+use super::types::{Formats, row_description};
+use crate::sql::{self, Outcome, Statement};
+
+impl Connection {
+    /// Runs every statement of `text` until one fails. Nothing runs when the text does not parse.
+    pub(super) async fn simple_query(&mut self, text: &str) -> Result<(), Failure> {
+        self.statements.remove("");
+        self.portals.remove("");
+        let statements = sql::parse(text)?;
+        if statements.is_empty() {
+            self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?;
+        }
+        for statement in &statements {
+            self.simple_statement(statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn simple_statement(&mut self, statement: &Statement) -> Result<(), Failure> {
+        if let Some(tag) = self.own_statement(statement)? {
+            return Ok(self.put_complete(tag)?);
+        }
+        let cancel = self.running.start();
+        let options = self.run_options(&cancel);
+        let session = self.session.clone();
+        let outcome = self.around(&cancel).wait(sql::run(&session, statement, options)).await??;
+        match outcome {
+            Outcome::Rows { schema, stream, tag } => {
+                let formats = Formats::default();
+                self.wire.put(row_description(&schema, &formats))?;
+                let mut rows = RowSource::new(schema, stream, tag, formats, self.style());
+                if let Sent::Complete(count) = rows.send(&mut self.around(&cancel), 0).await? {
+                    self.put_complete(tag.command(count))?;
+                }
+            }
+            Outcome::Done { tag } => self.put_complete(tag)?,
+            Outcome::Empty => self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?,
+        }
+        // A cancel that comes from now on belongs to no statement, or to the next one.
+        self.running.finish();
+        Ok(())
+    }
+}
