@@ -170,6 +170,25 @@ impl Error {
         self
     }
 
+    /// The crate's error for whatever the query engine says: our own error when there is one inside.
+    pub fn from_engine(error: datafusion::error::DataFusionError) -> Self {
+        use datafusion::error::DataFusionError as Engine;
+        if let Some(found) = Self::find(&error) {
+            return found.clone();
+        }
+        let text = || error.strip_backtrace();
+        match error.find_root() {
+            Engine::ResourcesExhausted(_) => Self::new(Code::OutOfMemory, "out of memory").detail(format!("{}.", text())),
+            Engine::IoError(io) if io.kind() == std::io::ErrorKind::StorageFull => Self::new(Code::DiskFull, text()),
+            Engine::IoError(_) | Engine::ObjectStore(_) | Engine::ParquetError(_) => Self::new(Code::Io, text()),
+            Engine::SQL(..) => Self::new(Code::Syntax, text()),
+            Engine::SchemaError(..) => Self::new(Code::UndefinedColumn, text()),
+            Engine::Plan(message) if message.contains("not found") => Self::new(Code::UndefinedTable, text()),
+            Engine::Plan(_) | Engine::NotImplemented(_) => Self::new(Code::FeatureNotSupported, text()),
+            _ => Self::internal(text()),
+        }
+    }
+
     /// Finds the crate's error inside whatever an engine wrapped around it.
     pub fn find<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
         let mut next = Some(error);

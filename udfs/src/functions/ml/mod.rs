@@ -1,0 +1,46 @@
+//! Machine learning in SQL: training, scoring, quality, life cycle. This page lists the functions of the families.
+
+use std::sync::Arc;
+
+use datafusion::catalog::SchemaProvider;
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::physical_planner::ExtensionPlanner;
+
+use super::MlContext;
+use super::relation::MlRelation;
+
+pub mod evaluate;
+pub mod predict;
+pub mod train;
+
+/// Functions in `FROM`.
+pub fn relations() -> Vec<Arc<dyn MlRelation>> {
+    [train::relations(), evaluate::relations()].concat()
+}
+
+/// Scalar functions.
+pub fn scalars(_context: &Arc<MlContext>) -> Vec<Arc<ScalarUDF>> {
+    predict::scalar_functions()
+}
+
+/// Operators.
+pub fn expr_planners(_context: &Arc<MlContext>) -> Vec<Arc<dyn ExprPlanner>> {
+    vec![]
+}
+
+/// Rules of the analyzer.
+pub fn analyzer_rules(_context: &Arc<MlContext>) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    vec![]
+}
+
+/// Plan nodes.
+pub fn extension_planners(_context: &Arc<MlContext>) -> Vec<Arc<dyn ExtensionPlanner + Send + Sync>> {
+    vec![]
+}
+
+/// The schema `ml`.
+pub fn schema_provider(_context: &Arc<MlContext>) -> Arc<dyn SchemaProvider> {
+    Arc::new(datafusion::catalog::MemorySchemaProvider::new())
+}

@@ -1,0 +1,1 @@
+//! The function reference, generated from the functions themselves: `udfs/FUNCTIONS.md`.

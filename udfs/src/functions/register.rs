@@ -1,0 +1,95 @@
+//! Puts the functions into a session: the one list that composes what the families offer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::catalog::SchemaProvider;
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::physical_planner::ExtensionPlanner;
+use datafusion::prelude::SessionContext;
+
+use super::ml;
+use super::planner::{MlQueryPlanner, MlRelationPlanner, RelationExtensionPlanner};
+use super::prepass::prepare_df_statement;
+use super::relation::MlRelation;
+use super::source::SortedHistories;
+use crate::context::{FileAccess, HistoryProvider, NoFiles};
+use crate::registry::{Jobs, Registry};
+
+/// What the functions share: one per process.
+pub struct MlContext {
+    /// Models and their versions.
+    pub registry: Arc<Registry>,
+    /// Trainings.
+    pub jobs: Arc<Jobs>,
+    /// Opens users' histories.
+    pub histories: Arc<dyn HistoryProvider>,
+    /// Threads of one training.
+    pub training_threads: usize,
+    /// Files that `export_model` and `import_model` may name.
+    pub files: Arc<dyn FileAccess>,
+}
+
+impl MlContext {
+    /// A context for a program without a server: histories are sorted at each use, no files, two threads.
+    pub fn new(registry: Arc<Registry>, jobs: Arc<Jobs>) -> Self {
+        Self { registry, jobs, histories: Arc::new(SortedHistories), training_threads: 2, files: Arc::new(NoFiles) }
+    }
+}
+
+impl fmt::Debug for MlContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MlContext").field("training_threads", &self.training_threads).finish_non_exhaustive()
+    }
+}
+
+/// Every table-like function.
+pub fn relations() -> Vec<Arc<dyn MlRelation>> {
+    ml::relations()
+}
+
+/// Every scalar function.
+pub fn scalars(context: &Arc<MlContext>) -> Vec<Arc<ScalarUDF>> {
+    ml::scalars(context)
+}
+
+/// The planners of our plan nodes; a program with nodes of its own passes them to [`MlQueryPlanner::new`] as well.
+pub fn extension_planners(context: &Arc<MlContext>) -> Vec<Arc<dyn ExtensionPlanner + Send + Sync>> {
+    let mut planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> = vec![Arc::new(RelationExtensionPlanner::new(Arc::clone(context)))];
+    planners.extend(ml::extension_planners(context));
+    planners
+}
+
+/// The schema `ml` with its views of models, versions and jobs.
+pub fn ml_schema_provider(context: Arc<MlContext>) -> Arc<dyn SchemaProvider> {
+    ml::schema_provider(&context)
+}
+
+/// Adds everything to a session: functions, rules and planners. Call it after `with_default_features`; it takes
+/// the place of the session's query planner.
+#[must_use]
+pub fn register_all(mut builder: SessionStateBuilder, context: Arc<MlContext>) -> SessionStateBuilder {
+    let context = &context;
+    builder.scalar_functions().get_or_insert_default().extend(scalars(context));
+    builder.expr_planners().get_or_insert_default().splice(0..0, ml::expr_planners(context));
+    builder.relation_planners().get_or_insert_default().push(Arc::new(MlRelationPlanner::new(relations(), Arc::clone(context))));
+    for rule in ml::analyzer_rules(context) {
+        builder = builder.with_analyzer_rule(rule);
+    }
+    builder.with_query_planner(Arc::new(MlQueryPlanner::new(extension_planners(context))))
+}
+
+/// Plans one statement the way a server does: parse, [`prepare_df_statement`], plan. Training starts when the
+/// result is polled.
+///
+/// # Errors
+/// Whatever is wrong with the statement.
+pub async fn sql(context: &SessionContext, text: &str) -> datafusion::error::Result<DataFrame> {
+    let state = context.state();
+    let mut statement = state.sql_to_statement(text, &state.config().options().sql_parser.dialect)?;
+    prepare_df_statement(&mut statement)?;
+    let plan = state.statement_to_plan(statement).await?;
+    context.execute_logical_plan(plan).await
+}

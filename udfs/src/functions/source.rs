@@ -1,0 +1,286 @@
+//! From any source query to users' histories in the canonical schema, in user order.
+//!
+//! Life of a source: SQL → logical plan with the caller's rights → [`canonical_plan`] casts what real writers
+//! make (LargeUtf8, views, dictionaries, timestamps of every unit, dates, epochs, text) and leaves out rows
+//! without user or time → the engine's spilling sort → streams that never split a user.
+//!
+//! [`SortedHistories`] is the history provider of a program without a server: it sorts at each use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef, TimeUnit as ArrowTimeUnit, TimestampMicrosecondType};
+use async_trait::async_trait;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::error::Result as DfResult;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::functions_aggregate::expr_fn::{count, max, min};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col, lit, try_cast};
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::{EmptyRecordBatchStream, ExecutionPlan, ExecutionPlanProperties, Partitioning, collect};
+use datafusion::prelude::SQLOptions;
+
+use super::prepass::prepare_df_statement;
+use crate::context::{EventSource, HistoryProvider, UserHistories};
+use crate::error::{Code, Error, Result};
+use crate::features::roles::resolve_event_columns;
+use crate::features::{ColumnDecision, EventColumns, TimeUnit, ValueColumn, canonical_schema};
+
+/// Plans a source as `session` sees it; refuses anything but one query.
+///
+/// # Errors
+/// Whatever is wrong with the query.
+pub async fn plan_sql(session: &SessionState, sql: &str) -> DfResult<LogicalPlan> {
+    let mut statement = session.sql_to_statement(sql, &session.config().options().sql_parser.dialect)?;
+    prepare_df_statement(&mut statement)?;
+    let plan = session.statement_to_plan(statement).await?;
+    let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    read_only.verify_plan(&plan).map_err(|error| {
+        Error::new(Code::ReadOnly, "a source must be a read-only query").detail(format!("{}.", error.strip_backtrace()))
+    })?;
+    Ok(plan)
+}
+
+/// Runs a small aggregate over a plan: one row.
+async fn one_row(session: &SessionState, plan: LogicalPlan, aggregates: Vec<Expr>) -> DfResult<RecordBatch> {
+    let plan = LogicalPlanBuilder::from(plan).aggregate(Vec::<Expr>::new(), aggregates)?.build()?;
+    let physical = session.create_physical_plan(&plan).await?;
+    let schema = physical.schema();
+    let batches = collect(physical, session.task_ctx()).await?;
+    Ok(arrow::compute::concat_batches(&schema, &batches)?)
+}
+
+/// The roles of a source's columns: `columns` as the user wrote it (`auto` by default), with a look at the values
+/// of integer columns where the unit of a time depends on them.
+///
+/// # Errors
+/// 42703 for a missing column, 22023 for words that cannot be read, 25006 for a source that is no query.
+pub async fn resolve_columns(session: &SessionState, sql: &str, columns: &str) -> DfResult<(EventColumns, Vec<ColumnDecision>)> {
+    let plan = plan_sql(session, sql).await?;
+    let schema = plan.schema().as_arrow().clone();
+    let wanted = Mutex::new(BTreeSet::new());
+    let first = resolve_event_columns(&schema, columns, &|name| {
+        wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        None
+    });
+    let wanted = wanted.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let integers = |name: &&String| schema.field_with_name(name).is_ok_and(|f| f.data_type().is_integer());
+    let wanted: Vec<String> = wanted.iter().filter(integers).cloned().collect();
+    if wanted.is_empty() {
+        return Ok(first?);
+    }
+    let number = |name: &String| try_cast(Expr::Column(Column::from_name(name)), DataType::Int64);
+    let aggregates = wanted.iter().enumerate().flat_map(|(i, name)| {
+        [min(number(name)).alias(format!("min{i}")), max(number(name)).alias(format!("max{i}"))]
+    });
+    let row = one_row(session, plan, aggregates.collect()).await?;
+    let value = |i: usize| row.column(i).as_primitive_opt::<Int64Type>().filter(|a| a.len() == 1 && a.is_valid(0)).map(|a| a.value(0));
+    let ranges: BTreeMap<&str, (i64, i64)> =
+        wanted.iter().enumerate().filter_map(|(i, name)| Some((name.as_str(), (value(2 * i)?, value(2 * i + 1)?)))).collect();
+    Ok(resolve_event_columns(&schema, columns, &|name| ranges.get(name).copied())?)
+}
+
+/// The expression that reads a time as microseconds UTC; NULL where it cannot be read.
+fn time_expr(column: Expr, unit: TimeUnit) -> Expr {
+    let utc = DataType::Timestamp(ArrowTimeUnit::Microsecond, Some("UTC".into()));
+    let epoch = |unit| try_cast(try_cast(column.clone(), DataType::Int64), DataType::Timestamp(unit, Some("UTC".into())));
+    let instant = match unit {
+        TimeUnit::Timestamp => column,
+        TimeUnit::Date => try_cast(column, DataType::Timestamp(ArrowTimeUnit::Microsecond, None)),
+        TimeUnit::Text => try_cast(column, DataType::Utf8),
+        TimeUnit::EpochSeconds => epoch(ArrowTimeUnit::Second),
+        TimeUnit::EpochMillis => epoch(ArrowTimeUnit::Millisecond),
+        TimeUnit::EpochMicros => epoch(ArrowTimeUnit::Microsecond),
+    };
+    try_cast(instant, utc)
+}
+
+/// `plan` projected onto the canonical schema; users and times may still be NULL.
+///
+/// # Errors
+/// 42703 when a column is missing.
+pub fn canonical_plan(plan: LogicalPlan, columns: &EventColumns) -> DfResult<(LogicalPlan, SchemaRef)> {
+    let source = plan.schema().as_arrow().clone();
+    let schema = canonical_schema(columns, &source);
+    let column = |name: &str| -> Result<Expr> {
+        if source.field_with_name(name).is_err() {
+            let there: Vec<&str> = source.fields().iter().map(|f| f.name().as_str()).collect();
+            let error = Error::new(Code::UndefinedColumn, format!("column \"{name}\" does not exist"))
+                .detail(format!("The source has the columns {}.", there.join(", ")));
+            return Err(match crate::kernels::nearest::nearest(name, there.iter().copied()) {
+                Some(near) => error.hint(format!("Perhaps you meant the column \"{near}\".")),
+                None => error,
+            });
+        }
+        Ok(Expr::Column(Column::from_name(name)))
+    };
+    let role = |name: &Option<String>| name.as_deref().map_or_else(|| Err(Error::internal("a role has no column")), column);
+    let mut exprs = Vec::with_capacity(schema.fields().len());
+    for (index, field) in schema.fields().iter().enumerate() {
+        let value = match field.name().as_str() {
+            "user" if index == 0 => column(&columns.user)?,
+            "time" if index == 1 => time_expr(column(&columns.time)?, columns.time_unit),
+            "event" => role(&columns.event)?,
+            "item" => role(&columns.item)?,
+            "category" => role(&columns.category)?,
+            "value" => match &columns.value {
+                Some(ValueColumn::Column(name)) => column(name)?,
+                Some(ValueColumn::Product(price, quantity)) => {
+                    try_cast(column(price)?, DataType::Float64) * try_cast(column(quantity)?, DataType::Float64)
+                }
+                None => return Err(Error::internal("a value has no column").into()),
+            },
+            _ => {
+                let extra = schema.fields().len() - index;
+                let position = columns.extra.len().checked_sub(extra);
+                column(position.and_then(|i| columns.extra.get(i)).ok_or_else(|| Error::internal("an extra column has no name"))?)?
+            }
+        };
+        let same = matches!(&value, Expr::Column(c) if source.field_with_name(&c.name).is_ok_and(|f| f.data_type() == field.data_type()));
+        let value = if same { value } else { try_cast(value, field.data_type().clone()) };
+        exprs.push(value.alias(field.name()));
+    }
+    Ok((LogicalPlanBuilder::from(plan).project(exprs)?.build()?, schema))
+}
+
+/// Sorts `plan` by all of its columns in order, so that equal sources give equal streams, into `partitions` streams
+/// that never split a user (column 0).
+fn sorted(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> DfResult<Arc<dyn ExecutionPlan>> {
+    let schema = plan.schema();
+    let options = SortOptions { descending: false, nulls_first: false };
+    let keys = schema.fields().iter().enumerate().map(|(i, f)| PhysicalSortExpr::new(Arc::new(PhysicalColumn::new(f.name(), i)), options));
+    let Some(order) = LexOrdering::new(keys) else {
+        return Ok(plan);
+    };
+    let plan = if partitions > 1 {
+        let user = Arc::new(PhysicalColumn::new(schema.field(0).name(), 0));
+        Arc::new(RepartitionExec::try_new(plan, Partitioning::Hash(vec![user], partitions))?)
+    } else {
+        plan
+    };
+    let many = plan.output_partitioning().partition_count() > 1;
+    let runs: Arc<dyn ExecutionPlan> = Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(many));
+    if partitions <= 1 && many {
+        return Ok(Arc::new(SortPreservingMergeExec::new(order, runs)));
+    }
+    Ok(runs)
+}
+
+/// Reads a labelled table in an order that depends on its rows only, whatever the order and number of its files:
+/// by the bytes of all columns that can be ordered.
+///
+/// # Errors
+/// Whatever planning says.
+pub fn table_stream(plan: Arc<dyn ExecutionPlan>, session: &SessionState) -> DfResult<SendableRecordBatchStream> {
+    let schema = plan.schema();
+    let options = SortOptions::default();
+    let orderable = |t: &DataType| !t.is_nested() && !matches!(t, DataType::Null);
+    let fields = schema.fields().iter().enumerate().filter(|(_, f)| orderable(f.data_type()));
+    let keys = fields.map(|(i, f)| PhysicalSortExpr::new(Arc::new(PhysicalColumn::new(f.name(), i)), options));
+    let many = plan.output_partitioning().partition_count() > 1;
+    let plan: Arc<dyn ExecutionPlan> = match LexOrdering::new(keys) {
+        Some(order) => {
+            let runs: Arc<dyn ExecutionPlan> = Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(many));
+            if many { Arc::new(SortPreservingMergeExec::new(order, runs)) } else { runs }
+        }
+        None => plan,
+    };
+    plan.execute(0, session.task_ctx())
+}
+
+/// A [`HistoryProvider`] that sorts the source at each use, spilling to disk beyond the memory pool.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SortedHistories;
+
+#[async_trait]
+impl HistoryProvider for SortedHistories {
+    async fn open(&self, session: &SessionState, source: &EventSource) -> Result<Arc<dyn UserHistories>> {
+        Ok(Arc::new(SortedSource::open(session, source).await.map_err(Error::from_engine)?))
+    }
+}
+
+/// An opened source.
+struct SortedSource {
+    session: SessionState,
+    plan: LogicalPlan,
+    schema: SchemaRef,
+    watermark_us: Option<i64>,
+    dropped_rows: u64,
+}
+
+impl fmt::Debug for SortedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SortedSource").field("watermark_us", &self.watermark_us).finish_non_exhaustive()
+    }
+}
+
+impl SortedSource {
+    async fn open(session: &SessionState, source: &EventSource) -> DfResult<Self> {
+        let plan = plan_sql(session, &source.sql).await?;
+        let (plan, schema) = canonical_plan(plan, &source.columns)?;
+        let complete = col("user").is_not_null().and(col("time").is_not_null());
+        let usable = datafusion::logical_expr::when(complete.clone(), col("time")).end()?;
+        let row = one_row(session, plan.clone(), vec![count(lit(1i64)), count(usable.clone()), max(usable)]).await?;
+        let number = |i: usize| row.column(i).as_primitive_opt::<Int64Type>().filter(|a| !a.is_empty()).map_or(0, |a| a.value(0));
+        let watermark = row.column(2).as_primitive_opt::<TimestampMicrosecondType>().filter(|a| a.len() == 1 && a.is_valid(0));
+        Ok(Self {
+            session: session.clone(),
+            plan: LogicalPlanBuilder::from(plan).filter(complete)?.build()?,
+            schema,
+            watermark_us: watermark.map(|a| a.value(0)),
+            dropped_rows: u64::try_from(number(0) - number(1)).unwrap_or(0),
+        })
+    }
+
+    async fn streams(&self, plan: LogicalPlan, partitions: usize) -> DfResult<Vec<SendableRecordBatchStream>> {
+        let physical = self.session.create_physical_plan(&plan).await?;
+        let physical = sorted(physical, partitions)?;
+        let task = self.session.task_ctx();
+        (0..physical.output_partitioning().partition_count()).map(|i| physical.execute(i, Arc::clone(&task))).collect()
+    }
+}
+
+#[async_trait]
+impl UserHistories for SortedSource {
+    fn watermark_us(&self) -> Option<i64> {
+        self.watermark_us
+    }
+
+    fn dropped_rows(&self) -> u64 {
+        self.dropped_rows
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        None
+    }
+
+    async fn scan(&self, partitions: usize) -> Result<Vec<SendableRecordBatchStream>> {
+        self.streams(self.plan.clone(), partitions).await.map_err(Error::from_engine)
+    }
+
+    async fn lookup(&self, users: ArrayRef) -> Result<SendableRecordBatchStream> {
+        let values = (0..users.len()).map(|i| ScalarValue::try_from_array(&users, i).map(lit)).collect::<DfResult<Vec<_>>>();
+        let values = values.map_err(Error::from_engine)?;
+        if values.is_empty() {
+            return Ok(Box::pin(EmptyRecordBatchStream::new(Arc::clone(&self.schema))));
+        }
+        let plan = LogicalPlanBuilder::from(self.plan.clone()).filter(col("user").in_list(values, false)).and_then(LogicalPlanBuilder::build);
+        let mut streams = self.streams(plan.map_err(Error::from_engine)?, 1).await.map_err(Error::from_engine)?;
+        streams.pop().ok_or_else(|| Error::internal("a sorted source has no stream"))
+    }
+}
+
+/// The Arrow schema of a source, for messages and checks.
+///
+/// # Errors
+/// Whatever is wrong with the query.
+pub async fn source_schema(session: &SessionState, sql: &str) -> DfResult<Schema> {
+    Ok(plan_sql(session, sql).await?.schema().as_arrow().clone())
+}
