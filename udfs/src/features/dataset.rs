@@ -1,15 +1,26 @@
-//! Builders of training data.
+//! Builders of training data: [`EventDatasetBuilder`] for histories, [`TableDatasetBuilder`] for labelled tables.
+//!
+//! Life of a history: [`EventDatasetBuilder::push`] copies it into compact columns and cuts it into rows at its anchors
+//! → [`EventDatasetBuilder::finish`] assigns the parts, checks that there is enough to learn from, fits vocabularies
+//! and scales on what the train rows may know, and encodes every row. Nothing of a label window, and nothing of
+//! validation or test, reaches what is fitted.
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+mod events;
+mod labels;
+mod store;
+mod table;
+
+pub use events::EventDatasetBuilder;
+pub use labels::stratified_folds;
+pub use table::TableDatasetBuilder;
 
 use super::encoder::Encoder;
-use super::events::{Strings, UserHistory, UserKey};
+use super::events::UserKey;
 use super::inputs::{Inputs, Labels, Rows};
-use super::options::Options;
-use super::roles::EventColumns;
-use super::target::Target;
 use crate::error::{Error, Result};
+
+/// Labelled rows that a training needs at least.
+pub const ROWS_MIN: usize = 200;
 
 /// Everything a training reads. Vectors have one entry per row unless said otherwise.
 #[derive(Debug, Clone)]
@@ -18,7 +29,7 @@ pub struct Dataset {
     pub inputs: Inputs,
     /// The truth.
     pub labels: Labels,
-    /// Class names by index; binary targets: `classes[1]` is the positive one. Empty for numbers.
+    /// Class names by index; of two classes `classes[1]` is the positive one. Empty for numbers.
     pub classes: Vec<String>,
     /// Which part a row belongs to.
     pub split: Vec<Rows>,
@@ -30,86 +41,71 @@ pub struct Dataset {
     pub encoder: Encoder,
     /// Distinct users seen, with or without a row; rows for labelled tables.
     pub users_total: u64,
-    /// Rows of the source that could not be used.
+    /// Rows of a labelled table without a label (or without a split time).
     pub dropped_rows: u64,
-    /// Anchors whose label window is not fully observed, or crosses a split's cut.
+    /// Anchors whose label window is not fully observed, or whose label is settled only after their part ended.
     pub censored_rows: u64,
+    /// Users (rows of labelled tables) left out by the option `sample`.
+    pub sampled_out: u64,
     /// `[recency in days, number of events]` at the anchor: the simple baseline; empty for labelled tables.
     pub rfm: Vec<[f32; 2]>,
 }
 
-/// Collects histories, then cuts them into rows.
-#[derive(Debug)]
-pub struct EventDatasetBuilder {}
-
-impl EventDatasetBuilder {
-    /// A builder for histories of `schema` (canonical), the watermark being the source's largest event time.
-    ///
-    /// # Errors
-    /// `InvalidParameter`, `UndefinedColumn` for a target that the columns cannot give.
-    #[allow(clippy::too_many_arguments)]
-    pub fn new(
-        _columns: &EventColumns, _schema: SchemaRef, _target: &Target, _horizon_us: i64, _anchor_every_us: Option<i64>, _options: &Options,
-        _watermark_us: i64,
-    ) -> Result<Self> {
-        Err(Error::internal("not wired yet"))
+impl Dataset {
+    /// The rows of a part, ascending.
+    #[must_use]
+    pub fn rows_of(&self, part: Rows) -> Vec<u32> {
+        rows_of(&self.split, part)
     }
 
-    /// Takes one user's history.
-    ///
-    /// # Errors
-    /// `OutOfMemory` when the steps no longer fit their index.
-    pub fn push(&mut self, _history: &UserHistory, _strings: &Strings) -> Result<()> {
-        Err(Error::internal("not wired yet"))
-    }
-
-    /// The bytes it holds and will hold when finished; for the memory pool.
+    /// The bytes it holds, without the encoder.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        0
-    }
-
-    /// Fits the encoder on the train rows and encodes all rows.
-    ///
-    /// # Errors
-    /// `InvalidParameter` (22023) with counts when there is too little to learn from.
-    pub fn finish(self) -> Result<Dataset> {
-        Err(Error::internal("not wired yet"))
+        self.inputs.bytes() + self.split.len() * (1 + 4 + 8) + self.users.len() * std::mem::size_of::<UserKey>() + self.anchors_us.len() * 8
     }
 }
 
-/// Collects the rows of a labelled table (`column(label)`).
-#[derive(Debug)]
-pub struct TableDatasetBuilder {}
-
-impl TableDatasetBuilder {
-    /// A builder for rows of `schema` with the label in `label_column`; split by time when `split_time` names a column.
-    ///
-    /// # Errors
-    /// `UndefinedColumn`, `InvalidParameter`.
-    pub fn new(_schema: SchemaRef, _label_column: &str, _options: &Options, _split_time: Option<String>) -> Result<Self> {
-        Err(Error::internal("not wired yet"))
-    }
-
-    /// Takes a batch of rows.
-    ///
-    /// # Errors
-    /// `DatatypeMismatch`.
-    pub fn push(&mut self, _batch: &RecordBatch) -> Result<()> {
-        Err(Error::internal("not wired yet"))
-    }
-
-    /// The bytes it holds and will hold when finished; for the memory pool.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        0
-    }
-
-    /// Fits the encoder on the train rows and encodes all rows.
-    ///
-    /// # Errors
-    /// `InvalidParameter` (22023) with counts when there is too little to learn from.
-    pub fn finish(self) -> Result<Dataset> {
-        Err(Error::internal("not wired yet"))
-    }
+fn rows_of(split: &[Rows], part: Rows) -> Vec<u32> {
+    (0..split.len() as u32).filter(|row| split[*row as usize] == part).collect()
 }
+
+/// Checks that there is enough to learn from. `facts` is the DETAIL: the counts of what was seen.
+fn check_enough(split: &[Rows], labels: &Labels, classes: &[String], unit: &str, facts: &str) -> Result<()> {
+    let hint = format!("At least {ROWS_MIN} labelled {unit} with more than one label, in all of train, validation and test, are needed.");
+    if split.len() < ROWS_MIN {
+        return Err(Error::invalid(format!("too little data: {} labelled {unit}", split.len())).detail(facts.to_owned()).hint(hint));
+    }
+    for part in [Rows::Train, Rows::Validation, Rows::Test] {
+        if !split.contains(&part) {
+            let name = match part {
+                Rows::Train => "train",
+                Rows::Validation => "validation",
+                Rows::Test => "test",
+            };
+            return Err(Error::invalid(format!("too little data: no labelled {unit} for {name}")).detail(facts.to_owned()).hint(hint));
+        }
+    }
+    let train = rows_of(split, Rows::Train);
+    match labels {
+        Labels::Class(labels) => {
+            let first = labels[train[0] as usize];
+            if train.iter().all(|row| labels[*row as usize] == first) {
+                let name = classes.get(first as usize).map_or("", String::as_str);
+                return Err(Error::invalid(format!("there is only one class to learn: every label in train is \"{name}\""))
+                    .detail(facts.to_owned())
+                    .hint(hint));
+            }
+        }
+        Labels::Value(values) => {
+            let first = values[train[0] as usize];
+            if train.iter().all(|row| values[*row as usize] == first) {
+                let message = format!("there is nothing to learn: every label in train is {first}");
+                return Err(Error::invalid(message).detail(facts.to_owned()).hint(hint));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,28 @@
-//! The fitted encoder: what training learned about turning histories and rows into arrays.
+//! The fitted encoder: what training learned about turning histories and rows into arrays. It is stored with the
+//! version as its `preprocessor`, so scoring never looks at training data again.
+//!
+//! Life of a row: a history is cut at the time asked for → [`super::tabular`] computes raw features → every numeric
+//! feature is filled and scaled by its [`NumericFeature`], every categorical one becomes an id of its [`Vocabulary`] →
+//! the latest events become steps by the [`SequencePlan`]. Rows of labelled tables take the same way from their columns.
+
+mod fit;
 
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use super::events::{Strings, UserHistory};
-use super::inputs::{InputShape, Inputs};
-use crate::error::{Error, Result};
+pub(super) use self::fit::{Fitted, RawRows, fit, is_excluded};
+use super::events::{EventColumnsView, Strings, UserHistory, UserKey};
+use super::inputs::{InputShape, Inputs, Sequences};
+use super::numeric::NumericFeature;
+use super::roles::EventColumns;
+use super::sequence::{SequencePlan, SequenceState};
+use super::table::TablePlan;
+use super::tabular::{CodeTable, TabularPlan, TabularState};
+use super::vocabulary::{CodeMap, NULL_ID, UNSEEN_ID, Vocabulary};
+use crate::error::{Code, Error, Result};
+
+/// The version of the stored structure.
+pub const SCHEMA_VERSION: u32 = 1;
 
 /// Kind of a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +38,19 @@ pub enum FeatureKind {
     Step,
 }
 
+impl FeatureKind {
+    /// Its name in `ml.model_features`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Numeric => "numeric",
+            Self::Categorical => "categorical",
+            Self::Token => "token",
+            Self::Step => "step",
+        }
+    }
+}
+
 /// One feature as a person reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeatureInfo {
@@ -28,6 +58,44 @@ pub struct FeatureInfo {
     pub name: String,
     /// Which array, in the array's order.
     pub kind: FeatureKind,
+    /// Ids of its vocabulary, NULL and unseen included; 0 for numbers.
+    pub size: usize,
+    /// Train rows in which it was NULL; 0 for steps.
+    pub nulls: u64,
+}
+
+/// One categorical feature, fitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CategoricalFeature {
+    /// Its name.
+    pub name: String,
+    /// The raw column.
+    pub source: usize,
+    /// Which strings have ids.
+    pub vocabulary: Vocabulary,
+    /// Train rows in which it was NULL.
+    pub nulls: u64,
+}
+
+/// What raw rows are made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Source {
+    Events(EventPlan),
+    Table(TablePlan),
+}
+
+/// The plan of rows made from histories.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct EventPlan {
+    pub(super) columns: EventColumns,
+    pub(super) tabular: TabularPlan,
+    pub(super) sequence: Option<SequencePlan>,
+    pub(super) min_history: u32,
+    /// The usual gap between events; spaces the events of a sequence that has no times.
+    pub(super) typical_gap_us: i64,
+    /// The source's largest event time at training.
+    pub(super) watermark_us: i64,
 }
 
 /// The fitted encoder; the manifest's `preprocessor`.
@@ -35,66 +103,289 @@ pub struct FeatureInfo {
 pub struct Encoder {
     /// The version of this structure.
     pub schema_version: u32,
-    shape: InputShape,
+    pub(super) shape: InputShape,
+    pub(super) source: Source,
+    pub(super) numeric: Vec<NumericFeature>,
+    pub(super) categorical: Vec<CategoricalFeature>,
+}
+
+/// How often encoding met values without a meaning of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EncodeCounts {
+    /// NULL numbers and categories.
+    pub nulls: u64,
+    /// Categories that training did not see.
+    pub unseen: u64,
 }
 
 impl Encoder {
+    pub(super) fn new(source: Source, fitted: Fitted) -> Self {
+        let sequence = match &source {
+            Source::Events(plan) => plan.sequence.as_ref().map(SequencePlan::shape),
+            Source::Table(_) => None,
+        };
+        let categorical = fitted.categorical.iter().map(|feature| feature.vocabulary.size()).collect();
+        let shape = InputShape { numeric: fitted.numeric.len(), categorical, sequence };
+        Self { schema_version: SCHEMA_VERSION, shape, source, numeric: fitted.numeric, categorical: fitted.categorical }
+    }
+
     /// The shape of what it makes.
     #[must_use]
     pub const fn shape(&self) -> &InputShape {
         &self.shape
     }
 
+    /// The same encoder without sequences, for networks that read none: scoring then skips the work.
+    #[must_use]
+    pub fn tabular_only(mut self) -> Self {
+        self.shape.sequence = None;
+        if let Source::Events(plan) = &mut self.source {
+            plan.sequence = None;
+        }
+        self
+    }
+
     /// Every feature, numeric first, then categorical, token and step features, each in its array's order.
     #[must_use]
     pub fn feature_names(&self) -> Vec<FeatureInfo> {
-        Vec::new()
+        let numeric =
+            self.numeric.iter().map(|f| FeatureInfo { name: f.name.clone(), kind: FeatureKind::Numeric, size: 0, nulls: f.nulls });
+        let categorical = self.categorical.iter().map(|f| FeatureInfo {
+            name: f.name.clone(),
+            kind: FeatureKind::Categorical,
+            size: f.vocabulary.size(),
+            nulls: f.nulls,
+        });
+        let mut features: Vec<FeatureInfo> = numeric.chain(categorical).collect();
+        if let Source::Events(EventPlan { sequence: Some(plan), .. }) = &self.source {
+            let (tokens, steps) = plan.names();
+            let sizes = plan.shape().fields;
+            features.extend(tokens.into_iter().zip(sizes).map(|(name, size)| FeatureInfo {
+                name,
+                kind: FeatureKind::Token,
+                size,
+                nulls: 0,
+            }));
+            features.extend(steps.into_iter().map(|name| FeatureInfo { name, kind: FeatureKind::Step, size: 0, nulls: 0 }));
+        }
+        features
     }
 
-    /// Appends the row of a user as of a time; `false` = shorter than `min_history`, nothing appended.
+    /// The event columns that it reads; `None` for models of labelled rows.
+    #[must_use]
+    pub const fn event_columns(&self) -> Option<&EventColumns> {
+        match &self.source {
+            Source::Events(plan) => Some(&plan.columns),
+            Source::Table(_) => None,
+        }
+    }
+
+    /// The columns that rows of a labelled-table model must have; empty for models of events.
+    #[must_use]
+    pub fn row_columns(&self) -> Vec<&str> {
+        match &self.source {
+            Source::Events(_) => Vec::new(),
+            Source::Table(plan) => plan.columns(),
+        }
+    }
+
+    /// Events that a user must have to be scored.
+    #[must_use]
+    pub const fn min_history(&self) -> u32 {
+        match &self.source {
+            Source::Events(plan) => plan.min_history,
+            Source::Table(_) => 0,
+        }
+    }
+
+    /// Appends the row of a user as of a time; `false` = shorter than `min_history`, nothing appended. For many
+    /// users of one reader, [`history_encoder`](Self::history_encoder) is faster.
     ///
     /// # Errors
     /// `InvalidParameter` when this is a model of labelled rows.
-    pub fn encode_history(&self, _history: &UserHistory, _strings: &Strings, _as_of_us: i64, _out: &mut Inputs) -> Result<bool> {
-        Err(Error::internal("not wired yet"))
+    pub fn encode_history(&self, history: &UserHistory, strings: &Strings, as_of_us: i64, out: &mut Inputs) -> Result<bool> {
+        self.history_encoder()?.push(history, strings, as_of_us, out)
+    }
+
+    /// A face of [`encode_history`](Self::encode_history) for many users of one reader: it remembers what the
+    /// reader's codes mean. One per stream.
+    ///
+    /// # Errors
+    /// `InvalidParameter` when this is a model of labelled rows.
+    pub fn history_encoder(&self) -> Result<HistoryEncoder<'_>> {
+        HistoryEncoder::new(self)
     }
 
     /// Encodes labelled-table rows; binds by name, extra columns are ignored.
     ///
     /// # Errors
-    /// `UndefinedColumn` for a missing column.
-    pub fn encode_rows(&self, _batch: &RecordBatch) -> Result<Inputs> {
-        Err(Error::internal("not wired yet"))
+    /// `UndefinedColumn` for a missing column, `DatatypeMismatch` for one that became text, `InvalidParameter` when
+    /// this is a model of events.
+    pub fn encode_rows(&self, batch: &RecordBatch) -> Result<Inputs> {
+        self.encode_rows_counted(batch).map(|(inputs, _)| inputs)
     }
 
-    /// Encodes a stateless sequence, oldest first.
-    ///
-    /// # Errors
-    /// `InvalidParameter` when lengths differ.
-    pub fn encode_sequence(&self, _events: &[&str], _items: Option<&[&str]>, _times_us: Option<&[i64]>) -> Result<Inputs> {
-        Err(Error::internal("not wired yet"))
-    }
-
-    /// A stateful face of [`encode_history`](Self::encode_history) for scoring many users of one reader: it
-    /// remembers what the reader's codes mean. One per stream.
-    #[must_use]
-    pub fn history_encoder(&self) -> HistoryEncoder<'_> {
-        HistoryEncoder { encoder: self }
-    }
-}
-
-/// See [`Encoder::history_encoder`].
-#[derive(Debug)]
-pub struct HistoryEncoder<'a> {
-    encoder: &'a Encoder,
-}
-
-impl HistoryEncoder<'_> {
-    /// As [`Encoder::encode_history`].
+    /// [`encode_rows`](Self::encode_rows), with the counts of NULL and unseen values.
     ///
     /// # Errors
     /// As there.
-    pub fn push(&mut self, history: &UserHistory, strings: &Strings, as_of_us: i64, out: &mut Inputs) -> Result<bool> {
-        self.encoder.encode_history(history, strings, as_of_us, out)
+    pub fn encode_rows_counted(&self, batch: &RecordBatch) -> Result<(Inputs, EncodeCounts)> {
+        let Source::Table(plan) = &self.source else {
+            return Err(Error::invalid("this model reads users' events, not rows").hint("Score it by user_id, or with score_users."));
+        };
+        let rows = plan.read(batch)?;
+        let mut inputs = Inputs { rows: batch.num_rows(), ..Inputs::default() };
+        let mut counts = EncodeCounts::default();
+        inputs.numeric.reserve(inputs.rows * self.numeric.len());
+        inputs.categorical.reserve(inputs.rows * self.categorical.len());
+        for row in 0..inputs.rows {
+            for feature in &self.numeric {
+                let raw = rows.number(row, feature.source);
+                counts.nulls += u64::from(raw.is_nan());
+                inputs.numeric.push(feature.encode(raw));
+            }
+            for feature in &self.categorical {
+                let id = rows.text(row, feature.source).map_or(NULL_ID, |text| feature.vocabulary.id(text));
+                counts.count(id);
+                inputs.categorical.push(id);
+            }
+        }
+        Ok((inputs, counts))
+    }
+
+    /// Encodes a stateless sequence, oldest first: one row, or none when it is shorter than `min_history`. Without
+    /// times the events are spaced by the training data's usual gap and end at its watermark.
+    ///
+    /// # Errors
+    /// `InvalidParameter` when lengths differ, times go back, or this is a model of labelled rows.
+    pub fn encode_sequence(&self, events: &[&str], items: Option<&[&str]>, times_us: Option<&[i64]>) -> Result<Inputs> {
+        let Source::Events(plan) = &self.source else {
+            return Err(Error::invalid("this model reads rows, not events").hint("Score it with score_rows or predict_intent(model, row)."));
+        };
+        let differ = |name: &str, len: usize| {
+            Error::invalid(format!("{name} has {len} elements, events has {}", events.len())).hint("Give one for each event.")
+        };
+        let times_us = match times_us {
+            Some(times) if times.len() != events.len() => return Err(differ("times", times.len())),
+            Some(times) if !times.is_sorted() => {
+                return Err(Error::invalid("times must not go back").hint("Order events from oldest to newest."));
+            }
+            Some(times) => times.to_vec(),
+            None => {
+                let back = |index: usize| plan.typical_gap_us.saturating_mul((events.len() - 1 - index) as i64);
+                (0..events.len()).map(|index| plan.watermark_us.saturating_sub(back(index))).collect()
+            }
+        };
+        if let Some(items) = items.filter(|items| items.len() != events.len()) {
+            return Err(differ("items", items.len()));
+        }
+        let mut strings = Strings::for_columns(&plan.columns);
+        let columns = EventColumnsView { events, items, times_us };
+        let history = columns.history(UserKey::Int64(0), &plan.tabular, &mut strings);
+        let mut inputs = Inputs::default();
+        let as_of_us = history.times_us.last().copied().unwrap_or(plan.watermark_us);
+        self.encode_history(&history, &strings, as_of_us, &mut inputs)?;
+        Ok(inputs)
     }
 }
+
+impl EncodeCounts {
+    fn count(&mut self, id: u32) {
+        self.nulls += u64::from(id == NULL_ID);
+        self.unseen += u64::from(id == UNSEEN_ID);
+    }
+}
+
+/// Encodes the users of one reader, one after another; see [`Encoder::history_encoder`].
+#[derive(Debug)]
+pub struct HistoryEncoder<'a> {
+    encoder: &'a Encoder,
+    plan: &'a EventPlan,
+    tabular: TabularState,
+    tables: Vec<CodeTable>,
+    ids: Vec<CodeMap>,
+    sequence: SequenceState,
+    numbers: Vec<f32>,
+    codes: Vec<u32>,
+    generation: u64,
+    counts: EncodeCounts,
+}
+
+impl<'a> HistoryEncoder<'a> {
+    fn new(encoder: &'a Encoder) -> Result<Self> {
+        let Source::Events(plan) = &encoder.source else {
+            return Err(Error::invalid("this model reads rows, not users' events")
+                .hint("Score it with score_rows, or pass a row: predict_intent(model, named_struct(…))."));
+        };
+        let tables = plan.tabular.categorical_names().into_iter().map(|(_, table)| table).collect();
+        Ok(Self {
+            encoder,
+            plan,
+            tabular: TabularState::new(&plan.tabular),
+            tables,
+            ids: vec![CodeMap::default(); encoder.categorical.len()],
+            sequence: SequenceState::default(),
+            numbers: Vec::new(),
+            codes: Vec::new(),
+            generation: 0,
+            counts: EncodeCounts::default(),
+        })
+    }
+
+    /// As [`Encoder::encode_history`]. `strings` must be of the same reader each time.
+    ///
+    /// # Errors
+    /// `OutOfMemory` when the steps no longer fit their index.
+    pub fn push(&mut self, history: &UserHistory, strings: &Strings, as_of_us: i64, out: &mut Inputs) -> Result<bool> {
+        if strings.generation() != self.generation {
+            self.generation = strings.generation();
+            self.tabular.forget_codes();
+            self.sequence.forget_codes();
+            self.ids.iter_mut().for_each(CodeMap::clear);
+        }
+        let events = history.view();
+        let end = events.times_us.partition_point(|time| *time <= as_of_us);
+        if end < self.plan.min_history.max(1) as usize {
+            return Ok(false);
+        }
+        self.tabular.begin();
+        self.tabular.advance(&self.plan.tabular, &events, strings, end);
+        self.numbers.clear();
+        self.codes.clear();
+        self.tabular.emit(&self.plan.tabular, &events, as_of_us, &mut self.numbers, &mut self.codes);
+        for feature in &self.encoder.numeric {
+            let raw = self.numbers[feature.source];
+            self.counts.nulls += u64::from(raw.is_nan());
+            out.numeric.push(feature.encode(raw));
+        }
+        for (feature, ids) in self.encoder.categorical.iter().zip(&mut self.ids) {
+            let code = self.codes[feature.source];
+            let table = self.tables[feature.source];
+            let id = ids.get(code, NULL_ID, || feature.vocabulary.id(table.text(strings, code)));
+            self.counts.count(id);
+            out.categorical.push(id);
+        }
+        if let Some(plan) = &self.plan.sequence {
+            let sequences = out.sequence.get_or_insert_with(Sequences::default);
+            let start = end.saturating_sub(plan.max_len);
+            let first = u32::try_from(sequences.numeric.len() / plan.shape().numeric).map_err(|_| too_many_steps())?;
+            self.sequence.push(plan, &events, strings, start, end, sequences);
+            sequences.spans.push((first, (end - start) as u32));
+        }
+        out.rows += 1;
+        Ok(true)
+    }
+
+    /// Values without a meaning of their own, so far.
+    #[must_use]
+    pub const fn counts(&self) -> EncodeCounts {
+        self.counts
+    }
+}
+
+pub(super) fn too_many_steps() -> Error {
+    Error::new(Code::OutOfMemory, "too many events for one batch of rows").hint("Lower max_seq_len, or train on a sample.")
+}
+
+#[cfg(test)]
+mod tests;

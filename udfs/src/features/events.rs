@@ -11,15 +11,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{cast, filter};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit as ArrowTimeUnit, TimestampMicrosecondType};
 use serde::{Deserialize, Serialize};
 
 use super::roles::EventColumns;
+use super::tabular::TabularPlan;
 use crate::error::{Code, Error, Result};
 use crate::kernels::intern::{Interner, NULL_CODE};
 
@@ -119,6 +118,12 @@ pub struct Strings {
 }
 
 impl Strings {
+    /// Empty tables for a source's columns.
+    #[must_use]
+    pub fn for_columns(columns: &EventColumns) -> Self {
+        Self { extras: vec![Interner::default(); columns.extra.len()], ..Self::default() }
+    }
+
     /// Changes when the codes start anew: whoever remembers codes must forget them then. It changes only inside
     /// [`UserReader::next_user`] and [`UserReader::finish`], so the codes of the last history are always good.
     #[must_use]
@@ -193,8 +198,76 @@ impl UserHistory {
     /// The bytes it holds.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let extras: usize = self.extras.iter().map(|e| match e { Extra::Text(c) => c.len() * 4, Extra::Number(n) => n.len() * 8 }).sum();
+        let extras: usize = self
+            .extras
+            .iter()
+            .map(|e| match e {
+                Extra::Text(c) => c.len() * 4,
+                Extra::Number(n) => n.len() * 8,
+            })
+            .sum();
         (self.times_us.len() + self.values.len()) * 8 + (self.events.len() + self.items.len() + self.categories.len()) * 4 + extras
+    }
+}
+
+/// A borrowed history, wherever its columns lie. Slices are as long as `times_us`, or empty when the source has no
+/// such column.
+#[derive(Debug, Clone, Copy)]
+pub struct Events<'a> {
+    /// Microseconds since 1970 UTC, ascending.
+    pub times_us: &'a [i64],
+    /// Event types.
+    pub events: &'a [u32],
+    /// Items.
+    pub items: &'a [u32],
+    /// Categories.
+    pub categories: &'a [u32],
+    /// Values; NaN = NULL.
+    pub values: &'a [f64],
+    /// Extra columns; the user's first entry is at `offset`.
+    pub extras: &'a [Extra],
+    /// Where the user begins in `extras`.
+    pub offset: usize,
+}
+
+impl UserHistory {
+    /// A view of it.
+    #[must_use]
+    pub fn view(&self) -> Events<'_> {
+        Events {
+            times_us: &self.times_us,
+            events: &self.events,
+            items: &self.items,
+            categories: &self.categories,
+            values: &self.values,
+            extras: &self.extras,
+            offset: 0,
+        }
+    }
+}
+
+/// A session as a caller writes it down: texts, not codes.
+#[derive(Debug, Clone)]
+pub(super) struct EventColumnsView<'a> {
+    pub(super) events: &'a [&'a str],
+    pub(super) items: Option<&'a [&'a str]>,
+    pub(super) times_us: Vec<i64>,
+}
+
+impl EventColumnsView<'_> {
+    /// The history that `plan` expects: columns that are not given are NULL throughout.
+    pub(super) fn history(self, user: UserKey, plan: &TabularPlan, strings: &mut Strings) -> UserHistory {
+        let len = self.events.len();
+        let nulls = |present: bool| if present { vec![NULL_CODE; len] } else { Vec::new() };
+        let events = if plan.event { self.events.iter().map(|text| strings.events.intern(text)).collect() } else { Vec::new() };
+        let items = match self.items {
+            Some(items) if plan.item => items.iter().map(|text| strings.items.intern(text)).collect(),
+            _ => nulls(plan.item),
+        };
+        let values = if plan.value { vec![f64::NAN; len] } else { Vec::new() };
+        let extra = |(_, number): &(String, bool)| if *number { Extra::Number(vec![f64::NAN; len]) } else { Extra::Text(nulls(true)) };
+        let extras = plan.extras.iter().map(extra).collect();
+        UserHistory { user, times_us: self.times_us, events, items, categories: nulls(plan.category), values, extras }
     }
 }
 
@@ -396,7 +469,15 @@ impl UserReader {
         }
         let extras = self.layout.extras.iter().map(|(_, number)| if *number { Extra::Number(Vec::new()) } else { Extra::Text(Vec::new()) });
         let extras = extras.collect();
-        UserHistory { user, times_us: Vec::new(), events: Vec::new(), items: Vec::new(), categories: Vec::new(), values: Vec::new(), extras }
+        UserHistory {
+            user,
+            times_us: Vec::new(),
+            events: Vec::new(),
+            items: Vec::new(),
+            categories: Vec::new(),
+            values: Vec::new(),
+            extras,
+        }
     }
 
     fn append(&mut self, history: &mut UserHistory, batch: &Batch, start: usize, end: usize) {

@@ -180,8 +180,18 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
     option("patience", "integer", "auto", "Epochs without a better validation loss before training stops."),
     option("class_weights", "text or json", "none", "none, balanced, or an object of class and weight."),
     option("exclude", "text or json", "[]", "Features, columns or (ending in *) beginnings of their names to leave out."),
-    option("missing", "text", "indicator", "Fills missing numbers: mean, median, zero, or indicator (the median and a feature that says so)."),
-    option("outliers", "text", "none", "Holds outliers in: none, zscore (3 deviations), iqr (1.5 ranges) or winsorize (1st and 99th percentile)."),
+    option(
+        "missing",
+        "text",
+        "indicator",
+        "Fills missing numbers: mean, median, zero, or indicator (the median and a feature that says so).",
+    ),
+    option(
+        "outliers",
+        "text",
+        "none",
+        "Holds outliers in: none, zscore (3 deviations), iqr (1.5 ranges) or winsorize (1st and 99th percentile).",
+    ),
     option("scale", "text", "standard", "standard, minmax, robust or none."),
     option("select_k", "integer", "all", "Keeps the k features most telling of the label on the training rows."),
     option("folds", "integer", "none", "k of k-fold cross-validation, from 2 to 20."),
@@ -209,7 +219,9 @@ impl Options {
             "epochs" => self.epochs = given.optional_integer(1, 100_000)?,
             "batch_size" => self.batch_size = given.optional_integer(1, 1 << 20)?,
             "learning_rate" => self.learning_rate = given.optional_number(1e-12, 100.0)?,
-            "optimizer" => self.optimizer = given.one_of(&[("sgd", Optimizer::Sgd), ("adam", Optimizer::Adam), ("adamw", Optimizer::Adamw)])?,
+            "optimizer" => {
+                self.optimizer = given.one_of(&[("sgd", Optimizer::Sgd), ("adam", Optimizer::Adam), ("adamw", Optimizer::Adamw)])?
+            }
             "l2" => self.l2 = given.optional_number(0.0, 100.0)?,
             "dropout" => self.dropout = given.optional_number(0.0, 0.99)?,
             "layers" => self.layers = given.optional_integer(1, 32)?,
@@ -348,7 +360,8 @@ impl Given<'_> {
 
     /// Whether the default is asked for: NULL, or a word that stands for it.
     fn is_default(&self) -> bool {
-        self.value.is_null() || self.text().is_some_and(|t| ["auto", "none", "all", "default", "null", ""].contains(&t.to_ascii_lowercase().as_str()))
+        self.value.is_null()
+            || self.text().is_some_and(|t| ["auto", "none", "all", "default", "null", ""].contains(&t.to_ascii_lowercase().as_str()))
     }
 
     fn as_number(&self) -> Option<f64> {
@@ -423,7 +436,11 @@ impl Given<'_> {
     fn device(&self) -> Result<String> {
         let device = self.text().unwrap_or_default().to_ascii_lowercase();
         let numbered = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<u16>().is_ok());
-        if numbered || ["auto", "cpu", "cuda"].contains(&device.as_str()) { Ok(device) } else { Err(self.bad("auto, cpu, cuda or cuda:<n>")) }
+        if numbered || ["auto", "cpu", "cuda"].contains(&device.as_str()) {
+            Ok(device)
+        } else {
+            Err(self.bad("auto, cpu, cuda or cuda:<n>"))
+        }
     }
 
     /// JSON that came as itself or as text.
@@ -482,7 +499,8 @@ impl Given<'_> {
 pub fn parse_interval_us(text: &str) -> Result<i64> {
     let total = interval_us(text).filter(|us| *us >= 1.0 && *us <= 1000.0 * 365.0 * 86_400e6);
     total.map(|us| us.round() as i64).ok_or_else(|| {
-        Error::invalid(format!("invalid interval \"{text}\"")).hint("Write a positive length of time such as '7 days', '36 hours' or '1 week'.")
+        Error::invalid(format!("invalid interval \"{text}\""))
+            .hint("Write a positive length of time such as '7 days', '36 hours' or '1 week'.")
     })
 }
 

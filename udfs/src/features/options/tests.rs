@@ -36,7 +36,9 @@ fn every_documented_key_can_be_set_and_nothing_else() {
 #[test]
 fn text_as_set_gives_it() {
     let mut options = Options::default();
-    for (key, value) in [("epochs", "12"), ("l2", "1e-4"), ("freeze", "on"), ("exclude", "a, b"), ("class_weights", "{\"buy\": 3}"), ("seed", "9")] {
+    for (key, value) in
+        [("epochs", "12"), ("l2", "1e-4"), ("freeze", "on"), ("exclude", "a, b"), ("class_weights", "{\"buy\": 3}"), ("seed", "9")]
+    {
         options.set(key, &json!(value)).unwrap();
     }
     assert_eq!((options.epochs, options.l2, options.freeze, options.seed), (Some(12), Some(1e-4), true, 9));

@@ -37,7 +37,8 @@ fn usual_names_of_real_logs() {
     let columns = resolve(&taobao, "auto").unwrap();
     assert_eq!((columns.event.as_deref(), columns.category.as_deref()), (Some("behavior_type"), Some("category_id")));
 
-    let retailrocket = schema(&[("timestamp", Int64), ("visitorid", Int64), ("event", Utf8View), ("itemid", Int64), ("transactionid", Int64)]);
+    let retailrocket =
+        schema(&[("timestamp", Int64), ("visitorid", Int64), ("event", Utf8View), ("itemid", Int64), ("transactionid", Int64)]);
     let columns = resolve(&retailrocket, "auto").unwrap();
     assert_eq!((columns.user.as_str(), columns.event.as_deref(), columns.item.as_deref()), ("visitorid", Some("event"), Some("itemid")));
 }
@@ -65,7 +66,15 @@ fn integer_times_by_magnitude() {
 #[test]
 fn explicit_words() {
     use DataType::{Float64, Int64, Utf8};
-    let source = schema(&[("who", Utf8), ("at", timestamp()), ("what", Utf8), ("Unit, Price", Float64), ("n", Int64), ("device", Utf8), ("land", Utf8)]);
+    let source = schema(&[
+        ("who", Utf8),
+        ("at", timestamp()),
+        ("what", Utf8),
+        ("Unit, Price", Float64),
+        ("n", Int64),
+        ("device", Utf8),
+        ("land", Utf8),
+    ]);
     let columns = resolve(&source, "user=who, time = AT, event=what, value=\"Unit, Price\"*n, extra=device|land").unwrap();
     assert_eq!((columns.user.as_str(), columns.time.as_str()), ("who", "at"));
     assert_eq!(columns.value, Some(ValueColumn::Product("Unit, Price".into(), "n".into())));
@@ -77,7 +86,12 @@ fn explicit_words() {
 
 #[test]
 fn mistakes() {
-    let source = schema(&[("customer_id", DataType::Int64), ("event_time", timestamp()), ("price", DataType::Utf8), ("tags", DataType::new_list(DataType::Utf8, true))]);
+    let source = schema(&[
+        ("customer_id", DataType::Int64),
+        ("event_time", timestamp()),
+        ("price", DataType::Utf8),
+        ("tags", DataType::new_list(DataType::Utf8, true)),
+    ]);
     for (columns, code, part) in [
         ("user=customer_idd", Code::UndefinedColumn, "customer_id"),
         ("usr=customer_id", Code::InvalidParameter, "perhaps you meant user"),
@@ -100,7 +114,13 @@ fn mistakes() {
 
 #[test]
 fn sum_targets_bring_their_column() {
-    let source = schema(&[("uid", DataType::Int64), ("ts", timestamp()), ("amount", DataType::Float64), ("Points", DataType::Int32), ("note", DataType::Utf8)]);
+    let source = schema(&[
+        ("uid", DataType::Int64),
+        ("ts", timestamp()),
+        ("amount", DataType::Float64),
+        ("Points", DataType::Int32),
+        ("note", DataType::Utf8),
+    ]);
     let target = |text: &str| crate::features::Target::parse(text).unwrap();
     let mut columns = resolve(&source, "auto").unwrap();
     columns.include_target(&target("sum(amount)"), &source).unwrap();

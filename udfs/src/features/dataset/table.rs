@@ -1,0 +1,355 @@
+//! Labelled rows → training data (`column(label)`).
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
+
+use super::labels::{fold_split, stratified_split};
+use super::{Dataset, check_enough, rows_of};
+use crate::error::{Code, Error, Result};
+use crate::features::encoder::{Encoder, RawRows, Source, fit};
+use crate::features::inputs::{Labels, Rows};
+use crate::features::options::Options;
+use crate::features::roles::{is_number, is_text, sql_type, undefined_column};
+use crate::features::table::{TablePlan, column_of, to_type};
+use crate::kernels::intern::{Interner, NULL_CODE};
+use crate::kernels::splitmix;
+
+/// Integers with at most this many values are classes, beyond it a number to predict.
+const INTEGER_CLASSES_MAX: usize = 10;
+/// Classes at most.
+const CLASSES_MAX: usize = 1000;
+/// What the positive one of two classes is often called; else it is the rarer one.
+const POSITIVES: [&str; 8] = ["true", "yes", "y", "1", "t", "positive", "good", "1.0"];
+
+/// The labels as they come.
+#[derive(Debug, Clone)]
+enum LabelColumn {
+    Texts(Interner, Vec<u32>),
+    Numbers { integers: bool, values: Vec<f64> },
+}
+
+/// Collects the rows of a labelled table (`column(label)`).
+///
+/// Booleans, texts and integers of at most ten values are classes, and so are numbers that are all 0 or 1; other
+/// numbers are to be predicted. Rows without a label are dropped and counted.
+#[derive(Debug, Clone)]
+pub struct TableDatasetBuilder {
+    plan: TablePlan,
+    unusable: Vec<String>,
+    label_column: String,
+    label_type: String,
+    split_time: Option<String>,
+    options: Options,
+    raw: RawRows,
+    tables: Vec<Interner>,
+    labels: LabelColumn,
+    times: Vec<f64>,
+    seen: u64,
+    dropped_rows: u64,
+    sampled_out: u64,
+}
+
+fn field_name(schema: &SchemaRef, name: &str) -> Result<(String, DataType)> {
+    let exact = schema.field_with_name(name).ok();
+    let mut alike = schema.fields().iter().filter(|field| field.name().eq_ignore_ascii_case(name));
+    let field = exact.or_else(|| match (alike.next(), alike.next()) {
+        (Some(field), None) => Some(field.as_ref()),
+        _ => None,
+    });
+    field
+        .map(|field| (field.name().clone(), field.data_type().clone()))
+        .ok_or_else(|| undefined_column(name, schema.fields().iter().map(|field| field.name().as_str())))
+}
+
+impl TableDatasetBuilder {
+    /// A builder for rows of `schema` with the label in `label_column`. Rows are split by the order of `split_time`
+    /// (else of the option of that name) when it names a column, which then is no feature; else at random, by class.
+    ///
+    /// # Errors
+    /// `UndefinedColumn` with the nearest name, `InvalidParameter` for a label or split column of an unfit type.
+    pub fn new(schema: SchemaRef, label_column: &str, options: &Options, split_time: Option<String>) -> Result<Self> {
+        let (label_column, label_type) = field_name(&schema, label_column)?;
+        let split_time = match split_time.or_else(|| options.split_time.clone()) {
+            Some(name) => {
+                let (name, data_type) = field_name(&schema, &name)?;
+                if data_type.is_nested() || name == label_column {
+                    let r#type = sql_type(&data_type);
+                    return Err(Error::invalid(format!("column \"{name}\" of type {type} cannot order a split")));
+                }
+                Some(name)
+            }
+            None => None,
+        };
+        let labels = match &label_type {
+            data_type if is_text(data_type) || *data_type == DataType::Boolean => LabelColumn::Texts(Interner::default(), Vec::new()),
+            data_type if is_number(data_type) => {
+                let integers = match data_type {
+                    DataType::Dictionary(_, values) => values.is_integer(),
+                    other => other.is_integer(),
+                };
+                LabelColumn::Numbers { integers, values: Vec::new() }
+            }
+            other => {
+                let r#type = sql_type(other);
+                return Err(Error::invalid(format!("column \"{label_column}\" of type {type} cannot be a label"))
+                    .hint("A label is a boolean, a text or a number."));
+            }
+        };
+        let mut leave_out = vec![label_column.as_str()];
+        leave_out.extend(split_time.as_deref());
+        let (plan, unusable) = TablePlan::new(&schema, &leave_out);
+        let raw = RawRows { numeric_names: plan.numeric_names(), categorical_names: plan.categorical_names(), ..RawRows::default() };
+        let tables = vec![Interner::default(); raw.categorical_names.len()];
+        Ok(Self {
+            plan,
+            unusable,
+            label_type: sql_type(&label_type),
+            label_column,
+            split_time,
+            options: options.clone(),
+            raw,
+            tables,
+            labels,
+            times: Vec::new(),
+            seen: 0,
+            dropped_rows: 0,
+            sampled_out: 0,
+        })
+    }
+
+    /// Columns of a type that cannot be a feature.
+    #[must_use]
+    pub fn unusable_columns(&self) -> &[String] {
+        &self.unusable
+    }
+
+    /// Takes a batch of rows.
+    ///
+    /// # Errors
+    /// `UndefinedColumn`, `DatatypeMismatch`, `InvalidParameter` for too many classes.
+    pub fn push(&mut self, batch: &RecordBatch) -> Result<()> {
+        let rows = self.plan.read(batch)?;
+        let label = column_of(batch, &self.label_column)?;
+        let times = match &self.split_time {
+            Some(name) => Some(order_of(column_of(batch, name)?, name)?),
+            None => None,
+        };
+        let keep: Vec<usize> = (0..batch.num_rows()).filter(|row| self.is_kept(*row, label, times.as_deref())).collect();
+        match &mut self.labels {
+            LabelColumn::Texts(table, codes) => {
+                let texts = to_type(label, &DataType::Utf8, &self.label_column)?;
+                let texts = texts.as_string::<i32>();
+                codes.extend(keep.iter().map(|row| table.intern(texts.value(*row))));
+                if table.len() > CLASSES_MAX {
+                    return Err(Error::invalid(format!("column \"{}\" has more than {CLASSES_MAX} different labels", self.label_column))
+                        .hint("A text label has to be one of a few classes."));
+                }
+            }
+            LabelColumn::Numbers { values, .. } => {
+                let numbers = to_type(label, &DataType::Float64, &self.label_column)?;
+                let numbers = numbers.as_primitive::<Float64Type>();
+                values.extend(keep.iter().map(|row| numbers.value(*row)));
+            }
+        }
+        for row in &keep {
+            self.raw.numbers.extend((0..self.raw.numeric_names.len()).map(|column| rows.number(*row, column)));
+            for (column, table) in self.tables.iter_mut().enumerate() {
+                self.raw.codes.push(rows.text(*row, column).map_or(NULL_CODE, |text| table.intern(text)));
+            }
+            self.times.extend(times.as_ref().map(|times| times[*row]));
+        }
+        u32::try_from(self.rows()).map_err(|_| Error::new(Code::OutOfMemory, "the labelled table has too many rows"))?;
+        Ok(())
+    }
+
+    /// Whether a row has a label (and a split time), and is in the sample; counts it if not.
+    fn is_kept(&mut self, row: usize, label: &ArrayRef, times: Option<&[f64]>) -> bool {
+        self.seen += 1;
+        let finite = match label.data_type() {
+            DataType::Float64 => label.is_valid(row) && label.as_primitive::<Float64Type>().value(row).is_finite(),
+            _ => !label.is_null(row),
+        };
+        if !finite || times.is_some_and(|times| times[row].is_nan()) {
+            self.dropped_rows += 1;
+            return false;
+        }
+        if self.options.sample < 1.0 && splitmix::fraction(self.options.seed, self.seen) >= self.options.sample {
+            self.sampled_out += 1;
+            return false;
+        }
+        true
+    }
+
+    const fn rows(&self) -> usize {
+        match &self.labels {
+            LabelColumn::Texts(_, codes) => codes.len(),
+            LabelColumn::Numbers { values, .. } => values.len(),
+        }
+    }
+
+    /// The bytes it holds and will hold when finished; for the memory pool.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        (self.raw.numbers.len() + self.raw.codes.len()) * 8 + self.rows() * 24 + self.tables.iter().map(Interner::bytes).sum::<usize>()
+    }
+
+    /// Fits the encoder on the train rows and encodes all rows.
+    ///
+    /// # Errors
+    /// `InvalidParameter` (22023) with counts when there is too little to learn from.
+    pub fn finish(self) -> Result<Dataset> {
+        let (labels, classes) = self.labels()?;
+        let split =
+            if self.split_time.is_some() { self.split_by_time() } else { stratified_split(&labels, self.rows(), self.options.seed) };
+        self.dataset(labels, classes, split)
+    }
+
+    /// As [`finish`](Self::finish) with fold `fold` of `folds` as the test rows, for cross-validation: everything is
+    /// fitted anew on the other folds. Folds are stratified and follow from the seed.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finish_fold(&self, fold: usize, folds: usize) -> Result<Dataset> {
+        let (labels, classes) = self.labels()?;
+        let split = fold_split(&labels, self.rows(), fold, folds, self.options.seed);
+        self.dataset(labels, classes, split)
+    }
+
+    fn dataset(&self, labels: Labels, classes: Vec<String>, split: Vec<Rows>) -> Result<Dataset> {
+        check_enough(&split, &labels, &classes, "rows", &self.facts(&labels, &classes))?;
+        let tables: Vec<&Interner> = self.tables.iter().collect();
+        let train = rows_of(&split, Rows::Train);
+        let mut options = self.options.clone();
+        let ids = self.id_columns();
+        let columns = self.plan.columns.iter().map(|column| &column.name);
+        let also_known =
+            columns.chain(&self.unusable).chain([&self.label_column]).chain(&self.split_time).cloned().collect::<Vec<String>>();
+        options.exclude.extend(ids);
+        options.exclude.extend(self.excluded_times());
+        let fitted = fit(&self.raw, &train, &labels, &tables, &options, &also_known)?;
+        let inputs = self.raw.encode(self.rows(), &fitted, &tables);
+        let mut plan = self.plan.clone();
+        let sources = |sources: &mut dyn Iterator<Item = usize>| sources.collect::<Vec<usize>>();
+        plan.keep_used(&sources(&mut fitted.numeric.iter().map(|f| f.source)), &sources(&mut fitted.categorical.iter().map(|f| f.source)));
+        Ok(Dataset {
+            inputs,
+            labels,
+            classes,
+            split,
+            users: Vec::new(),
+            anchors_us: Vec::new(),
+            encoder: Encoder::new(Source::Table(plan), fitted),
+            users_total: self.seen,
+            dropped_rows: self.dropped_rows,
+            censored_rows: 0,
+            sampled_out: self.sampled_out,
+            rfm: Vec::new(),
+        })
+    }
+
+    /// A time column in `exclude` stands for the features made of it.
+    fn excluded_times(&self) -> Vec<String> {
+        let columns = self.plan.columns.iter().map(|column| column.name.clone());
+        let excluded = columns.filter(|name| self.options.exclude.iter().any(|pattern| pattern.eq_ignore_ascii_case(name)));
+        excluded
+            .flat_map(|name| ["days", "hour", "weekday", "month"].map(|part| format!("{name}_{part}")))
+            .filter(|name| self.raw.numeric_names.contains(name))
+            .collect()
+    }
+
+    /// Numbers named `id` that are different in every row: they tell nothing that holds for other rows.
+    fn id_columns(&self) -> Vec<String> {
+        let width = self.raw.numeric_names.len();
+        let is_id = |column: usize| {
+            let mut values: Vec<u32> = (0..self.rows()).map(|row| self.raw.numbers[row * width + column].to_bits()).collect();
+            values.sort_unstable();
+            values.windows(2).all(|pair| pair[0] != pair[1])
+        };
+        let named = |name: &str| ["id", "rowid", "row_id", "index", "row_number", "unnamed: 0"].contains(&name.to_lowercase().as_str());
+        let names = self.raw.numeric_names.iter().enumerate();
+        names.filter(|(column, name)| named(name) && is_id(*column)).map(|(_, name)| name.clone()).collect()
+    }
+
+    /// 70 % train, 15 % validation, 15 % test in the order of time; equal times stay together.
+    fn split_by_time(&self) -> Vec<Rows> {
+        let mut sorted = self.times.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let cut = |fraction: f64| sorted.get(((sorted.len() as f64) * fraction) as usize).copied().unwrap_or(f64::INFINITY);
+        let (first, second) = (cut(0.7), cut(0.85));
+        let part = |time: &f64| match *time {
+            time if time < first => Rows::Train,
+            time if time < second => Rows::Validation,
+            _ => Rows::Test,
+        };
+        self.times.iter().map(part).collect()
+    }
+
+    fn labels(&self) -> Result<(Labels, Vec<String>)> {
+        let (codes, names): (Vec<u32>, Vec<String>) = match &self.labels {
+            LabelColumn::Texts(table, codes) => {
+                let mut names: Vec<String> = table.iter().map(str::to_owned).collect();
+                names.sort_unstable();
+                let place: Vec<u32> = table.iter().map(|text| names.partition_point(|name| name.as_str() < text) as u32).collect();
+                (codes.iter().map(|code| place[*code as usize]).collect(), names)
+            }
+            LabelColumn::Numbers { integers, values } => {
+                let mut distinct: Vec<f64> = Vec::new();
+                for value in values {
+                    if !distinct.contains(value) && distinct.len() <= INTEGER_CLASSES_MAX {
+                        distinct.push(*value);
+                    }
+                }
+                distinct.sort_unstable_by(f64::total_cmp);
+                let binary = distinct.iter().all(|value| *value == 0.0 || *value == 1.0);
+                if distinct.len() > INTEGER_CLASSES_MAX || !(*integers || binary) {
+                    return Ok((Labels::Value(values.iter().map(|value| *value as f32).collect()), Vec::new()));
+                }
+                let place = |value: &f64| distinct.partition_point(|known| known < value) as u32;
+                (values.iter().map(place).collect(), distinct.iter().map(|value| format!("{value}")).collect())
+            }
+        };
+        Ok(positive_last(codes, names))
+    }
+
+    fn facts(&self, labels: &Labels, classes: &[String]) -> String {
+        let mut facts = format!(
+            "{} rows were read, {} of them without a label; \"{}\" is of type {}.",
+            self.seen, self.dropped_rows, self.label_column, self.label_type
+        );
+        if let Labels::Class(labels) = labels
+            && classes.len() <= 20
+        {
+            let count = |class: usize| labels.iter().filter(|label| **label as usize == class).count();
+            let counts: Vec<String> = classes.iter().enumerate().map(|(class, name)| format!("{name} {}", count(class))).collect();
+            facts.push_str(&format!(" Labels: {}.", counts.join(", ")));
+        }
+        facts
+    }
+}
+
+/// Puts the positive one of two classes second: by its name, else the rarer one.
+fn positive_last(mut codes: Vec<u32>, mut names: Vec<String>) -> (Labels, Vec<String>) {
+    if names.len() == 2 {
+        let positive = |name: &String| POSITIVES.contains(&name.to_lowercase().as_str());
+        let swap = match (positive(&names[0]), positive(&names[1])) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => codes.iter().filter(|code| **code == 0).count() * 2 < codes.len(),
+        };
+        if swap {
+            names.swap(0, 1);
+            codes.iter_mut().for_each(|code| *code = 1 - *code);
+        }
+    }
+    (Labels::Class(codes), names)
+}
+
+/// The values of a column that orders a split; NaN = NULL.
+fn order_of(array: &ArrayRef, name: &str) -> Result<Vec<f64>> {
+    if is_number(array.data_type()) {
+        let numbers = to_type(array, &DataType::Float64, name)?;
+        return Ok(numbers.as_primitive::<Float64Type>().iter().map(|value| value.unwrap_or(f64::NAN)).collect());
+    }
+    let micros = to_type(array, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), name)?;
+    Ok(micros.as_primitive::<TimestampMicrosecondType>().iter().map(|time| time.map_or(f64::NAN, |time| time as f64)).collect())
+}
