@@ -172,8 +172,7 @@ impl Config {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
             (None, None) => None,
             _ => {
-                return Err(Error::invalid("TLS needs a certificate and its key")
-                    .hint("Give both --tls-cert and --tls-key, as PEM files."));
+                return Err(Error::invalid("TLS needs a certificate and its key").hint("Give both --tls-cert and --tls-key, as PEM files."));
             }
         };
         let memory_limit = match options.memory_limit {
@@ -333,12 +332,7 @@ mod tests {
     #[test]
     fn strangers_need_tls_and_a_password() {
         let open = |auth, tls| {
-            let config = Config {
-                listen: "0.0.0.0:5433".parse().unwrap(),
-                auth,
-                tls,
-                ..Config::for_dir("x").unwrap()
-            };
+            let config = Config { listen: "0.0.0.0:5433".parse().unwrap(), auth, tls, ..Config::for_dir("x").unwrap() };
             config.check_listener()
         };
         let files = Some(TlsFiles { certificate: "c".into(), key: "k".into() });

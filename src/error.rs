@@ -109,9 +109,8 @@ fn syntax(text: &str) -> Error {
     let found = text.rsplit_once("found: ").map(|(before, found)| (before.trim_end_matches([',', ' ']), found.trim()));
     match found {
         Some((_, "EOF")) => Error::new(Code::Syntax, "syntax error at end of input").detail(capitalized(text)),
-        Some((expected, found)) => {
-            Error::new(Code::Syntax, format!("syntax error at or near \"{found}\"")).detail(format!("{}.", capitalized(expected.trim_end_matches('.'))))
-        }
+        Some((expected, found)) => Error::new(Code::Syntax, format!("syntax error at or near \"{found}\""))
+            .detail(format!("{}.", capitalized(expected.trim_end_matches('.')))),
         None => Error::new(Code::Syntax, format!("syntax error: {}", lower_first(text))),
     }
 }
@@ -164,14 +163,25 @@ fn arrow(error: &ArrowError) -> Error {
 fn cast(text: &str) -> Error {
     let quoted = quoted(text);
     if text.contains("timestamp") || text.contains("Timestamp") || text.contains("Date") || text.contains("Time") || text.contains("date") {
-        let kind = if text.contains("Date") { "date" } else if text.contains("Interval") { "interval" } else { "timestamp" };
+        let kind = if text.contains("Date") {
+            "date"
+        } else if text.contains("Interval") {
+            "interval"
+        } else {
+            "timestamp"
+        };
         return Error::new(Code::InvalidDatetime, format!("invalid input syntax for type {kind}: \"{}\"", quoted.unwrap_or(text)));
     }
     if text.starts_with("Cannot cast string") || text.contains("Cannot parse") || text.contains("parse") {
         let kind = text.rsplit_once("to value of ").map_or("", |(_, kind)| kind.trim_end_matches(" type"));
         return Error::new(Code::InvalidText, format!("invalid input syntax for type {}: \"{}\"", pg_type(kind), quoted.unwrap_or(text)));
     }
-    if text.contains("out of range") || text.contains("Can't cast value") || text.contains("overflow") || text.contains("too large") || text.contains("precision") {
+    if text.contains("out of range")
+        || text.contains("Can't cast value")
+        || text.contains("overflow")
+        || text.contains("too large")
+        || text.contains("precision")
+    {
         let kind = text.rsplit_once("to type ").map_or("", |(_, kind)| kind);
         return out_of_range(pg_type(kind));
     }
@@ -284,7 +294,9 @@ fn plan(text: &str) -> Error {
         let name = rest.split('\'').next().unwrap_or_default();
         let error = Error::new(Code::UndefinedFunction, format!("function {name} does not exist"));
         return match rest.split_once("Did you mean '").and_then(|(_, near)| near.split('\'').next()) {
-            Some(near) if !near.is_empty() && nearest(name, [near]).is_some() => error.hint(format!("Perhaps you meant the function \"{near}\".")),
+            Some(near) if !near.is_empty() && nearest(name, [near]).is_some() => {
+                error.hint(format!("Perhaps you meant the function \"{near}\"."))
+            }
             _ => error.hint("No function matches the given name and argument types. You might need to add explicit type casts."),
         };
     }
@@ -297,19 +309,33 @@ fn plan(text: &str) -> Error {
         return Error::new(Code::Grouping, "column must appear in the GROUP BY clause or be used in an aggregate function")
             .detail(format!("{}.", capitalized(first_line(text).trim_end_matches('.'))));
     }
-    if text.contains("Failed to coerce arguments") || text.contains("No function matches") || text.contains("does not support") && text.contains("function") {
+    if text.contains("Failed to coerce arguments")
+        || text.contains("No function matches")
+        || text.contains("does not support") && text.contains("function")
+    {
         let name = text.split('\'').nth(1).unwrap_or_default();
-        let shown = if name.is_empty() { "function call does not match its arguments".to_owned() } else { format!("function {name} does not accept these arguments") };
+        let shown = if name.is_empty() {
+            "function call does not match its arguments".to_owned()
+        } else {
+            format!("function {name} does not accept these arguments")
+        };
         return Error::new(Code::UndefinedFunction, shown)
             .detail(format!("{}.", capitalized(first_line(text).trim_end_matches('.'))))
             .hint("You might need to add explicit type casts.");
     }
-    if text.contains("Cannot coerce arithmetic") || text.contains("Cannot infer common argument type") || text.contains("There isn't result type") {
+    if text.contains("Cannot coerce arithmetic")
+        || text.contains("Cannot infer common argument type")
+        || text.contains("There isn't result type")
+    {
         return Error::new(Code::UndefinedFunction, "operator does not exist for these types")
             .detail(format!("{}.", capitalized(first_line(text).trim_end_matches('.'))))
             .hint("You might need to add explicit type casts.");
     }
-    if text.starts_with("Unsupported") || text.starts_with("Not supported") || text.contains("not implemented") || text.contains("not supported") {
+    if text.starts_with("Unsupported")
+        || text.starts_with("Not supported")
+        || text.contains("not implemented")
+        || text.contains("not supported")
+    {
         return Error::new(Code::FeatureNotSupported, lower_first(first_line(text)));
     }
     if text.contains("No value found for placeholder") || text.contains("Placeholder") && text.contains("not provided") {
@@ -334,7 +360,8 @@ fn execution(text: &str) -> Error {
         return out_of_range("");
     }
     if text.contains("regex") || text.contains("Regular expression") {
-        return Error::new(Code::InvalidRegex, "invalid regular expression").detail(format!("{}.", capitalized(first_line(text).trim_end_matches('.'))));
+        return Error::new(Code::InvalidRegex, "invalid regular expression")
+            .detail(format!("{}.", capitalized(first_line(text).trim_end_matches('.'))));
     }
     if text.contains("Error parsing timestamp") || text.contains("Error parsing date") || text.contains("nvalid timezone") {
         return Error::new(Code::InvalidDatetime, format!("invalid input syntax for type timestamp: \"{}\"", quoted(text).unwrap_or(text)));
@@ -350,7 +377,11 @@ fn execution(text: &str) -> Error {
 
 fn not_supported(text: &str) -> String {
     let text = lower_first(first_line(text));
-    if text.contains("not support") || text.contains("unsupported") || text.contains("not implemented") { text } else { format!("{text} is not supported") }
+    if text.contains("not support") || text.contains("unsupported") || text.contains("not implemented") {
+        text
+    } else {
+        format!("{text} is not supported")
+    }
 }
 
 fn first_line(text: &str) -> &str {
@@ -385,10 +416,10 @@ mod tests {
     #[test]
     fn ours_is_found_below_everything() {
         let ours = Error::new(Code::UndefinedObject, "model \"m\" does not exist").hint("Train it.");
-        let wrapped = DataFusionError::Context("while".into(), Box::new(DataFusionError::ArrowError(
-            Box::new(ArrowError::ExternalError(Box::new(DataFusionError::from(ours)))),
-            None,
-        )));
+        let wrapped = DataFusionError::Context(
+            "while".into(),
+            Box::new(DataFusionError::ArrowError(Box::new(ArrowError::ExternalError(Box::new(DataFusionError::from(ours)))), None)),
+        );
         let error = classify(wrapped);
         assert_eq!((error.code, error.hint.as_deref()), (Code::UndefinedObject, Some("Train it.")));
     }

@@ -11,7 +11,9 @@ use portrait_udfs::error::{Error, Result};
 /// When `filter` is not a list such as `info,portrait=debug`, or logging was started before.
 pub fn start(filter: &str, format: LogFormat) -> Result<()> {
     let filter = EnvFilter::try_new(filter).map_err(|error| {
-        Error::invalid(format!("invalid value for \"log\": \"{filter}\"")).detail(error.to_string()).hint("Write info, debug or info,portrait=debug.")
+        Error::invalid(format!("invalid value for \"log\": \"{filter}\""))
+            .detail(error.to_string())
+            .hint("Write info, debug or info,portrait=debug.")
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {

@@ -4,17 +4,7 @@ use std::collections::BTreeMap;
 
 use datafusion::arrow::datatypes::SchemaRef;
 
-/// How the files of an external table are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FileKind {
-    /// Apache Parquet.
-    Parquet,
-    /// Comma separated values; options `has_header`, `delimiter`, `quote`, `escape`, `null_value`, `compression`.
-    Csv,
-    /// One JSON object a line.
-    Json,
-}
+use crate::storage::FileKind;
 
 /// A `CREATE EXTERNAL TABLE` as the statement says it.
 #[derive(Debug, Clone)]

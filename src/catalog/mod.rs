@@ -1,26 +1,43 @@
 //! What SQL can see: tables, views and roles, durable in the data directory.
 //!
-//! One small versioned file holds every definition and is replaced atomically; a relation is visible only once
-//! that file names it, and its bytes are removed only after the file no longer does. Planning reads an in-memory
-//! copy. Absent on purpose: SQL text (a view's query is handed to a [`ViewPlanner`]), the wire, models.
+//! One small versioned [`file`] holds every definition and is replaced atomically: a relation is visible only once that
+//! file names it, and its bytes are removed only after the file no longer does. Planning reads an in-memory copy.
+//! A change that has begun is carried through even when the statement that asked for it is cancelled meanwhile.
+//!
+//! Life of `CREATE TABLE t AS …`: the name is checked → `storage` writes a Delta table into a folder that nothing
+//! names → the catalog's file is replaced by one that names it. Killed before that, the next start sweeps the folder.
+//! Absent on purpose: SQL text (a view's query is handed to a [`ViewPlanner`]), the wire, models.
 
 mod definitions;
+mod file;
+mod open;
+mod public;
 mod roles;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider};
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::catalog::{CatalogProvider, SchemaProvider, Session};
+use datafusion::common::TableReference;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
-use portrait_udfs::error::{Error, Result};
+use portrait_udfs::error::{Code, Error, Result};
 
-pub use definitions::{CreateExternal, CreateView, Created, FileKind, ObjectKind, TableInfo};
+pub use definitions::{CreateExternal, CreateView, Created, ObjectKind, TableInfo};
 pub use roles::{Role, RoleOptions, ScramVerifier};
 
-use crate::storage::DataRoots;
+use crate::storage::delta::DeltaTable;
+use crate::storage::types::{schema_to_text, table_schema};
+use crate::storage::{DataRoots, DurableLocal, ExternalSource, ExternalTable};
+use file::{Body, Relation};
+use open::{Inner, Object};
+
+/// The one database.
+pub const DATABASE: &str = "portrait";
+/// The schema of the users' own relations.
+pub const PUBLIC: &str = "public";
 
 /// Plans a view's query when the view is used. The engine gives one to the catalog at start.
 #[async_trait]
@@ -31,88 +48,276 @@ pub trait ViewPlanner: Send + Sync + std::fmt::Debug {
 
 /// All durable definitions, and the schemas that others attach.
 #[derive(Debug)]
-pub struct Catalog {}
+pub struct Catalog {
+    inner: Arc<Inner>,
+}
 
 impl Catalog {
-    /// Opens `data_dir`, takes its lock, sweeps what a killed process left, and reads the definitions.
-    /// 55000 when another process has it open.
-    pub async fn open(data_dir: &Path, roots: Arc<DataRoots>) -> Result<Arc<Self>> {
-        let _ = (data_dir, roots);
-        Ok(Arc::new(Self {}))
+    /// Opens `data_dir` (made when it does not exist), takes its lock, sweeps what a killed process left, and reads the
+    /// definitions.
+    ///
+    /// # Errors
+    /// 55000 when another process has it open, XX001 when the catalog is damaged.
+    pub async fn open(data_dir: &std::path::Path, roots: Arc<DataRoots>) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self { inner: Inner::open(data_dir, roots).await? }))
+    }
+
+    /// The store of the data directory; others of this program keep their own folders in it.
+    pub fn store(&self) -> &Arc<DurableLocal> {
+        &self.inner.store
+    }
+
+    /// The folders whose files SQL may read.
+    pub fn roots(&self) -> &Arc<DataRoots> {
+        &self.inner.roots
+    }
+
+    /// Gives the catalog the engine's runtime: its writers take their memory from that pool. Call once at start.
+    pub fn set_runtime(&self, runtime: &RuntimeEnv) {
+        *self.inner.pool.write() = Arc::clone(&runtime.memory_pool);
     }
 
     /// The database `portrait` for DataFusion: schema `public` and whatever [`attach_schema`](Self::attach_schema) added.
-    pub fn catalog_provider(self: &Arc<Self>) -> Arc<dyn CatalogProvider> {
-        Arc::new(MemoryCatalogProvider::new())
+    pub fn catalog_provider(&self) -> Arc<dyn CatalogProvider> {
+        Arc::new(public::Database::new(&self.inner))
     }
 
     /// Adds a schema that others keep (`ml`, `pg_catalog`, `information_schema`).
     pub fn attach_schema(&self, name: &str, schema: Arc<dyn SchemaProvider>) {
-        let _ = (name, schema);
+        self.inner.attached.write().insert(name.to_owned(), schema);
     }
 
-    /// Says who plans views.
+    /// Says who plans views. The planner must not hold the catalog strongly, or neither is ever freed.
     pub fn set_view_planner(&self, planner: Arc<dyn ViewPlanner>) {
-        let _ = planner;
+        *self.inner.planner.write() = Some(planner);
+    }
+
+    /// The bare name of a relation that a statement may create, change or drop.
+    ///
+    /// # Errors
+    /// 3F000 or 3D000 for a schema or database that does not exist, 42501 for one that is not the users'.
+    pub fn local_name(&self, reference: &TableReference) -> Result<String> {
+        if let Some(database) = reference.catalog().filter(|database| *database != DATABASE) {
+            return Err(Error::new(Code::UndefinedDatabase, format!("database \"{database}\" does not exist")));
+        }
+        match reference.schema() {
+            None | Some(PUBLIC) => Ok(reference.table().to_owned()),
+            Some(schema) if self.inner.attached.read().contains_key(schema) => {
+                Err(Error::new(Code::InsufficientPrivilege, format!("permission denied for schema {schema}")))
+            }
+            Some(schema) => Err(Error::new(Code::UndefinedSchema, format!("schema \"{schema}\" does not exist"))),
+        }
     }
 
     /// `CREATE EXTERNAL TABLE`: checks the location, reads the columns when none are declared.
-    pub async fn create_external(&self, session: &SessionState, table: CreateExternal) -> Result<Created> {
-        let _ = (session, table);
-        Err(Error::internal("not yet"))
+    ///
+    /// # Errors
+    /// 42P07, 42809 (replacing another kind), and those of [`ExternalTable::discover`].
+    pub async fn create_external(&self, session: &dyn Session, table: CreateExternal) -> Result<Created> {
+        if self.existing(&table.name, table.if_not_exists, table.or_replace, ObjectKind::ExternalTable)? {
+            return Ok(Created::Existed);
+        }
+        let strip = |key: String| key.to_lowercase().trim_start_matches("format.").to_owned();
+        let source = ExternalSource {
+            kind: table.kind,
+            location: table.location,
+            partitions: table.partitions,
+            options: table.options.into_iter().map(|(key, value)| (strip(key), value)).collect(),
+        };
+        let (source, schema) = ExternalTable::discover(session, &self.inner.roots, source, table.columns).await?;
+        // Built once now so that a definition that cannot work is refused, not stored.
+        ExternalTable::new(&table.name, source.clone(), Arc::clone(&schema), Arc::clone(&self.inner.roots))?;
+        let body = Body::External(source);
+        let (replace, if_not_exists, owner) = (table.or_replace, table.if_not_exists, table.owner);
+        self.define(&table.name, NewRelation { table: None, schema, body, replace, if_not_exists, owner }).await
     }
 
     /// `CREATE VIEW`.
+    ///
+    /// # Errors
+    /// 42P07, or 42809 when OR REPLACE names another kind.
     pub async fn create_view(&self, view: CreateView) -> Result<Created> {
-        let _ = view;
-        Err(Error::internal("not yet"))
+        if self.existing(&view.name, view.if_not_exists, view.or_replace, ObjectKind::View)? {
+            return Ok(Created::Existed);
+        }
+        let body = Body::View { query: view.query.clone() };
+        let CreateView { name, columns: schema, or_replace: replace, if_not_exists, owner, .. } = view;
+        self.define(&name, NewRelation { table: None, schema, body, replace, if_not_exists, owner }).await
     }
 
     /// `CREATE TABLE name (columns)`.
+    ///
+    /// # Errors
+    /// 42P07; 0A000 for a type that a table cannot hold, 42701 for a doubled column.
     pub async fn create_managed(&self, name: &str, schema: SchemaRef, if_not_exists: bool, owner: &str) -> Result<Created> {
-        let _ = (name, schema, if_not_exists, owner);
-        Err(Error::internal("not yet"))
+        if self.existing(name, if_not_exists, false, ObjectKind::Table)? {
+            return Ok(Created::Existed);
+        }
+        let schema = table_schema(&schema, true)?;
+        let table = DeltaTable::create(&self.inner.store, name, schema).await?;
+        self.keep_table(name, table, if_not_exists, owner).await
     }
 
-    /// `CREATE TABLE name AS …`: the table appears whole, or not at all. Returns the rows written. Check
+    /// `CREATE TABLE name AS …`: the table appears whole, or not at all. Returns the rows written. Ask
     /// [`describe`](Self::describe) first for IF NOT EXISTS, so that the query is not run in vain.
+    ///
+    /// # Errors
+    /// As [`create_managed`](Self::create_managed), and those of `stream`.
     pub async fn create_managed_as(&self, name: &str, schema: SchemaRef, stream: SendableRecordBatchStream, owner: &str) -> Result<u64> {
-        let _ = (name, schema, stream, owner);
-        Err(Error::internal("not yet"))
+        self.existing(name, false, false, ObjectKind::Table)?;
+        let schema = table_schema(&schema, false)?;
+        let pool = Arc::clone(&self.inner.pool.read());
+        let (table, rows) = DeltaTable::create_as(&self.inner.store, name, schema, stream, &pool).await?;
+        self.keep_table(name, table, false, owner).await?;
+        Ok(rows)
     }
 
     /// `INSERT INTO name`: one commit; columns of `stream` are the table's, by position. Returns the rows written.
     /// (DataFusion's own DML plan reaches the same code through `TableProvider::insert_into`.)
+    ///
+    /// # Errors
+    /// 42P01; 42809 for a view; 0A000 for an external table; 23502, 22003 and the errors of `stream`. Then no row is kept.
     pub async fn insert(&self, name: &str, stream: SendableRecordBatchStream) -> Result<u64> {
-        let _ = (name, stream);
-        Err(Error::internal("not yet"))
+        let state = self.inner.state();
+        let entry = state.entries.get(name).ok_or_else(|| self.undefined_table(name))?;
+        let pool = Arc::clone(&self.inner.pool.read());
+        match &entry.object {
+            Object::Managed(table) => table.append(stream, &pool).await,
+            Object::External(_) => Err(Error::new(Code::FeatureNotSupported, format!("cannot insert into external table \"{name}\""))),
+            Object::View(_) => Err(Error::new(Code::WrongObjectType, format!("cannot insert into view \"{name}\""))),
+        }
     }
 
-    /// `DROP TABLE | VIEW | FOREIGN TABLE`: the definition first, then the bytes. `ObjectKind::Table` drops external tables
-    /// too. Returns false when there was none and `if_exists` (say so as a NOTICE).
+    /// `DROP TABLE | VIEW | FOREIGN TABLE`: the definition first, then the bytes, once nobody reads them.
+    /// [`ObjectKind::Table`] drops external tables too. Returns false when there was none and `if_exists`.
+    ///
+    /// # Errors
+    /// 42P01 when there is none, 42809 for another kind.
     pub async fn drop(&self, kind: ObjectKind, name: &str, if_exists: bool) -> Result<bool> {
-        let _ = (kind, name, if_exists);
-        Err(Error::internal("not yet"))
+        let name = name.to_owned();
+        let removed = self
+            .inner
+            .change(move |definitions| {
+                let Some(relation) = definitions.relations.get(&name) else {
+                    let message = format!("{} \"{name}\" does not exist", kind.words());
+                    return if if_exists { Ok(None) } else { Err(Error::new(Code::UndefinedTable, message)) };
+                };
+                let found = ObjectKind::of(&relation.body);
+                if found != kind && !(kind == ObjectKind::Table && found == ObjectKind::ExternalTable) {
+                    return Err(found.wrong(&name, kind));
+                }
+                definitions.relations.remove(&name);
+                Ok(Some(name))
+            })
+            .await?;
+        Ok(removed.is_some())
     }
 
     /// What is known of a relation.
     pub fn describe(&self, name: &str) -> Option<TableInfo> {
-        let _ = name;
-        None
+        self.inner.state().entries.get(name).map(|entry| entry.info.clone())
     }
 
     /// Every relation of schema `public`, by name.
     pub fn list(&self) -> Vec<TableInfo> {
-        Vec::new()
+        self.inner.state().entries.values().map(|entry| entry.info.clone()).collect()
     }
 
     /// A relation's persisted object id.
     pub fn oid(&self, name: &str) -> Option<u32> {
-        self.describe(name).map(|info| info.oid)
+        self.inner.state().entries.get(name).map(|entry| entry.info.oid)
     }
 
     /// The 42P01 error for a name, with the nearest existing name as a hint.
     pub fn undefined_table(&self, name: &str) -> Error {
-        Error::new(portrait_udfs::error::Code::UndefinedTable, format!("relation \"{name}\" does not exist"))
+        let error = Error::new(Code::UndefinedTable, format!("relation \"{name}\" does not exist"));
+        let state = self.inner.state();
+        match portrait_udfs::kernels::nearest::nearest(name, state.entries.keys().map(String::as_str)) {
+            Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
+            None => error,
+        }
+    }
+
+    /// Whether `name` is taken and that is fine (`IF NOT EXISTS`). With `replace`, a relation of the same kind may be taken.
+    fn existing(&self, name: &str, if_not_exists: bool, replace: bool, kind: ObjectKind) -> Result<bool> {
+        let state = self.inner.state();
+        let Some(entry) = state.entries.get(name) else { return Ok(false) };
+        if if_not_exists {
+            return Ok(true);
+        }
+        if !replace {
+            return Err(Error::new(Code::DuplicateTable, format!("relation \"{name}\" already exists")));
+        }
+        if entry.info.kind == kind { Ok(false) } else { Err(entry.info.kind.wrong(name, kind)) }
+    }
+
+    async fn keep_table(&self, name: &str, table: DeltaTable, if_not_exists: bool, owner: &str) -> Result<Created> {
+        let schema = Arc::clone(table.schema());
+        let body = Body::Managed { folder: table.id() };
+        let table = Some(Arc::new(table));
+        let owner = owner.to_owned();
+        self.define(name, NewRelation { table, schema, body, replace: false, if_not_exists, owner }).await
+    }
+
+    async fn define(&self, name: &str, relation: NewRelation) -> Result<Created> {
+        let name = name.to_owned();
+        let NewRelation { table, schema, body, replace, if_not_exists, owner } = relation;
+        let schema = schema_to_text(&schema);
+        self.inner
+            .change_with(table, move |definitions| {
+                let kind = ObjectKind::of(&body);
+                let taken = definitions.relations.get(&name).map(|relation| (relation.oid, ObjectKind::of(&relation.body)));
+                let oid = match taken {
+                    Some(_) if if_not_exists => return Ok(Created::Existed),
+                    Some((oid, found)) if replace && found == kind => oid,
+                    Some((_, found)) if replace => return Err(found.wrong(&name, kind)),
+                    Some(_) => return Err(Error::new(Code::DuplicateTable, format!("relation \"{name}\" already exists"))),
+                    None => definitions.take_oid(),
+                };
+                definitions.relations.insert(name, Relation { oid, owner, schema, body });
+                Ok(Created::New)
+            })
+            .await
+    }
+}
+
+/// A definition on its way into the catalog.
+struct NewRelation {
+    /// The table that was made for it, when it is a managed one; it is removed again if the definition is not stored.
+    table: Option<Arc<DeltaTable>>,
+    schema: SchemaRef,
+    body: Body,
+    replace: bool,
+    if_not_exists: bool,
+    owner: String,
+}
+
+impl ObjectKind {
+    fn of(body: &Body) -> Self {
+        match body {
+            Body::Managed { .. } => Self::Table,
+            Body::External(_) => Self::ExternalTable,
+            Body::View { .. } => Self::View,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::ExternalTable => "foreign table",
+            Self::View => "view",
+        }
+    }
+
+    /// The error for `name`, which is of this kind, where `wanted` was named.
+    fn wrong(self, name: &str, wanted: Self) -> Error {
+        let (article, hint) = match self {
+            Self::Table => ("table", "Use DROP TABLE to remove a table."),
+            Self::ExternalTable => ("external table", "Use DROP TABLE to remove an external table."),
+            Self::View => ("view", "Use DROP VIEW to remove a view."),
+        };
+        Error::new(Code::WrongObjectType, format!("\"{name}\" is not a {}", wanted.words()))
+            .detail(format!("It is a {article}.").replace("a external", "an external"))
+            .hint(hint)
     }
 }

@@ -49,7 +49,11 @@ impl QueryRuntime {
             .with_mode(DiskManagerMode::Directories(vec![spill]))
             .with_max_temp_directory_size(config.spill_limit);
         let pool = TrackConsumersPool::new(FairSpillPool::new(config.memory_limit), CONSUMERS_NAMED);
-        let env = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc().map_err(crate::error::classify)?;
+        let env = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .with_disk_manager_builder(disk)
+            .build_arc()
+            .map_err(crate::error::classify)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.query_threads)
             .thread_stack_size(STACK_BYTES)
@@ -106,7 +110,11 @@ impl Drop for QueryRuntime {
 
 /// The error of a task that did not finish.
 pub(super) fn failed(error: &tokio::task::JoinError) -> Error {
-    if error.is_cancelled() { Error::new(Code::Shutdown, "terminating connection due to administrator command") } else { Error::internal("a query task panicked") }
+    if error.is_cancelled() {
+        Error::new(Code::Shutdown, "terminating connection due to administrator command")
+    } else {
+        Error::internal("a query task panicked")
+    }
 }
 
 /// A task that ends when nobody waits for it any more.

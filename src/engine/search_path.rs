@@ -51,7 +51,8 @@ impl CatalogProvider for PathCatalog {
         if name != PATH_SCHEMA {
             return self.database.schema(name);
         }
-        let schemas = std::iter::once("pg_catalog").chain(self.path.iter().map(String::as_str)).filter_map(|name| self.database.schema(name));
+        let schemas =
+            std::iter::once("pg_catalog").chain(self.path.iter().map(String::as_str)).filter_map(|name| self.database.schema(name));
         Some(Arc::new(PathSchema { schemas: schemas.collect() }))
     }
 }

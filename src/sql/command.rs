@@ -52,7 +52,12 @@ impl Command {
 }
 
 /// Plans a statement without running it.
-pub(super) async fn describe(_session: &Session, running: &Running, statement: &Statement, declared: &[Option<DataType>]) -> Result<Description> {
+pub(super) async fn describe(
+    _session: &Session,
+    running: &Running,
+    statement: &Statement,
+    declared: &[Option<DataType>],
+) -> Result<Description> {
     match statement.command.as_ref() {
         Command::Query(query) => {
             let planned = plan::plan_query(running, query.as_ref().clone(), statement.text(), declared).await?;

@@ -266,10 +266,7 @@ async fn start(session: &Session, statement: &Statement, params: Vec<ScalarValue
 
 fn refuse_in_failed_transaction(session: &Session, statement: &Statement) -> Result<()> {
     if session.transaction() == TransactionStatus::Failed && !statement.ends_transaction() {
-        return Err(Error::new(
-            Code::FailedTransaction,
-            "current transaction is aborted, commands ignored until end of transaction block",
-        ));
+        return Err(Error::new(Code::FailedTransaction, "current transaction is aborted, commands ignored until end of transaction block"));
     }
     Ok(())
 }

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
+use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParser, DFParserBuilder};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
-use datafusion::error::DataFusionError;
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::Statement;

@@ -103,9 +103,7 @@ fn with_position(error: DataFusionError, text: &str) -> Error {
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
     let classified = classify(error);
     match span {
-        Some(span) if classified.position.is_none() => {
-            classified.at(super::parser::character(text, span.start.line, span.start.column))
-        }
+        Some(span) if classified.position.is_none() => classified.at(super::parser::character(text, span.start.line, span.start.column)),
         _ => classified,
     }
 }

@@ -8,10 +8,18 @@
 //!
 //! Absent on purpose: SQL text, the wire protocol, models. Nothing outside this room builds an object path.
 
+pub(crate) mod delta;
 pub mod durable;
+pub mod external;
+pub mod managed;
 pub mod roots;
+mod statistics;
+pub(crate) mod types;
+mod writer;
 
 pub use durable::DurableLocal;
+pub use external::{ExternalSource, ExternalTable, FileKind};
+pub use managed::ManagedTable;
 pub use roots::DataRoots;
 
 use portrait_udfs::error::{Code, Error};
@@ -40,4 +48,17 @@ pub(crate) fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Opti
         next = error.source();
     }
     None
+}
+
+/// An error of DataFusion's on its way through this room: ours comes back whole, others keep their text.
+pub(crate) fn engine_error(error: datafusion::error::DataFusionError) -> Error {
+    use datafusion::error::DataFusionError;
+    if let Some(found) = Error::find(&error) {
+        return found.clone();
+    }
+    let code = match error.find_root() {
+        DataFusionError::ResourcesExhausted(_) => Code::OutOfMemory,
+        root => io_cause(root).map_or(Code::Io, |cause| Error::from(std::io::Error::from(cause.kind())).code),
+    };
+    Error::new(code, error.strip_backtrace())
 }

@@ -261,7 +261,9 @@ mod tests {
     #[test]
     fn durations_print_as_in_postgresql() {
         let mut settings = Settings::default();
-        for (given, shown, raw) in [("5s", "5s", 5000), ("1500", "1500ms", 1500), ("2 min", "2min", 120_000), ("0", "0", 0), ("1h", "1h", 3_600_000)] {
+        for (given, shown, raw) in
+            [("5s", "5s", 5000), ("1500", "1500ms", 1500), ("2 min", "2min", 120_000), ("0", "0", 0), ("1h", "1h", 3_600_000)]
+        {
             settings.set("statement_timeout", Some(given), Scope::Session).unwrap();
             assert_eq!(settings.show("statement_timeout").unwrap(), shown);
             assert_eq!(settings.integer("statement_timeout"), raw);

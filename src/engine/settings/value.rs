@@ -13,9 +13,9 @@ use super::{Definition, Kind, Unit};
 pub(super) fn parse(definition: &Definition, text: &str) -> Result<String> {
     let trimmed = text.trim();
     match definition.kind {
-        Kind::Bool => boolean(trimmed).map(|value| if value { "on" } else { "off" }.to_owned()).ok_or_else(|| {
-            Error::invalid(format!("parameter \"{}\" requires a Boolean value", definition.name))
-        }),
+        Kind::Bool => boolean(trimmed)
+            .map(|value| if value { "on" } else { "off" }.to_owned())
+            .ok_or_else(|| Error::invalid(format!("parameter \"{}\" requires a Boolean value", definition.name))),
         Kind::Integer { min, max, unit } => {
             let value = integer(trimmed, unit).ok_or_else(|| invalid(definition, text).hint(unit.hint()))?;
             if value < min || value > max {
@@ -34,13 +34,14 @@ pub(super) fn parse(definition: &Definition, text: &str) -> Result<String> {
             }
             Err(_) => Err(invalid(definition, text)),
         },
-        Kind::Enum(values) => values.iter().find(|value| value.eq_ignore_ascii_case(trimmed)).map(|&value| value.to_owned()).ok_or_else(|| {
-            invalid(definition, text).hint(format!("Available values: {}.", values.join(", ")))
-        }),
+        Kind::Enum(values) => values
+            .iter()
+            .find(|value| value.eq_ignore_ascii_case(trimmed))
+            .map(|&value| value.to_owned())
+            .ok_or_else(|| invalid(definition, text).hint(format!("Available values: {}.", values.join(", ")))),
         Kind::Text => Ok(text.to_owned()),
-        Kind::TimeZone => time_zone(trimmed).ok_or_else(|| {
-            invalid(definition, text).hint("Use a name such as 'Europe/Berlin', 'UTC' or an offset such as '+02:00'.")
-        }),
+        Kind::TimeZone => time_zone(trimmed)
+            .ok_or_else(|| invalid(definition, text).hint("Use a name such as 'Europe/Berlin', 'UTC' or an offset such as '+02:00'.")),
         Kind::DateStyle => date_style(trimmed).ok_or_else(|| invalid(definition, text)),
     }
 }

@@ -1,0 +1,150 @@
+//! The catalog's one file: every definition, versioned, checked, replaced atomically.
+//!
+//! Two lines: a header with the format version and a BLAKE3 hash, then the definitions as JSON. A file from a newer
+//! program is refused, not guessed at; a damaged one is XX001 and never silently an empty catalog.
+
+use std::collections::BTreeMap;
+
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use portrait_udfs::error::{Code, Error, Result};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::storage::{DurableLocal, ExternalSource, store_error};
+
+/// The newest format that this program reads and the one it writes.
+const FORMAT_VERSION: u32 = 1;
+/// Object ids below are PostgreSQL's own.
+const FIRST_OID: u32 = 16_384;
+const FILE: &str = "catalog/catalog.json";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    format_version: u32,
+    blake3: String,
+}
+
+/// Everything the catalog remembers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Definitions {
+    /// The next object id; ids are never reused.
+    pub(super) next_oid: u32,
+    /// Relations of schema `public`, by name.
+    pub(super) relations: BTreeMap<String, Relation>,
+    /// Roles, by name.
+    pub(super) roles: BTreeMap<String, StoredRole>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Relation {
+    pub(super) oid: u32,
+    pub(super) owner: String,
+    /// The columns: an Arrow schema in IPC form, base64.
+    pub(super) schema: String,
+    pub(super) body: Body,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Body {
+    Managed { folder: Uuid },
+    External(ExternalSource),
+    View { query: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredRole {
+    pub(super) oid: u32,
+    pub(super) superuser: bool,
+    pub(super) login: bool,
+    /// `SCRAM-SHA-256$…`, as PostgreSQL stores it.
+    pub(super) verifier: Option<String>,
+}
+
+impl Default for Definitions {
+    fn default() -> Self {
+        Self { next_oid: FIRST_OID, relations: BTreeMap::new(), roles: BTreeMap::new() }
+    }
+}
+
+impl Definitions {
+    /// A fresh object id.
+    pub(super) fn take_oid(&mut self) -> u32 {
+        let oid = self.next_oid;
+        self.next_oid += 1;
+        oid
+    }
+
+    /// Reads the catalog of a data directory; a new one is empty.
+    pub(super) async fn read(store: &DurableLocal) -> Result<Self> {
+        let bytes = match store.get(&Path::from(FILE)).await {
+            Ok(found) => found.bytes().await.map_err(store_error)?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(Self::default()),
+            Err(error) => return Err(store_error(error)),
+        };
+        Self::decode(&bytes)
+    }
+
+    /// Replaces the catalog; durable when it returns.
+    pub(super) async fn write(&self, store: &DurableLocal) -> Result<()> {
+        let bytes = self.encode()?;
+        store.put_opts(&Path::from(FILE), bytes.into(), object_store::PutOptions::default()).await.map_err(store_error)?;
+        Ok(())
+    }
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        let internal = |error: serde_json::Error| Error::internal(format!("catalog not written: {error}"));
+        let body = serde_json::to_vec(self).map_err(internal)?;
+        let header = Header { format_version: FORMAT_VERSION, blake3: blake3::hash(&body).to_hex().to_string() };
+        let mut bytes = serde_json::to_vec(&header).map_err(internal)?;
+        bytes.push(b'\n');
+        bytes.extend(body);
+        Ok(bytes)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let damaged = |what: &str| Error::new(Code::DataCorrupted, format!("catalog file \"{FILE}\" is damaged: {what}"));
+        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| damaged("no header"))?;
+        let (header, body) = (&bytes[..end], &bytes[end + 1..]);
+        let header: Header = serde_json::from_slice(header).map_err(|_| damaged("unreadable header"))?;
+        if header.format_version > FORMAT_VERSION {
+            return Err(Error::new(
+                Code::FeatureNotSupported,
+                format!("the data directory has format {}, this program reads up to {FORMAT_VERSION}", header.format_version),
+            )
+            .hint("Use the version of portrait that wrote it, or a newer one."));
+        }
+        if blake3::hash(body).to_hex().as_str() != header.blake3 {
+            return Err(damaged("its hash is wrong"));
+        }
+        serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_byte_is_noticed() {
+        let mut definitions = Definitions::default();
+        let oid = definitions.take_oid();
+        let body = Body::View { query: "SELECT 1".into() };
+        definitions.relations.insert("v".into(), Relation { oid, owner: "portrait".into(), schema: String::new(), body });
+        let bytes = definitions.encode().unwrap();
+        let read = Definitions::decode(&bytes).unwrap();
+        assert_eq!((read.next_oid, read.relations), (FIRST_OID + 1, definitions.relations));
+        for place in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[place] ^= 1;
+            assert!(Definitions::decode(&flipped).is_err(), "byte {place}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let newer = b"{\"format_version\":2,\"blake3\":\"\"}\n{}";
+        assert_eq!(Definitions::decode(newer).unwrap_err().code, Code::FeatureNotSupported);
+    }
+}

@@ -1,0 +1,209 @@
+//! The catalog's state: the definitions on the disk and the objects made of them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::catalog::SchemaProvider;
+use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
+use parking_lot::RwLock;
+use portrait_udfs::error::{Code, Error, Result};
+use uuid::Uuid;
+
+use super::definitions::{ObjectKind, TableInfo};
+use super::file::{Body, Definitions, Relation};
+use super::{PUBLIC, ViewPlanner};
+use crate::storage::delta::{DeltaTable, sweep_tables};
+use crate::storage::types::schema_from_text;
+use crate::storage::{DataRoots, DurableLocal, ExternalTable};
+
+/// What every handle of the catalog shares.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) store: Arc<DurableLocal>,
+    pub(super) roots: Arc<DataRoots>,
+    pub(super) attached: RwLock<BTreeMap<String, Arc<dyn SchemaProvider>>>,
+    pub(super) planner: RwLock<Option<Arc<dyn ViewPlanner>>>,
+    pub(super) pool: RwLock<Arc<dyn MemoryPool>>,
+    state: RwLock<Arc<State>>,
+    /// One change at a time.
+    gate: tokio::sync::Mutex<()>,
+    /// Locked as long as the catalog is open.
+    _lock: File,
+}
+
+/// One version of the catalog.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) definitions: Definitions,
+    pub(super) entries: BTreeMap<String, Arc<Entry>>,
+}
+
+/// One relation, ready for use.
+#[derive(Debug)]
+pub(super) struct Entry {
+    relation: Relation,
+    pub(super) info: TableInfo,
+    pub(super) object: Object,
+}
+
+#[derive(Debug)]
+pub(super) enum Object {
+    Managed(Arc<DeltaTable>),
+    External(Arc<ExternalTable>),
+    View(String),
+}
+
+impl Inner {
+    pub(super) async fn open(data_dir: &Path, roots: Arc<DataRoots>) -> Result<Arc<Self>> {
+        let store = DurableLocal::open(data_dir)?;
+        let lock = lock(store.root())?;
+        let staged = store.sweep_staged()?;
+        let definitions = Definitions::read(&store).await?;
+        let named: HashSet<Uuid> = definitions.relations.values().filter_map(|relation| folder_of(&relation.body)).collect();
+        let tables = sweep_tables(&store, &named)?;
+        if staged + tables > 0 {
+            tracing::info!(staged, tables, "swept what an interrupted process left");
+        }
+        let store = Arc::new(store);
+        let mut entries = BTreeMap::new();
+        for (name, relation) in &definitions.relations {
+            entries.insert(name.clone(), Arc::new(make_entry(name, relation, &store, &roots, None)?));
+        }
+        Ok(Arc::new(Self {
+            store,
+            roots,
+            attached: RwLock::default(),
+            planner: RwLock::default(),
+            pool: RwLock::new(Arc::new(UnboundedMemoryPool::default())),
+            state: RwLock::new(Arc::new(State { definitions, entries })),
+            gate: tokio::sync::Mutex::new(()),
+            _lock: lock,
+        }))
+    }
+
+    /// The catalog of now.
+    pub(super) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.read())
+    }
+
+    /// Changes the definitions: durable, then visible. Carried through even when the caller goes away.
+    pub(super) async fn change<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Definitions) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.change_with(None, change).await
+    }
+
+    /// As [`change`](Self::change), for a definition of `made`, a table that nothing names yet.
+    pub(super) async fn change_with<T: Send + 'static>(
+        self: &Arc<Self>,
+        made: Option<Arc<DeltaTable>>,
+        change: impl FnOnce(&mut Definitions) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(self);
+        tokio::spawn(async move { inner.change_now(made, change).await })
+            .await
+            .map_err(|error| Error::internal(format!("catalog change ended early: {error}")))?
+    }
+
+    async fn change_now<T>(&self, made: Option<Arc<DeltaTable>>, change: impl FnOnce(&mut Definitions) -> Result<T> + Send) -> Result<T> {
+        let _one_at_a_time = self.gate.lock().await;
+        let before = self.state();
+        let mut definitions = before.definitions.clone();
+        let value = change(&mut definitions)?;
+        let entries = self.entries_of(&definitions, &before, made.as_ref())?;
+        definitions.write(&self.store).await?;
+        for (name, entry) in &entries {
+            let is_new = !before.entries.get(name).is_some_and(|old| Arc::ptr_eq(old, entry));
+            if let (true, Object::Managed(table)) = (is_new, &entry.object) {
+                table.mark_kept();
+            }
+        }
+        for (name, entry) in &before.entries {
+            let stays = entries.get(name).is_some_and(|new| folder_of(&new.relation.body) == folder_of(&entry.relation.body));
+            if let (false, Object::Managed(table)) = (stays, &entry.object) {
+                table.mark_dropped();
+            }
+        }
+        *self.state.write() = Arc::new(State { definitions, entries });
+        Ok(value)
+    }
+
+    /// The objects of `definitions`; those that did not change stay the same objects, with their caches.
+    fn entries_of(
+        &self,
+        definitions: &Definitions,
+        before: &State,
+        made: Option<&Arc<DeltaTable>>,
+    ) -> Result<BTreeMap<String, Arc<Entry>>> {
+        let mut entries = BTreeMap::new();
+        for (name, relation) in &definitions.relations {
+            let entry = match before.entries.get(name).filter(|entry| entry.relation == *relation) {
+                Some(entry) => Arc::clone(entry),
+                None => {
+                    let folder = folder_of(&relation.body);
+                    let made = made.filter(|table| Some(table.id()) == folder).map(Arc::clone);
+                    Arc::new(make_entry(name, relation, &self.store, &self.roots, made)?)
+                }
+            };
+            entries.insert(name.clone(), entry);
+        }
+        Ok(entries)
+    }
+}
+
+fn make_entry(
+    name: &str,
+    relation: &Relation,
+    store: &Arc<DurableLocal>,
+    roots: &Arc<DataRoots>,
+    made: Option<Arc<DeltaTable>>,
+) -> Result<Entry> {
+    let schema = Arc::new(schema_from_text(&relation.schema)?);
+    let (kind, definition, object) = match &relation.body {
+        Body::Managed { folder } => {
+            let table = match made {
+                Some(table) => table,
+                None => Arc::new(DeltaTable::open(store, *folder, name, Arc::clone(&schema))?),
+            };
+            (ObjectKind::Table, None, Object::Managed(table))
+        }
+        Body::External(source) => {
+            let table = ExternalTable::new(name, source.clone(), Arc::clone(&schema), Arc::clone(roots))?;
+            (ObjectKind::ExternalTable, Some(source.location.clone()), Object::External(Arc::new(table)))
+        }
+        Body::View { query } => (ObjectKind::View, Some(query.clone()), Object::View(query.clone())),
+    };
+    let info = TableInfo {
+        name: name.to_owned(),
+        schema_name: PUBLIC.to_owned(),
+        kind,
+        oid: relation.oid,
+        schema,
+        owner: relation.owner.clone(),
+        definition,
+    };
+    Ok(Entry { relation: relation.clone(), info, object })
+}
+
+fn folder_of(body: &Body) -> Option<Uuid> {
+    match body {
+        Body::Managed { folder } => Some(*folder),
+        _ => None,
+    }
+}
+
+/// Two processes must not write to one data directory.
+fn lock(root: &Path) -> Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(root.join("LOCK"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::new(Code::NotReady, format!("data directory \"{}\" is in use by another process", root.display()))
+                .hint("Connect to that server, or stop it first."))
+        }
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}

@@ -1,0 +1,152 @@
+//! A managed table as DataFusion sees it: a stock Parquet scan over the latest version's files, and a sink.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result as EngineResult;
+use datafusion::datasource::TableType;
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
+use datafusion::datasource::sink::{DataSink, DataSinkExec};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
+use object_store::ObjectStore;
+use portrait_udfs::error::{Code, Error, Result};
+
+use super::delta::DeltaTable;
+use super::durable::DurableLocal;
+
+/// The name under which a session's runtime knows the data directory.
+pub(crate) fn store_url() -> EngineResult<ObjectStoreUrl> {
+    ObjectStoreUrl::parse("portrait://data")
+}
+
+/// A managed table.
+#[derive(Debug)]
+pub struct ManagedTable {
+    name: String,
+    table: Arc<DeltaTable>,
+    store: Arc<DurableLocal>,
+}
+
+impl ManagedTable {
+    pub(crate) fn new(name: &str, table: Arc<DeltaTable>, store: Arc<DurableLocal>) -> Self {
+        Self { name: name.to_owned(), table, store }
+    }
+
+    /// Changes with each commit.
+    ///
+    /// # Errors
+    /// A log that cannot be read.
+    pub async fn fingerprint(&self) -> Result<String> {
+        Ok(format!("delta:{}:{}", self.table.id(), self.table.snapshot().await?.version))
+    }
+
+    async fn plan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        // The version is taken when a statement is planned for execution, so a prepared statement sees later commits.
+        let snapshot = self.table.snapshot().await?;
+        if snapshot.files.is_empty() {
+            let schema = match projection {
+                Some(indices) => Arc::new(self.table.schema().project(indices)?),
+                None => Arc::clone(self.table.schema()),
+            };
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let url = store_url()?;
+        let runtime = state.runtime_env();
+        if runtime.object_store(&url).is_err() {
+            runtime.register_object_store(url.as_ref(), Arc::clone(&self.store) as Arc<dyn ObjectStore>);
+        }
+        let format = ParquetFormat::default().with_options(state.default_table_options().parquet);
+        let source = format.file_source(TableSchema::from(Arc::clone(self.table.schema())));
+        let partitions = state.config_options().execution.target_partitions;
+        let config = FileScanConfigBuilder::new(url, source)
+            .with_file_groups(FileGroup::new(snapshot.files.clone()).split_files(partitions))
+            .with_statistics(snapshot.statistics.clone())
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        format.create_physical_plan(state, config).await
+    }
+}
+
+#[async_trait]
+impl TableProvider for ManagedTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.table.schema())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> EngineResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        self.plan(state, projection, limit.filter(|_| filters.is_empty())).await
+    }
+
+    async fn insert_into(
+        &self,
+        _state: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        operation: InsertOp,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        if operation != InsertOp::Append {
+            return Err(Error::new(Code::FeatureNotSupported, "only INSERT INTO is supported, not INSERT OVERWRITE or REPLACE").into());
+        }
+        let sink = InsertSink { name: self.name.clone(), table: Arc::clone(&self.table) };
+        Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
+    }
+}
+
+/// Appends what it is given in one commit.
+struct InsertSink {
+    name: String,
+    table: Arc<DeltaTable>,
+}
+
+impl fmt::Debug for InsertSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InsertSink").field("table", &self.name).finish()
+    }
+}
+
+impl DisplayAs for InsertSink {
+    fn fmt_as(&self, _kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InsertSink(table={})", self.name)
+    }
+}
+
+#[async_trait]
+impl DataSink for InsertSink {
+    fn schema(&self) -> &SchemaRef {
+        self.table.schema()
+    }
+
+    async fn write_all(&self, data: SendableRecordBatchStream, context: &Arc<TaskContext>) -> EngineResult<u64> {
+        Ok(self.table.append(data, context.memory_pool()).await?)
+    }
+}
