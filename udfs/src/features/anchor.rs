@@ -86,6 +86,8 @@ pub(super) struct Cutter {
     pub(super) question: Question,
     pub(super) grid: Grid,
     pub(super) min_history: usize,
+    /// Rows at these anchors only (ascending), all of them test rows; at event times: within their range.
+    pub(super) only: Option<Vec<i64>>,
 }
 
 /// The first index whose time is after `time_us`, searching from `from` on.
@@ -113,26 +115,41 @@ impl Cutter {
     fn cut_on_grid(&self, user: u32, events: &Events<'_>, rows: &mut Vec<Row>) -> u64 {
         let first = rows.len();
         let known_from_us = events.times_us[self.min_history - 1];
-        for (anchor_us, part) in self.grid.anchors().take_while(|(anchor_us, _)| *anchor_us >= known_from_us) {
+        let anchors: Box<dyn Iterator<Item = (i64, Rows)>> = match &self.only {
+            Some(only) => Box::new(only.iter().rev().map(|anchor_us| (*anchor_us, Rows::Test))),
+            None => Box::new(self.grid.anchors()),
+        };
+        let mut censored = 0;
+        for (anchor_us, part) in anchors.take_while(|(anchor_us, _)| *anchor_us >= known_from_us) {
             let end = after(events.times_us, 0, anchor_us);
             let settled_us = anchor_us.saturating_add(self.grid.horizon_us);
+            if settled_us > self.grid.watermark_us {
+                censored += 1;
+                continue;
+            }
             let label = self.label(events, end, after(events.times_us, end, settled_us));
             rows.push(Row { user, end: end as u32, anchor_us, settled_us, label, part });
         }
         rows[first..].reverse();
         // A user who appeared after the last anchor has one state, and its window is not over.
-        u64::from(rows.len() == first)
+        if self.only.is_none() { u64::from(rows.len() == first) } else { censored }
     }
 
     fn cut_at_events(&self, user: u32, events: &Events<'_>, rows: &mut Vec<Row>) -> u64 {
         let codes = if self.question == Question::NextItem { events.items } else { events.events };
+        let (from_us, to_us) = match self.only.as_deref() {
+            Some([]) => return 0,
+            Some(only) => (only[0], only[only.len() - 1]),
+            None => (i64::MIN, i64::MAX),
+        };
+        let part = if self.only.is_some() { Rows::Test } else { Rows::Train };
         let mut censored = 0;
         let mut end = 0;
         let mut next = 0;
         while end < events.times_us.len() {
             let anchor_us = events.times_us[end];
             end = after(events.times_us, end, anchor_us);
-            if end < self.min_history {
+            if end < self.min_history || anchor_us < from_us || anchor_us > to_us {
                 continue;
             }
             next = next.max(end);
@@ -143,7 +160,7 @@ impl Cutter {
             let found = (next < codes.len() && events.times_us[next] <= until_us).then(|| (f64::from(codes[next]), events.times_us[next]));
             let observed = (until_us <= self.grid.watermark_us).then_some((NONE_CODE, until_us));
             match found.or(observed) {
-                Some((label, settled_us)) => rows.push(Row { user, end: end as u32, anchor_us, settled_us, label, part: Rows::Train }),
+                Some((label, settled_us)) => rows.push(Row { user, end: end as u32, anchor_us, settled_us, label, part }),
                 None => censored += 1,
             }
         }

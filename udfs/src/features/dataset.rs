@@ -69,6 +69,13 @@ fn rows_of(split: &[Rows], part: Rows) -> Vec<u32> {
     (0..split.len() as u32).filter(|row| split[*row as usize] == part).collect()
 }
 
+/// Which of `classes` each of `own` is; `other` for the rest where there is such a class.
+fn class_map(own: &[String], classes: &[String]) -> Vec<Option<u32>> {
+    let find = |name: &str| classes.iter().position(|class| class == name).map(|class| class as u32);
+    let other = find(super::target::OTHER_CLASS);
+    own.iter().map(|name| find(name).or(other)).collect()
+}
+
 /// Checks that there is enough to learn from. `facts` is the DETAIL: the counts of what was seen.
 fn check_enough(split: &[Rows], labels: &Labels, classes: &[String], unit: &str, facts: &str) -> Result<()> {
     let hint = format!("At least {ROWS_MIN} labelled {unit} with more than one label, in all of train, validation and test, are needed.");

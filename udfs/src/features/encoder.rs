@@ -11,7 +11,7 @@ use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::fit::{Fitted, RawRows, fit, is_excluded};
-use super::events::{EventColumnsView, Strings, UserHistory, UserKey};
+use super::events::{EventColumnsView, Events, Strings, UserHistory, UserKey};
 use super::inputs::{InputShape, Inputs, Sequences};
 use super::numeric::NumericFeature;
 use super::roles::EventColumns;
@@ -230,10 +230,7 @@ impl Encoder {
     /// # Errors
     /// As there.
     pub fn encode_rows_counted(&self, batch: &RecordBatch) -> Result<(Inputs, EncodeCounts)> {
-        let Source::Table(plan) = &self.source else {
-            return Err(Error::invalid("this model reads users' events, not rows").hint("Score it by user_id, or with score_users."));
-        };
-        let rows = plan.read(batch)?;
+        let rows = self.table_plan()?.read(batch)?;
         let mut inputs = Inputs { rows: batch.num_rows(), ..Inputs::default() };
         let mut counts = EncodeCounts::default();
         inputs.numeric.reserve(inputs.rows * self.numeric.len());
@@ -251,6 +248,16 @@ impl Encoder {
             }
         }
         Ok((inputs, counts))
+    }
+
+    /// How the rows of a labelled-table model are read.
+    pub(super) fn table_plan(&self) -> Result<&TablePlan> {
+        match &self.source {
+            Source::Table(plan) => Ok(plan),
+            Source::Events(_) => {
+                Err(Error::invalid("this model reads users' events, not rows").hint("Score it by user_id, or with score_users."))
+            }
+        }
     }
 
     /// Encodes a stateless sequence, oldest first: one row, or none when it is shorter than `min_history`. Without
@@ -349,10 +356,21 @@ impl<'a> HistoryEncoder<'a> {
             return Ok(false);
         }
         self.tabular.begin();
-        self.tabular.advance(&self.plan.tabular, &events, strings, end);
+        self.append(&events, strings, end, as_of_us, out)?;
+        Ok(true)
+    }
+
+    /// Starts another user for [`append`](Self::append).
+    pub(super) fn begin(&mut self) {
+        self.tabular.begin();
+    }
+
+    /// Appends the row at an anchor after the first `end` events; anchors of a user ascend.
+    pub(super) fn append(&mut self, events: &Events<'_>, strings: &Strings, end: usize, as_of_us: i64, out: &mut Inputs) -> Result<()> {
+        self.tabular.advance(&self.plan.tabular, events, strings, end);
         self.numbers.clear();
         self.codes.clear();
-        self.tabular.emit(&self.plan.tabular, &events, as_of_us, &mut self.numbers, &mut self.codes);
+        self.tabular.emit(&self.plan.tabular, events, as_of_us, &mut self.numbers, &mut self.codes);
         for feature in &self.encoder.numeric {
             let raw = self.numbers[feature.source];
             self.counts.nulls += u64::from(raw.is_nan());
@@ -369,11 +387,11 @@ impl<'a> HistoryEncoder<'a> {
             let sequences = out.sequence.get_or_insert_with(Sequences::default);
             let start = end.saturating_sub(plan.max_len);
             let first = u32::try_from(sequences.numeric.len() / plan.shape().numeric).map_err(|_| too_many_steps())?;
-            self.sequence.push(plan, &events, strings, start, end, sequences);
+            self.sequence.push(plan, events, strings, start, end, sequences);
             sequences.spans.push((first, (end - start) as u32));
         }
         out.rows += 1;
-        Ok(true)
+        Ok(())
     }
 
     /// Values without a meaning of their own, so far.

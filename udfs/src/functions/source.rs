@@ -98,6 +98,7 @@ fn time_expr(column: Expr, unit: TimeUnit) -> Expr {
         TimeUnit::EpochSeconds => epoch(ArrowTimeUnit::Second),
         TimeUnit::EpochMillis => epoch(ArrowTimeUnit::Millisecond),
         TimeUnit::EpochMicros => epoch(ArrowTimeUnit::Microsecond),
+        TimeUnit::EpochNanos => epoch(ArrowTimeUnit::Nanosecond),
     };
     try_cast(instant, utc)
 }

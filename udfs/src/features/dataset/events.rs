@@ -3,12 +3,12 @@
 use arrow::datatypes::SchemaRef;
 
 use super::store::HistoryStore;
-use super::{Dataset, check_enough};
+use super::{Dataset, check_enough, class_map};
 use crate::error::{Code, Error, Result};
 use crate::features::anchor::{Cutter, Grid, NONE_CODE, Question, Row, Summand, split_by_time};
 use crate::features::encoder::{Encoder, EventPlan, Fitted, RawRows, Source, fit, is_excluded, too_many_steps};
-use crate::features::events::{Strings, UserHistory, UserKey, extra_name};
-use crate::features::inputs::{Labels, Rows, Sequences};
+use crate::features::events::{Events, Strings, UserHistory, UserKey, extra_name};
+use crate::features::inputs::{Inputs, Labels, Rows, Sequences};
 use crate::features::options::Options;
 use crate::features::roles::{EventColumns, ValueColumn, undefined_column};
 use crate::features::sequence::{SequencePlan, SequenceState, step_logs};
@@ -96,6 +96,7 @@ impl EventDatasetBuilder {
                 question,
                 grid: Grid { watermark_us, horizon_us, every_us },
                 min_history: options.min_history.max(1) as usize,
+                only: None,
             },
             options,
             store: HistoryStore::new(strings),
@@ -105,6 +106,16 @@ impl EventDatasetBuilder {
             sampled_out: 0,
             censored_rows: 0,
         })
+    }
+
+    /// Only rows at these anchors, all of them test rows; for `next_event` and `next_item` the events within their
+    /// range are anchors. Call it before the first [`push`](Self::push).
+    #[must_use]
+    pub fn at_anchors(mut self, mut anchors_us: Vec<i64>) -> Self {
+        anchors_us.sort_unstable();
+        anchors_us.dedup();
+        self.cutter.only = Some(anchors_us);
+        self
     }
 
     /// Takes one user's history.
@@ -181,6 +192,71 @@ impl EventDatasetBuilder {
             sampled_out: self.sampled_out,
             rfm,
         })
+    }
+
+    /// The test rows, encoded by an encoder that was fitted before and labelled by its model's classes: how a version is
+    /// evaluated on other data. Labels outside `classes` become `other` where there is such a class; else their rows are
+    /// left out and counted in `dropped_rows`. There is no least number of rows.
+    ///
+    /// # Errors
+    /// `InvalidParameter` when `encoder` is of a labelled-table model.
+    pub fn finish_with(mut self, encoder: &Encoder, classes: &[String]) -> Result<Dataset> {
+        if self.cutter.only.is_none() {
+            match self.cutter.question {
+                Question::NextEvent | Question::NextItem => self.censored_rows += split_by_time(&mut self.rows),
+                Question::Nothing => self.split_by_user(),
+                _ => {}
+            }
+        }
+        self.rows.retain(|row| row.part == Rows::Test);
+        let (labels, own) = self.labels();
+        let (labels, dropped_rows) = self.relabel(labels, &own, classes);
+        let mut history_encoder = encoder.history_encoder()?;
+        let mut inputs = Inputs::default();
+        let mut rfm = Vec::with_capacity(self.rows.len());
+        let mut user = None;
+        for row in &self.rows {
+            let events = self.store.view(row.user as usize);
+            if user.replace(row.user) != Some(row.user) {
+                history_encoder.begin();
+            }
+            history_encoder.append(&events, &self.store.strings, row.end as usize, row.anchor_us, &mut inputs)?;
+            rfm.push(recency_and_frequency(&events, row));
+        }
+        if encoder.shape().sequence.is_some() {
+            inputs.sequence.get_or_insert_with(Sequences::default);
+        }
+        Ok(Dataset {
+            inputs,
+            labels,
+            classes: classes.to_vec(),
+            split: vec![Rows::Test; self.rows.len()],
+            users: self.rows.iter().map(|row| self.store.users[row.user as usize].clone()).collect(),
+            anchors_us: self.rows.iter().map(|row| row.anchor_us).collect(),
+            encoder: encoder.clone(),
+            users_total: self.users_total,
+            dropped_rows,
+            censored_rows: self.censored_rows,
+            sampled_out: self.sampled_out,
+            rfm,
+        })
+    }
+
+    /// Labels by other class names; leaves out the rows that have none, and counts them.
+    fn relabel(&mut self, labels: Labels, own: &[String], classes: &[String]) -> (Labels, u64) {
+        let Labels::Class(labels) = labels else { return (labels, 0) };
+        let map = class_map(own, classes);
+        let before = self.rows.len();
+        let mut labels = labels.into_iter().map(|label| map[label as usize]);
+        let mut kept = Vec::with_capacity(before);
+        self.rows.retain(|_| match labels.next().flatten() {
+            Some(label) => {
+                kept.push(label);
+                true
+            }
+            None => false,
+        });
+        (Labels::Class(kept), (before - self.rows.len()) as u64)
     }
 
     fn encoder(&self, fitted: Fitted, sequence: SequencePlan, typical_gap_us: i64) -> Encoder {
@@ -314,7 +390,7 @@ impl EventDatasetBuilder {
         if types.len() > 1 { types.into() } else { Vec::new() }
     }
 
-    fn each_known<'a>(&'a self, known: &[u32], mut visit: impl FnMut(crate::features::events::Events<'a>, usize)) {
+    fn each_known<'a>(&'a self, known: &[u32], mut visit: impl FnMut(Events<'a>, usize)) {
         for (user, known) in known.iter().enumerate() {
             visit(self.store.view(user), *known as usize);
         }
@@ -340,8 +416,7 @@ impl EventDatasetBuilder {
             }
             state.advance(plan, &events, &self.store.strings, row.end as usize);
             state.emit(plan, &events, row.anchor_us, &mut raw.numbers, &mut raw.codes);
-            let last = events.times_us[row.end as usize - 1];
-            rfm.push([((row.anchor_us - last) as f64 / DAY_US as f64) as f32, row.end as f32]);
+            rfm.push(recency_and_frequency(&events, row));
         }
         (raw, rfm)
     }
@@ -471,6 +546,11 @@ fn question(target: &Target, columns: &EventColumns, plan: &TabularPlan, strings
         }
         Target::None => Question::Nothing,
     })
+}
+
+fn recency_and_frequency(events: &Events<'_>, row: &Row) -> [f32; 2] {
+    let last = events.times_us[row.end as usize - 1];
+    [((row.anchor_us - last) as f64 / DAY_US as f64) as f32, row.end as f32]
 }
 
 fn count(codes: &[u32], counts: &mut [u64]) {

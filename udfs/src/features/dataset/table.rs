@@ -4,13 +4,14 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 
 use super::labels::{fold_split, stratified_split};
-use super::{Dataset, check_enough, rows_of};
+use super::{Dataset, check_enough, class_map, rows_of};
 use crate::error::{Code, Error, Result};
 use crate::features::encoder::{Encoder, RawRows, Source, fit};
-use crate::features::inputs::{Labels, Rows};
+use crate::features::inputs::{Inputs, Labels, Rows};
 use crate::features::options::Options;
 use crate::features::roles::{is_number, is_text, sql_type, undefined_column};
 use crate::features::table::{TablePlan, column_of, to_type};
+use crate::features::vocabulary::NULL_ID;
 use crate::kernels::intern::{Interner, NULL_CODE};
 use crate::kernels::splitmix;
 
@@ -47,6 +48,7 @@ pub struct TableDatasetBuilder {
     seen: u64,
     dropped_rows: u64,
     sampled_out: u64,
+    fold: Option<(u32, u32)>,
 }
 
 fn field_name(schema: &SchemaRef, name: &str) -> Result<(String, DataType)> {
@@ -114,7 +116,16 @@ impl TableDatasetBuilder {
             seen: 0,
             dropped_rows: 0,
             sampled_out: 0,
+            fold: None,
         })
+    }
+
+    /// Makes fold `fold` (from 0) of `folds` the test rows, for cross-validation: everything is fitted anew on the
+    /// others. Folds are stratified and follow from the seed. Clone the builder to finish each fold.
+    #[must_use]
+    pub const fn with_fold(mut self, fold: u32, folds: u32) -> Self {
+        self.fold = Some((fold, folds));
+        self
     }
 
     /// Columns of a type that cannot be a feature.
@@ -199,20 +210,109 @@ impl TableDatasetBuilder {
     /// `InvalidParameter` (22023) with counts when there is too little to learn from.
     pub fn finish(self) -> Result<Dataset> {
         let (labels, classes) = self.labels()?;
-        let split =
-            if self.split_time.is_some() { self.split_by_time() } else { stratified_split(&labels, self.rows(), self.options.seed) };
+        let split = self.split(&labels);
         self.dataset(labels, classes, split)
     }
 
-    /// As [`finish`](Self::finish) with fold `fold` of `folds` as the test rows, for cross-validation: everything is
-    /// fitted anew on the other folds. Folds are stratified and follow from the seed.
+    fn split(&self, labels: &Labels) -> Vec<Rows> {
+        match self.fold {
+            Some((fold, folds)) => fold_split(labels, self.rows(), fold as usize, folds as usize, self.options.seed),
+            None if self.split_time.is_some() => self.split_by_time(),
+            None => stratified_split(labels, self.rows(), self.options.seed),
+        }
+    }
+
+    /// The test rows (or all rows, as test rows), encoded by an encoder that was fitted before and labelled by its
+    /// model's classes. Rows with a label outside `classes` are left out and counted. There is no least number of rows.
     ///
     /// # Errors
-    /// As there.
-    pub fn finish_fold(&self, fold: usize, folds: usize) -> Result<Dataset> {
-        let (labels, classes) = self.labels()?;
-        let split = fold_split(&labels, self.rows(), fold, folds, self.options.seed);
-        self.dataset(labels, classes, split)
+    /// `UndefinedColumn` for a column that the model needs, `InvalidParameter` when `encoder` is of a model of events.
+    pub fn finish_with(self, encoder: &Encoder, classes: &[String], all_rows: bool) -> Result<Dataset> {
+        let (labels, own) = if classes.is_empty() { (self.number_labels(classes)?, Vec::new()) } else { self.labels()? };
+        let split = if all_rows { vec![Rows::Test; self.rows()] } else { self.split(&labels) };
+        let map = class_map(&own, classes);
+        let mut rows: Vec<u32> = rows_of(&split, Rows::Test);
+        let before = rows.len();
+        let labels = match labels {
+            Labels::Value(values) => {
+                if !classes.is_empty() {
+                    return Err(self.label_mismatch(classes));
+                }
+                Labels::Value(rows.iter().map(|row| values[*row as usize]).collect())
+            }
+            Labels::Class(labels) => {
+                rows.retain(|row| map[labels[*row as usize] as usize].is_some());
+                Labels::Class(rows.iter().filter_map(|row| map[labels[*row as usize] as usize]).collect())
+            }
+        };
+        let dropped_rows = self.dropped_rows + (before - rows.len()) as u64;
+        let inputs = self.encode_with(encoder, &rows)?;
+        Ok(Dataset {
+            inputs,
+            labels,
+            classes: classes.to_vec(),
+            split: vec![Rows::Test; rows.len()],
+            users: Vec::new(),
+            anchors_us: Vec::new(),
+            encoder: encoder.clone(),
+            users_total: self.seen,
+            dropped_rows,
+            censored_rows: 0,
+            sampled_out: self.sampled_out,
+            rfm: Vec::new(),
+        })
+    }
+
+    fn label_mismatch(&self, classes: &[String]) -> Error {
+        let kind = if classes.is_empty() { "numbers" } else { "classes" };
+        Error::new(
+            Code::DatatypeMismatch,
+            format!("column \"{}\" does not hold the {kind} that the model was trained on", self.label_column),
+        )
+    }
+
+    /// The labels as numbers, however few they are: a model of numbers stays one.
+    fn number_labels(&self, classes: &[String]) -> Result<Labels> {
+        match &self.labels {
+            LabelColumn::Numbers { values, .. } => Ok(Labels::Value(values.iter().map(|value| *value as f32).collect())),
+            LabelColumn::Texts(..) => Err(self.label_mismatch(classes)),
+        }
+    }
+
+    /// Encodes the kept rows by a stored encoder: its columns by name, wherever they stand here.
+    fn encode_with(&self, encoder: &Encoder, rows: &[u32]) -> Result<Inputs> {
+        let stored = encoder.table_plan()?;
+        let place = |stored: Vec<String>, own: &[String]| -> Vec<Option<usize>> {
+            let at = |name: &String| own.iter().position(|o| o == name).or_else(|| own.iter().position(|o| o.eq_ignore_ascii_case(name)));
+            stored.iter().map(at).collect()
+        };
+        for wanted in stored.columns.iter().filter(|column| column.used) {
+            let Some(column) = self.plan.columns.iter().find(|column| column.name.eq_ignore_ascii_case(&wanted.name)) else {
+                return Err(undefined_column(&wanted.name, self.plan.columns.iter().map(|column| column.name.as_str()))
+                    .detail("The model was trained with this column and needs it to score."));
+            };
+            if column.kind != wanted.kind {
+                return Err(Error::new(Code::DatatypeMismatch, format!("column \"{}\" has another type than in training", column.name))
+                    .hint("Cast it to the type that it had."));
+            }
+        }
+        let numbers = place(stored.numeric_names(), &self.raw.numeric_names);
+        let texts = place(stored.categorical_names(), &self.raw.categorical_names);
+        let mut inputs = Inputs { rows: rows.len(), ..Inputs::default() };
+        for row in rows {
+            let row = *row as usize;
+            for feature in &encoder.numeric {
+                let raw = numbers[feature.source].map_or(f32::NAN, |column| self.raw.number(row, column));
+                inputs.numeric.push(feature.encode(raw));
+            }
+            for feature in &encoder.categorical {
+                let code = texts[feature.source].map_or(NULL_CODE, |column| self.raw.code(row, column));
+                let table = texts[feature.source].map(|column| &self.tables[column]);
+                let text = table.filter(|_| code != NULL_CODE).map(|table| table.get(code));
+                inputs.categorical.push(text.map_or(NULL_ID, |text| feature.vocabulary.id(text)));
+            }
+        }
+        Ok(inputs)
     }
 
     fn dataset(&self, labels: Labels, classes: Vec<String>, split: Vec<Rows>) -> Result<Dataset> {

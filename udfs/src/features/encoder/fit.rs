@@ -31,11 +31,11 @@ pub(in crate::features) struct Fitted {
 }
 
 impl RawRows {
-    fn number(&self, row: usize, column: usize) -> f32 {
+    pub(in crate::features) fn number(&self, row: usize, column: usize) -> f32 {
         self.numbers[row * self.numeric_names.len() + column]
     }
 
-    fn code(&self, row: usize, column: usize) -> u32 {
+    pub(in crate::features) fn code(&self, row: usize, column: usize) -> u32 {
         self.codes[row * self.categorical_names.len() + column]
     }
 
