@@ -36,7 +36,7 @@ impl LoadedModel {
         let fits = |error: crate::Error| if error.code == Code::Internal { corrupted(path, &error.message) } else { error };
         let parameters = Parameters::from_safetensors(weights).map_err(fits)?;
         let network = models::load(&manifest.config, &parameters).map_err(fits)?;
-        let scorer = Scorer::new(network, manifest.calibration.clone());
+        let scorer = Scorer::new(Arc::from(network), manifest.calibration.clone());
         let bytes = scorer.bytes() + std::mem::size_of::<Self>();
         Ok(Self { reference, manifest: Arc::new(manifest), scorer, bytes })
     }
@@ -176,10 +176,13 @@ impl Slots {
         let now = super::now_us();
         self.tick += 1;
         let tick = self.tick;
-        let slot = self
-            .by_key
-            .entry(key.clone())
-            .or_insert_with(|| Slot { cell: Cell::default(), hits: 0, loaded_at_us: 0, used_at_us: now, tick });
+        let slot = self.by_key.entry(key.clone()).or_insert_with(|| Slot {
+            cell: Cell::default(),
+            hits: 0,
+            loaded_at_us: 0,
+            used_at_us: now,
+            tick,
+        });
         slot.used_at_us = now;
         slot.tick = tick;
         if slot.cell.initialized() {

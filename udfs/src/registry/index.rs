@@ -149,8 +149,7 @@ impl Index {
     /// The next number for a model of that name: above every number that the name ever had.
     pub(super) fn next_version(&self, name: &str) -> u32 {
         let had = |model: &&Model| model.state.name == name || model.state.previous_names.iter().any(|previous| previous == name);
-        self.models.values().filter(had).map(|model| model.reserved.max(model.state.first_version.saturating_sub(1))).max().unwrap_or(0)
-            + 1
+        self.models.values().filter(had).map(|model| model.reserved.max(model.state.first_version.saturating_sub(1))).max().unwrap_or(0) + 1
     }
 
     /// `name` or `name@3` to a version that is ready.

@@ -338,8 +338,7 @@ impl Jobs {
         let wait = async {
             loop {
                 let of_model = |job: &&Arc<Job>| job.info.lock().model == model;
-                let running =
-                    self.table.lock().values().filter(of_model).find(|job| !job.info.lock().state.ended()).map(Arc::clone);
+                let running = self.table.lock().values().filter(of_model).find(|job| !job.info.lock().state.ended()).map(Arc::clone);
                 match running {
                     Some(job) => ended(&job).await,
                     None => return self.list().into_iter().find(|info| info.model == model),

@@ -343,7 +343,10 @@ impl Registry {
             let unfinished = !manifests.contains(&(id.clone(), version)) && meta.last_modified < oldest;
             let dropped = {
                 let index = self.index.read();
-                index.models.get(id.as_str()).is_some_and(|model| version < model.state.first_version || model.state.dropped_versions.contains(&version))
+                index
+                    .models
+                    .get(id.as_str())
+                    .is_some_and(|model| version < model.state.first_version || model.state.dropped_versions.contains(&version))
             };
             if (unfinished || dropped)
                 && let Err(error) = self.store.delete(&meta.location).await

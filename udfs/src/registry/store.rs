@@ -117,8 +117,7 @@ impl Store {
 
     /// Every object under `folder`.
     pub(super) async fn list(&self, folder: &Path) -> Result<Vec<(Object, ObjectMeta)>> {
-        let found: Vec<ObjectMeta> =
-            self.inner.list(Some(folder)).try_collect().await.map_err(|error| failed("list", folder, &error))?;
+        let found: Vec<ObjectMeta> = self.inner.list(Some(folder)).try_collect().await.map_err(|error| failed("list", folder, &error))?;
         Ok(found.into_iter().map(|meta| (self.object(&meta.location), meta)).collect())
     }
 

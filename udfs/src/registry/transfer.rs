@@ -91,7 +91,9 @@ impl Registry {
         let same = |entry: &&super::VersionEntry| {
             entry.reference.name.as_ref() == name
                 && entry.info.as_ref().is_some_and(|info| {
-                    info.weights_hash == manifest.info.weights_hash && info.target == manifest.info.target && info.source == manifest.info.source
+                    info.weights_hash == manifest.info.weights_hash
+                        && info.target == manifest.info.target
+                        && info.source == manifest.info.source
                 })
         };
         versions.iter().find(same).map(|entry| entry.reference.clone())

@@ -12,8 +12,11 @@ use super::MlContext;
 use super::relation::MlRelation;
 
 pub mod evaluate;
+pub mod lifecycle;
 pub mod predict;
 pub mod train;
+pub mod vector;
+pub mod views;
 
 /// Functions in `FROM`.
 pub fn relations() -> Vec<Arc<dyn MlRelation>> {
@@ -21,8 +24,8 @@ pub fn relations() -> Vec<Arc<dyn MlRelation>> {
 }
 
 /// Scalar functions.
-pub fn scalars(_context: &Arc<MlContext>) -> Vec<Arc<ScalarUDF>> {
-    predict::scalar_functions()
+pub fn scalars(context: &Arc<MlContext>) -> Vec<Arc<ScalarUDF>> {
+    [predict::scalar_functions(), lifecycle::scalars(context), vector::scalars(context)].concat()
 }
 
 /// Operators.
@@ -41,6 +44,6 @@ pub fn extension_planners(_context: &Arc<MlContext>) -> Vec<Arc<dyn ExtensionPla
 }
 
 /// The schema `ml`.
-pub fn schema_provider(_context: &Arc<MlContext>) -> Arc<dyn SchemaProvider> {
-    Arc::new(datafusion::catalog::MemorySchemaProvider::new())
+pub fn schema_provider(context: &Arc<MlContext>) -> Arc<dyn SchemaProvider> {
+    views::schema_provider(context)
 }

@@ -1,0 +1,36 @@
+//! The schema `ml`: what the registry and the jobs hold, as views. Models appear here and nowhere else in the catalog.
+//!
+//! A view is a schema and a function that makes its rows; one file each. Rows are made when the plan runs, so a
+//! prepared statement sees what is there at each execution.
+
+mod cache;
+mod jobs;
+mod model_features;
+mod model_versions;
+mod models;
+mod training_info;
+mod view;
+
+use std::sync::Arc;
+
+use datafusion::catalog::SchemaProvider;
+
+use self::view::{MlSchema, View};
+use super::super::MlContext;
+
+/// Every view of the schema.
+fn views() -> Vec<Arc<dyn View>> {
+    vec![
+        Arc::new(cache::Cache),
+        Arc::new(jobs::Jobs),
+        Arc::new(model_features::ModelFeatures),
+        Arc::new(model_versions::ModelVersions),
+        Arc::new(models::Models),
+        Arc::new(training_info::TrainingInfo),
+    ]
+}
+
+/// The schema `ml`.
+pub fn schema_provider(context: &Arc<MlContext>) -> Arc<dyn SchemaProvider> {
+    Arc::new(MlSchema::new(views(), context))
+}

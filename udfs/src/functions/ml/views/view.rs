@@ -1,0 +1,174 @@
+//! From a [`View`] to a table of the engine, and the columns they are made of.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use async_trait::async_trait;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::common::Result as DataFusionResult;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use futures::{TryFutureExt, stream};
+
+use super::MlContext;
+use crate::error::{Error, Result};
+
+/// One view.
+#[async_trait]
+pub(super) trait View: fmt::Debug + Send + Sync + 'static {
+    /// Its name in the schema `ml`.
+    fn name(&self) -> &'static str;
+
+    /// Column names and types, in order. Columns are only ever appended.
+    fn columns(&self) -> &'static [(&'static str, Kind)];
+
+    /// Its rows now: one column per entry of [`columns`](Self::columns).
+    async fn rows(&self, context: &MlContext) -> Result<Vec<Column>>;
+}
+
+/// A column's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Int,
+    BigInt,
+    Float,
+    Bool,
+    /// With time zone, microseconds.
+    Time,
+}
+
+/// A column's values.
+#[derive(Debug)]
+pub(super) enum Column {
+    Text(Vec<Option<String>>),
+    Int(Vec<Option<i32>>),
+    BigInt(Vec<Option<i64>>),
+    Float(Vec<Option<f64>>),
+    Bool(Vec<Option<bool>>),
+    Time(Vec<Option<i64>>),
+}
+
+const UTC: &str = "UTC";
+
+impl Kind {
+    fn data_type(self) -> DataType {
+        match self {
+            Self::Text => DataType::Utf8,
+            Self::Int => DataType::Int32,
+            Self::BigInt => DataType::Int64,
+            Self::Float => DataType::Float64,
+            Self::Bool => DataType::Boolean,
+            Self::Time => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
+        }
+    }
+}
+
+impl Column {
+    fn into_array(self) -> ArrayRef {
+        match self {
+            Self::Text(values) => Arc::new(StringArray::from(values)),
+            Self::Int(values) => Arc::new(Int32Array::from(values)),
+            Self::BigInt(values) => Arc::new(Int64Array::from(values)),
+            // What was never measured is NULL, not NaN.
+            Self::Float(values) => {
+                Arc::new(Float64Array::from(values.into_iter().map(|value| value.filter(|value| !value.is_nan())).collect::<Vec<_>>()))
+            }
+            Self::Bool(values) => Arc::new(BooleanArray::from(values)),
+            Self::Time(values) => Arc::new(TimestampMicrosecondArray::from(values).with_timezone(UTC)),
+        }
+    }
+}
+
+/// Collects one column from the rows' source.
+pub(super) fn text<T>(rows: &[T], value: impl Fn(&T) -> Option<&str>) -> Column {
+    Column::Text(rows.iter().map(|row| value(row).map(str::to_owned)).collect())
+}
+
+/// As [`text`], for a count.
+pub(super) fn big<T>(rows: &[T], value: impl Fn(&T) -> Option<u64>) -> Column {
+    Column::BigInt(rows.iter().map(|row| value(row).and_then(|value| i64::try_from(value).ok())).collect())
+}
+
+/// As [`text`], for a small number.
+pub(super) fn int<T>(rows: &[T], value: impl Fn(&T) -> Option<u32>) -> Column {
+    Column::Int(rows.iter().map(|row| value(row).and_then(|value| i32::try_from(value).ok())).collect())
+}
+
+/// As [`text`], for a measurement.
+pub(super) fn float<T>(rows: &[T], value: impl Fn(&T) -> Option<f64>) -> Column {
+    Column::Float(rows.iter().map(value).collect())
+}
+
+/// As [`text`], for a time in microseconds since 1970 UTC.
+pub(super) fn time<T>(rows: &[T], value: impl Fn(&T) -> Option<i64>) -> Column {
+    Column::Time(rows.iter().map(value).collect())
+}
+
+/// The schema `ml`; nobody adds tables to it.
+#[derive(Debug)]
+pub(super) struct MlSchema {
+    tables: Vec<(&'static str, Arc<dyn TableProvider>)>,
+}
+
+impl MlSchema {
+    pub(super) fn new(views: Vec<Arc<dyn View>>, context: &Arc<MlContext>) -> Self {
+        let table = |view: Arc<dyn View>| {
+            let fields: Vec<Field> = view.columns().iter().map(|(name, kind)| Field::new(*name, kind.data_type(), true)).collect();
+            let (name, schema) = (view.name(), Arc::new(Schema::new(fields)));
+            let rows = Arc::new(Rows { view, schema: Arc::clone(&schema), context: Arc::clone(context) });
+            StreamingTable::try_new(schema, vec![rows]).ok().map(|table| (name, Arc::new(table) as Arc<dyn TableProvider>))
+        };
+        Self { tables: views.into_iter().filter_map(table).collect() }
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for MlSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.tables.iter().map(|(name, _)| (*name).to_owned()).collect()
+    }
+
+    async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
+        Ok(self.tables.iter().find(|(known, _)| *known == name).map(|(_, table)| Arc::clone(table)))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.tables.iter().any(|(known, _)| *known == name)
+    }
+}
+
+/// The rows of a view, made when the plan runs.
+struct Rows {
+    view: Arc<dyn View>,
+    schema: SchemaRef,
+    context: Arc<MlContext>,
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").field("view", &self.view.name()).finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for Rows {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _task: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (view, schema, context) = (Arc::clone(&self.view), Arc::clone(&self.schema), Arc::clone(&self.context));
+        let made = async move {
+            let columns = view.rows(&context).await?;
+            let arrays = columns.into_iter().map(Column::into_array).collect();
+            RecordBatch::try_new(schema, arrays).map_err(|error| Error::internal(format!("view {}: {error}", view.name())))
+        };
+        let stream = stream::once(made.map_err(DataFusionError::from));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream))
+    }
+}
