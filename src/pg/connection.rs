@@ -175,7 +175,8 @@ impl Connection {
                 if self.skip_to_sync {
                     return Ok(Next::Continue);
                 }
-                let result = self.simple_query(&text).await;
+                // Boxed: the futures of planning are large, and each frame would hold one.
+                let result = Box::pin(self.simple_query(&text)).await;
                 self.report(result)?;
                 self.put_ready()?;
             }
@@ -193,7 +194,7 @@ impl Connection {
             }
             _ if self.skip_to_sync => {}
             extended => {
-                let result = self.extended_message(extended).await;
+                let result = Box::pin(self.extended_message(extended)).await;
                 if self.report(result)? {
                     self.skip_to_sync = true;
                 }

@@ -81,7 +81,7 @@ impl Connection {
                 .into());
         }
         let mut types = oids.iter().map(|oid| declared(*oid)).collect::<PgResult<Vec<_>>>()?;
-        let statements = sql::parse(query)?;
+        let statements = self.parse_text(query).await?;
         let statement = match statements.as_slice() {
             [] => {
                 self.statements.insert(name, Arc::new(PreparedStatement { prepared: None, types: Vec::new() }));
@@ -96,7 +96,7 @@ impl Connection {
         }
         let cancel = self.running.start();
         let session = self.session.clone();
-        let prepared = self.around(&cancel).wait(sql::prepare_with(&session, statement, &types, &cancel)).await??;
+        let prepared = self.around(&cancel).wait(Box::pin(sql::prepare_with(&session, statement, &types, &cancel))).await??;
         let types = wire_types(oids, &prepared.parameter_types);
         self.statements.insert(name, Arc::new(PreparedStatement { prepared: Some(prepared), types }));
         Ok(self.wire.put(PgWireBackendMessage::ParseComplete(ParseComplete::new()))?)
@@ -214,7 +214,7 @@ impl Connection {
         }
         let options = self.run_options(cancel);
         let session = self.session.clone();
-        match self.around(cancel).wait(sql::execute(&session, prepared, values, options)).await?? {
+        match self.around(cancel).wait(Box::pin(sql::execute(&session, prepared, values, options))).await?? {
             Outcome::Rows { schema, stream, tag } => {
                 let formats = portal.formats.clone();
                 portal.state = PortalState::Rows(Box::new(RowSource::new(schema, stream, tag, formats, self.style())));

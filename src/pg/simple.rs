@@ -1,5 +1,7 @@
 //! The simple protocol: a query string, its statements run and answered one after the other.
 
+use std::sync::Arc;
+
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::EmptyQueryResponse;
 
@@ -13,7 +15,7 @@ impl Connection {
     pub(super) async fn simple_query(&mut self, text: &str) -> Result<(), Failure> {
         self.statements.remove("");
         self.portals.remove("");
-        let statements = sql::parse(text)?;
+        let statements = self.parse_text(text).await?;
         if statements.is_empty() {
             self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?;
         }
@@ -23,6 +25,13 @@ impl Connection {
         Ok(())
     }
 
+    /// The statements of a query string, read on the query threads: their stacks are made for deep nesting.
+    pub(super) async fn parse_text(&mut self, text: &str) -> Result<Vec<Statement>, Failure> {
+        let cancel = self.running.start();
+        let (engine, text) = (Arc::clone(self.session.engine()), text.to_owned());
+        Ok(self.around(&cancel).wait(Box::pin(engine.runtime().run(async move { sql::parse(&text) }))).await??)
+    }
+
     async fn simple_statement(&mut self, statement: &Statement) -> Result<(), Failure> {
         if let Some(tag) = self.own_statement(statement)? {
             return Ok(self.put_complete(tag)?);
@@ -30,7 +39,7 @@ impl Connection {
         let cancel = self.running.start();
         let options = self.run_options(&cancel);
         let session = self.session.clone();
-        let outcome = self.around(&cancel).wait(sql::run(&session, statement, options)).await??;
+        let outcome = self.around(&cancel).wait(Box::pin(sql::run(&session, statement, options))).await??;
         match outcome {
             Outcome::Rows { schema, stream, tag } => {
                 let formats = Formats::default();
