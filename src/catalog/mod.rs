@@ -193,7 +193,7 @@ impl Catalog {
     ///
     /// # Errors
     /// 42P01 when there is none, 42809 for another kind.
-    pub async fn drop(&self, kind: ObjectKind, name: &str, if_exists: bool) -> Result<bool> {
+    pub async fn drop_relation(&self, kind: ObjectKind, name: &str, if_exists: bool) -> Result<bool> {
         let name = name.to_owned();
         let removed = self
             .inner
@@ -321,3 +321,6 @@ impl ObjectKind {
             .hint(hint)
     }
 }
+
+#[cfg(test)]
+mod tests;
