@@ -14,13 +14,14 @@ use super::relation::MlRelation;
 pub mod evaluate;
 pub mod lifecycle;
 pub mod predict;
+pub mod score;
 pub mod train;
 pub mod vector;
 pub mod views;
 
 /// Functions in `FROM`.
 pub fn relations() -> Vec<Arc<dyn MlRelation>> {
-    [train::relations(), evaluate::relations()].concat()
+    [train::relations(), score::relations(), evaluate::relations()].concat()
 }
 
 /// Scalar functions.
@@ -34,13 +35,13 @@ pub fn expr_planners(_context: &Arc<MlContext>) -> Vec<Arc<dyn ExprPlanner>> {
 }
 
 /// Rules of the analyzer.
-pub fn analyzer_rules(_context: &Arc<MlContext>) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    vec![]
+pub fn analyzer_rules(context: &Arc<MlContext>) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    vec![predict::analyzer_rule(context)]
 }
 
 /// Plan nodes.
-pub fn extension_planners(_context: &Arc<MlContext>) -> Vec<Arc<dyn ExtensionPlanner + Send + Sync>> {
-    vec![]
+pub fn extension_planners(context: &Arc<MlContext>) -> Vec<Arc<dyn ExtensionPlanner + Send + Sync>> {
+    vec![predict::extension_planner(context)]
 }
 
 /// The schema `ml`.

@@ -16,7 +16,9 @@ use datafusion::logical_expr::ScalarUDF;
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_planner::ExtensionPlanner;
 
-mod answers;
+use crate::functions::MlContext;
+
+pub(in crate::functions::ml) mod answers;
 mod attach;
 mod call;
 mod correlated;
@@ -25,6 +27,7 @@ mod embed_user;
 mod exec;
 mod execution;
 mod hoist;
+pub(in crate::functions::ml) mod loaded;
 mod marker;
 mod memo;
 mod models;
@@ -59,4 +62,17 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::from(PredictIntentSeq::default())),
         Arc::new(ScalarUDF::from(EmbedSeq::default())),
     ]
+}
+
+/// The rule that hoists calls into plan nodes. It runs at every analysis: a program that keeps analyzed plans runs its
+/// analyzer again at each execution, so that a newly active version is seen.
+pub fn analyzer_rule(context: &Arc<MlContext>) -> Arc<dyn AnalyzerRule + Send + Sync> {
+    let models = Arc::new(loaded::RegisteredModels { context: Arc::clone(context) });
+    Arc::new(hoist::HoistPredictions { models })
+}
+
+/// The planner of the nodes that the rule makes.
+pub fn extension_planner(context: &Arc<MlContext>) -> Arc<dyn ExtensionPlanner + Send + Sync> {
+    let models = Arc::new(loaded::RegisteredModels { context: Arc::clone(context) });
+    Arc::new(planner::PredictPlanner { models, executions: Arc::default() })
 }
