@@ -130,7 +130,7 @@ impl Predictor for LoadedPredictor {
         tally.lookups.add(1);
         let mut stream = self.histories().await?.lookup(user_array(keys, columns.key_type)).await?;
         let mut reader = UserReader::new(stream.schema(), columns)?;
-        let mut encoder = self.model.manifest.preprocessor.history_encoder();
+        let mut encoder = self.model.manifest.preprocessor.history_encoder()?;
         let cancel = StatementContext::of(self.session.config()).cancel.clone();
         let mut answers = Answers::new(layout);
         let mut inputs = Inputs::default();

@@ -164,7 +164,7 @@ impl Worker {
     {
         let columns: &EventColumns = &self.source.columns;
         let mut reader = UserReader::new(histories.schema(), columns)?;
-        let mut encoder = self.model.manifest.preprocessor.history_encoder();
+        let mut encoder = self.model.manifest.preprocessor.history_encoder()?;
         let mut waiting = Waiting::default();
         let mut more = true;
         while more {
