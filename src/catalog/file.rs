@@ -115,6 +115,9 @@ impl Definitions {
             )
             .hint("Use the version of portrait that wrote it, or a newer one."));
         }
+        if header.format_version == 0 {
+            return Err(damaged("its format version is 0"));
+        }
         if blake3::hash(body).to_hex().as_str() != header.blake3 {
             return Err(damaged("its hash is wrong"));
         }

@@ -24,12 +24,12 @@ async fn managed_tables_survive_a_restart() {
     let mut at = Fixture::new().await;
     let rows = at.create_as("t", "SELECT 1 AS n, 'a' AS s, [1.5::float, NULL] AS v, now() AS at").await.unwrap();
     assert_eq!(rows, 1);
-    assert_eq!(at.insert("t", "SELECT 2, 'b', NULL, NULL").await.unwrap(), 1);
+    assert_eq!(at.insert("t", "SELECT 2, 'b', NULL AS v, NULL AS at").await.unwrap(), 1);
     let (oid, first) = (at.catalog.oid("t"), at.rows("SELECT * FROM t ORDER BY n").await);
     at.restart().await;
     assert_eq!(at.catalog.oid("t"), oid);
     assert_eq!(at.rows("SELECT * FROM t ORDER BY n").await, first);
-    at.insert("t", "SELECT 3, 'c', NULL, NULL").await.unwrap();
+    at.insert("t", "SELECT 3, 'c', NULL AS v, NULL AS at").await.unwrap();
     assert_eq!(at.rows("SELECT count(*), max(n), min(s) FROM t").await, ["3|3|a"]);
     at.catalog.drop_relation(ObjectKind::Table, "t", false).await.unwrap();
     assert!(at.table_folders().is_empty());
@@ -61,7 +61,7 @@ async fn every_type_comes_back_as_it_went_in() {
     );
     let sql = "SELECT 1::smallint a, 1::bigint b, 1.25::decimal(9,2) c, true d, DATE '2024-02-29' e, \
                TIME '12:34:56.789' f, TIMESTAMP '2024-02-29 12:34:56.789' g, 'z'::bytea h, [1, 2] i, \
-               struct(1 AS p, 'q' AS r) j, row_number() OVER () k, ['p', NULL] l";
+               named_struct('p', 1, 'r', 'q') j, row_number() OVER () k, ['p', NULL] l";
     at.create_as("u", sql).await.unwrap();
     let before = at.rows(sql).await;
     assert_eq!(at.rows("SELECT * FROM u").await, before);

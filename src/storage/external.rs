@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::ConfigFileType;
-use datafusion::common::{Result as EngineResult, ScalarValue, Statistics};
+use datafusion::common::{ColumnStatistics, Result as EngineResult, ScalarValue, Statistics};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
@@ -263,7 +263,7 @@ impl ExternalTable {
                 Arc::new(read.map_err(|error| damaged(&on_disk.path, error))?)
             }
         };
-        let file = file.with_statistics(Arc::clone(&statistics));
+        let file = correct_nulls(file.with_statistics(Arc::clone(&statistics)));
         Ok((file, KnownFile { size: on_disk.size, modified: on_disk.modified, statistics }))
     }
 
@@ -392,6 +392,21 @@ async fn infer(session: &dyn Session, source: &ExternalSource, listing: &Listing
 async fn file_columns<'a>(session: &dyn Session, format: &dyn FileFormat, file: &'a DataFile) -> Result<(&'a Path, SchemaRef)> {
     let read = format.infer_schema(session, &local_store(session)?, &[object_meta(file)?]).await;
     Ok((&file.path, read.map_err(|error| damaged(&file.path, error))?))
+}
+
+/// DataFusion takes a hive value for not NULL when it fills in statistics; `count(day)` would count the NULL folder.
+fn correct_nulls(mut file: PartitionedFile) -> PartitionedFile {
+    if let Some(statistics) = file.statistics.as_mut().filter(|_| file.partition_values.iter().any(ScalarValue::is_null)) {
+        let statistics = Arc::make_mut(statistics);
+        let rows = statistics.num_rows;
+        let of_files = statistics.column_statistics.len() - file.partition_values.len();
+        for (column, value) in statistics.column_statistics[of_files..].iter_mut().zip(&file.partition_values) {
+            if value.is_null() {
+                *column = ColumnStatistics { null_count: rows, ..ColumnStatistics::new_unknown() };
+            }
+        }
+    }
+    file
 }
 
 fn local_store(session: &dyn Session) -> Result<Arc<dyn ObjectStore>> {
