@@ -22,13 +22,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::sql::sqlparser::ast::Statement;
 use parking_lot::RwLock;
 use portrait_udfs::error::Result;
 
 use crate::config::Config;
 
 pub use runtime::QueryRuntime;
-pub use session::{Session, TransactionStatus};
+pub use session::{Session, TransactionStatus, WeakSession};
 pub use statement::Running;
 
 /// Adds to every session what only a higher layer knows: the functions of `pg_catalog`, for example.
@@ -36,6 +37,11 @@ pub trait Extension: Send + Sync {
     /// Called once per session, while its state is built. `session` is not usable for statements yet; functions may
     /// keep it to read settings later (it holds only a weak reference to the session).
     fn extend(&self, builder: SessionStateBuilder, session: &session::WeakSession) -> SessionStateBuilder;
+
+    /// Called for each query before it is planned: constructs that the planner cannot read may become ones that it can.
+    fn rewrite(&self, statement: &mut Statement) {
+        let _ = statement;
+    }
 }
 
 /// One open data directory and everything that runs on it.
@@ -66,6 +72,13 @@ impl Engine {
     /// Adds `extension` to every session that is opened from now on.
     pub fn extend(&self, extension: Arc<dyn Extension>) {
         self.extensions.write().push(extension);
+    }
+
+    /// Lets the extensions rewrite a query.
+    pub fn rewrite(&self, statement: &mut Statement) {
+        for extension in self.extensions.read().iter() {
+            extension.rewrite(statement);
+        }
     }
 
     /// A new session of `user`, with settings of its own.

@@ -141,6 +141,11 @@ impl Session {
         read(&self.0.shared.lock().settings)
     }
 
+    /// The schemas that bare names are looked up in, as the setting names them; some may not exist.
+    pub fn search_path(&self) -> Vec<String> {
+        self.with_settings(|settings| search_path::schemas(settings, &self.0.user))
+    }
+
     /// Changes settings; statements that start from now on see it.
     pub fn change_settings<T>(&self, change: impl FnOnce(&mut Settings) -> T) -> T {
         let mut shared = self.0.shared.lock();

@@ -36,7 +36,13 @@ impl Planned {
 /// is its own.
 pub(super) async fn plan(running: &Running, statement: ast::Statement, text: &str, declared: &[Option<DataType>]) -> Result<Planned> {
     let (state, text, declared) = (Arc::clone(running.state()), Arc::<str>::from(text), declared.to_vec());
-    running.run(async move { plan_here(&state, statement, &text, &declared).await }).await
+    let (engine, mut statement) = (Arc::clone(running.engine()), statement);
+    running
+        .run(async move {
+            engine.rewrite(&mut statement);
+            plan_here(&state, statement, &text, &declared).await
+        })
+        .await
 }
 
 /// Like [`plan`], for a query: the plan only reads.
