@@ -19,7 +19,7 @@ impl MlSettings {
     /// # Errors
     /// 22023, naming the valid options and the nearest.
     pub fn check(key: &str, value: &str) -> Result<()> {
-        Options::default().set(key, &setting_value(value))
+        Options::default().set(key, &serde_json::Value::String(value.to_owned()))
     }
 
     /// The options of a call: defaults, then the session's settings, then the `options` JSON, then options that
@@ -31,7 +31,7 @@ impl MlSettings {
         let mut options = Options::default();
         if let Some(settings) = config.get_extension::<Self>() {
             for (key, value) in &settings.0 {
-                options.set(key, &setting_value(value))?;
+                options.set(key, &serde_json::Value::String(value.to_owned()))?;
             }
         }
         if let Some(json) = args.text("options") {
@@ -56,13 +56,5 @@ fn parse_object(json: &str) -> Result<serde_json::Map<String, serde_json::Value>
         Ok(serde_json::Value::Object(map)) => Ok(map),
         Ok(_) => Err(unreadable("Options are one JSON object, like {\"epochs\": 5}.".into())),
         Err(error) => Err(unreadable(format!("{error}."))),
-    }
-}
-
-/// `SET` gives text: numbers, booleans and objects are read as JSON, the rest stays text.
-fn setting_value(text: &str) -> serde_json::Value {
-    match serde_json::from_str(text) {
-        Ok(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_) | serde_json::Value::Object(_))) => value,
-        _ => serde_json::Value::String(text.to_owned()),
     }
 }

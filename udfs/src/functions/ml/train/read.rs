@@ -1,0 +1,312 @@
+//! From a source to a dataset: the one way in, for training, for evaluating and for back-testing.
+//!
+//! Life of a reading: the source's stream is polled on the query runtime, the arithmetic runs on a blocking thread
+//! fed by a short channel, the bytes are reserved in the session's memory pool, and the cancel token is looked at
+//! for every batch on both sides.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::error::Result as DfResult;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::SessionState;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::{EventSource, HistoryProvider, UserHistories};
+use crate::error::{Error, Result};
+use crate::features::events::Extra;
+use crate::features::{
+    Dataset, Encoder, EventColumns, EventDatasetBuilder, Options, TableDatasetBuilder, Target, UserHistory, UserReader, canonical_schema,
+};
+use crate::functions::source::{plan_sql, source_schema, table_stream};
+
+/// Batches that may wait between reading and arithmetic.
+const BATCHES_AHEAD: usize = 4;
+
+/// A stored encoder to cut and encode with, instead of fitting a new one.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub(crate) encoder: Encoder,
+    pub(crate) classes: Vec<String>,
+}
+
+/// How histories become rows.
+#[derive(Debug, Clone)]
+pub(crate) struct EventCut {
+    pub(crate) columns: EventColumns,
+    pub(crate) target: Target,
+    pub(crate) horizon_us: i64,
+    pub(crate) anchor_every_us: Option<i64>,
+    pub(crate) options: Options,
+    /// Events after it are not there.
+    pub(crate) as_of_us: i64,
+    /// Rows at these anchors only, all of them test.
+    pub(crate) anchors_us: Option<Vec<i64>>,
+    pub(crate) stored: Option<Stored>,
+}
+
+/// How a labelled table becomes rows.
+#[derive(Debug, Clone)]
+pub(crate) struct TableCut {
+    pub(crate) label: String,
+    pub(crate) options: Options,
+    pub(crate) stored: Option<Stored>,
+    /// With a stored encoder: every row is a test row, not only those of the split.
+    pub(crate) all_rows: bool,
+}
+
+/// Where and with what means a dataset is read.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    pub(crate) session: SessionState,
+    pub(crate) histories: Arc<dyn HistoryProvider>,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// A dataset with its memory.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) dataset: Dataset,
+    /// Freed when dropped.
+    pub(crate) memory: MemoryReservation,
+}
+
+impl Reader {
+    /// Opens the histories of an event source.
+    pub(crate) async fn open(&self, sql: &str, columns: &EventColumns) -> Result<Arc<dyn UserHistories>> {
+        let source = EventSource { sql: sql.to_owned(), columns: columns.clone() };
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Error::cancelled()),
+            opened = self.histories.open(&self.session, &source) => opened,
+        }
+    }
+
+    /// Reads an event source that is open already.
+    pub(crate) async fn events(&self, sql: &str, histories: &dyn UserHistories, cut: EventCut) -> DfResult<Loaded> {
+        let schema = canonical_schema(&cut.columns, &source_schema(&self.session, sql).await?);
+        let mut streams = histories.scan(1).await?;
+        let stream = streams.pop().ok_or_else(|| Error::internal("a source has no stream"))?;
+        let mut builder = EventDatasetBuilder::new(
+            &cut.columns,
+            Arc::clone(&schema),
+            &cut.target,
+            cut.horizon_us,
+            cut.anchor_every_us,
+            &cut.options,
+            cut.as_of_us,
+        )?;
+        if let Some(anchors) = cut.anchors_us.clone() {
+            builder = builder.at_anchors(anchors);
+        }
+        let reader = UserReader::new(schema, &cut.columns)?;
+        let collector = Events { reader, builder, as_of_us: cut.as_of_us, stored: cut.stored };
+        let mut loaded = self.collect(stream, collector).await?;
+        loaded.dataset.dropped_rows += histories.dropped_rows();
+        Ok(loaded)
+    }
+
+    /// Reads a labelled table.
+    pub(crate) async fn table(&self, sql: &str, cut: TableCut) -> DfResult<Loaded> {
+        let builder = self.table_rows(sql, &cut.label, &cut.options).await?;
+        self.collect(builder.0, Table { builder: builder.1, stored: cut.stored, all_rows: cut.all_rows }).await
+    }
+
+    /// Collects a labelled table without cutting it, for folds.
+    pub(crate) async fn table_builder(&self, sql: &str, label: &str, options: &Options) -> DfResult<(TableDatasetBuilder, MemoryReservation)> {
+        let (stream, builder) = self.table_rows(sql, label, options).await?;
+        self.feed(stream, Table { builder, stored: None, all_rows: false }).await.map(|(table, memory)| (table.builder, memory))
+    }
+
+    async fn table_rows(&self, sql: &str, label: &str, options: &Options) -> DfResult<(SendableRecordBatchStream, TableDatasetBuilder)> {
+        let plan = plan_sql(&self.session, sql).await?;
+        let physical = self.session.create_physical_plan(&plan).await?;
+        let builder = TableDatasetBuilder::new(physical.schema(), label, options, options.split_time.clone())?;
+        Ok((table_stream(physical, &self.session)?, builder))
+    }
+
+    async fn collect<C: Collector>(&self, stream: SendableRecordBatchStream, collector: C) -> DfResult<Loaded> {
+        let (collector, memory) = self.feed(stream, collector).await?;
+        let dataset = blocking(move || collector.finish()).await?;
+        Ok(Loaded { dataset, memory })
+    }
+
+    async fn feed<C: Collector>(&self, mut stream: SendableRecordBatchStream, collector: C) -> DfResult<(C, MemoryReservation)> {
+        let memory = MemoryConsumer::new("training data").register(&self.session.runtime_env().memory_pool);
+        let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+        let cancel = self.cancel.clone();
+        let worker = tokio::task::spawn_blocking(move || take_all(receiver, collector, memory, &cancel));
+        let mut failure = None;
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => Some(Err(Error::cancelled().into())),
+                next = stream.next() => next,
+            };
+            match next {
+                None => break,
+                Some(Err(error)) => {
+                    failure = Some(error);
+                    break;
+                }
+                // The worker stops early when it fails: its error is the one to report.
+                Some(Ok(batch)) => {
+                    if sender.send(batch).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        drop(sender);
+        let fed = worker.await.map_err(|error| Error::internal(format!("reading training data failed: {error}")))?;
+        match failure {
+            Some(error) => Err(error),
+            None => fed,
+        }
+    }
+}
+
+/// Runs arithmetic off the query runtime.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Error::internal(format!("a worker failed: {error}"))))
+}
+
+fn take_all<C: Collector>(
+    mut batches: mpsc::Receiver<RecordBatch>,
+    mut collector: C,
+    memory: MemoryReservation,
+    cancel: &CancellationToken,
+) -> DfResult<(C, MemoryReservation)> {
+    while let Some(batch) = batches.blocking_recv() {
+        if cancel.is_cancelled() {
+            return Err(Error::cancelled().into());
+        }
+        collector.push(&batch)?;
+        memory.try_resize(collector.bytes())?;
+    }
+    collector.end()?;
+    memory.try_resize(collector.bytes())?;
+    Ok((collector, memory))
+}
+
+/// What batches go into.
+trait Collector: Send + 'static {
+    fn push(&mut self, batch: &RecordBatch) -> Result<()>;
+    fn end(&mut self) -> Result<()>;
+    fn bytes(&self) -> usize;
+    fn finish(self) -> Result<Dataset>;
+}
+
+struct Events {
+    reader: UserReader,
+    builder: EventDatasetBuilder,
+    as_of_us: i64,
+    stored: Option<Stored>,
+}
+
+impl Events {
+    fn take(&mut self, mut history: UserHistory) -> Result<()> {
+        truncate(&mut history, self.as_of_us);
+        if !history.is_empty() {
+            self.builder.push(&history, self.reader.strings())?;
+        }
+        self.reader.recycle(history);
+        Ok(())
+    }
+}
+
+impl Collector for Events {
+    fn push(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.reader.push(batch)?;
+        while let Some(history) = self.reader.next_user() {
+            self.take(history)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        match self.reader.finish() {
+            Some(history) => self.take(history),
+            None => Ok(()),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.builder.bytes()
+    }
+
+    fn finish(self) -> Result<Dataset> {
+        match self.stored {
+            Some(stored) => self.builder.finish_with(&stored.encoder, &stored.classes),
+            None => self.builder.finish(),
+        }
+    }
+}
+
+struct Table {
+    builder: TableDatasetBuilder,
+    stored: Option<Stored>,
+    all_rows: bool,
+}
+
+impl Collector for Table {
+    fn push(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.builder.push(batch)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.builder.bytes()
+    }
+
+    fn finish(self) -> Result<Dataset> {
+        match self.stored {
+            Some(stored) => self.builder.finish_with(&stored.encoder, &stored.classes, self.all_rows),
+            None => self.builder.finish(),
+        }
+    }
+}
+
+/// Forgets the events after `until_us`.
+fn truncate(history: &mut UserHistory, until_us: i64) {
+    let keep = history.times_us.partition_point(|time| *time <= until_us);
+    history.times_us.truncate(keep);
+    for codes in [&mut history.events, &mut history.items, &mut history.categories] {
+        codes.truncate(keep);
+    }
+    history.values.truncate(keep);
+    for extra in &mut history.extras {
+        match extra {
+            Extra::Text(codes) => codes.truncate(keep),
+            Extra::Number(values) => values.truncate(keep),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::UserKey;
+
+    #[test]
+    fn events_after_the_watermark_are_not_there() {
+        let mut history = UserHistory {
+            user: UserKey::Int64(1),
+            times_us: vec![1, 5, 5, 9],
+            events: vec![0, 1, 2, 3],
+            items: vec![],
+            categories: vec![],
+            values: vec![1.0, 2.0, 3.0, 4.0],
+            extras: vec![Extra::Number(vec![0.0; 4])],
+        };
+        truncate(&mut history, 5);
+        assert_eq!((history.times_us, history.events, history.values), (vec![1, 5, 5], vec![0, 1, 2], vec![1.0, 2.0, 3.0]));
+        assert_eq!(history.extras, vec![Extra::Number(vec![0.0; 3])]);
+    }
+}

@@ -1,0 +1,206 @@
+//! What a training call asks for, checked before anything is read.
+
+use datafusion::prelude::SessionConfig;
+
+use crate::error::{Code, Error, Result};
+use crate::features::{Options, Target};
+use crate::functions::relation::{Arguments, DAY_US, Kind, Parameter};
+use crate::functions::settings::MlSettings;
+use crate::kernels::nearest::nearest;
+use crate::models::Architecture;
+
+/// Architectures of the SQL surface that this build cannot train yet.
+const LATER: [&str; 7] = ["cnn", "rnn", "transformer", "autoencoder", "gan", "mf", "two_tower"];
+
+pub(crate) const TARGET: Parameter = Parameter::optional(
+    "target",
+    Kind::Text,
+    "'next_event'",
+    "What to predict: next_event, next_item, an event type, ladder(view<cart<purchase), count(<event>), sum(<column>[, <event>]) or \
+     column(<label>).",
+);
+pub(crate) const HORIZON: Parameter =
+    Parameter::optional("horizon", Kind::Duration, "'7 days'", "How far the target looks ahead of the anchor.");
+pub(crate) const COLUMNS: Parameter = Parameter::optional(
+    "columns",
+    Kind::Text,
+    "'auto'",
+    "Which column plays which role: auto recognises the usual names, or 'user=customer_id, time=ts, event=action, …'.",
+);
+pub(crate) const ARCH: Parameter = Parameter::optional(
+    "arch",
+    Kind::Text,
+    "'auto'",
+    "logreg, dnn, gru or lstm; auto trains the sensible candidates and keeps the best on validation.",
+);
+pub(crate) const OPTIONS: Parameter = Parameter::optional(
+    "options",
+    Kind::Json,
+    "'{}'",
+    "Training options as JSON; each may also be written as a named argument or set with SET ml.<key>.",
+);
+
+/// When a new version becomes the active one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activate {
+    /// When it is better than the active one on its own test window.
+    IfBetter,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Activate {
+    fn parse(text: &str) -> Result<Self> {
+        match text.to_lowercase().as_str() {
+            "if_better" => Ok(Self::IfBetter),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            other => Err(Error::invalid(format!("argument \"activate\" cannot be \"{other}\"")).hint("It is if_better, always or never.")),
+        }
+    }
+}
+
+/// What to learn, from which columns, how.
+#[derive(Debug, Clone)]
+pub(crate) struct Lesson {
+    pub(crate) target: Target,
+    pub(crate) horizon_us: i64,
+    /// Role words, `auto` by default.
+    pub(crate) columns: String,
+    /// `None` = auto.
+    pub(crate) architecture: Option<Architecture>,
+    pub(crate) options: Options,
+}
+
+impl Lesson {
+    /// Reads the arguments that every training function has.
+    pub(crate) fn new(args: &Arguments, config: &SessionConfig) -> Result<Self> {
+        let options = MlSettings::options(config, args)?;
+        let target = Target::parse(args.text("target").unwrap_or("next_event"))?;
+        let architecture = architecture(args.text("arch").unwrap_or("auto"))?;
+        supported(&options)?;
+        if target == Target::None {
+            return Err(Error::new(Code::FeatureNotSupported, "the target none needs an architecture that learns without labels")
+                .detail("The architectures autoencoder and gan are not available yet."));
+        }
+        if let (Some(arch), Target::Column(_)) = (architecture, &target)
+            && arch.is_sequential()
+        {
+            return Err(Error::invalid(format!("architecture \"{arch}\" reads event sequences, and a labelled table has none"))
+                .hint("Use arch => 'dnn', 'logreg' or 'auto'."));
+        }
+        let horizon_us = match &target {
+            Target::Column(_) => 0,
+            _ => args.positive_micros("horizon")?.unwrap_or(7 * DAY_US),
+        };
+        Ok(Self { target, horizon_us, columns: args.text("columns").unwrap_or("auto").to_owned(), architecture, options })
+    }
+
+    /// The label column of a labelled table.
+    pub(crate) fn label(&self) -> Option<&str> {
+        match &self.target {
+            Target::Column(label) => Some(label),
+            _ => None,
+        }
+    }
+}
+
+/// Everything a call of `train_profile_model` asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct TrainSpec {
+    pub(crate) model: String,
+    pub(crate) lesson: Lesson,
+    pub(crate) activate: Activate,
+    pub(crate) wait: bool,
+    pub(crate) if_stale_us: Option<i64>,
+}
+
+impl TrainSpec {
+    pub(crate) fn new(args: &Arguments, config: &SessionConfig) -> Result<Self> {
+        let model = args.required_text("model")?.to_owned();
+        if model.contains('@') {
+            return Err(Error::invalid(format!("\"{model}\" cannot be the name of a model"))
+                .detail("A name does not contain \"@\"; a training makes the next version by itself."));
+        }
+        Ok(Self {
+            model,
+            lesson: Lesson::new(args, config)?,
+            activate: Activate::parse(args.text("activate").unwrap_or("if_better"))?,
+            wait: args.boolean("wait").unwrap_or(true),
+            if_stale_us: args.positive_micros("if_stale")?,
+        })
+    }
+}
+
+fn architecture(name: &str) -> Result<Option<Architecture>> {
+    let name = name.to_lowercase();
+    if name == "auto" {
+        return Ok(None);
+    }
+    if let Some(found) = Architecture::parse(&name) {
+        return Ok(Some(found));
+    }
+    let names: Vec<&str> = std::iter::once("auto").chain(Architecture::ALL.iter().map(|a| a.name())).collect();
+    if LATER.contains(&name.as_str()) {
+        return Err(Error::new(Code::FeatureNotSupported, format!("architecture \"{name}\" is not available yet"))
+            .hint(format!("Available are {}.", names.join(", "))));
+    }
+    let error = Error::invalid(format!("unknown architecture \"{name}\"")).detail(format!("Available are {}.", names.join(", ")));
+    Err(match nearest(&name, names.iter().copied()) {
+        Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
+        None => error,
+    })
+}
+
+/// Options that exist but that this build cannot follow are refused rather than ignored.
+fn supported(options: &Options) -> Result<()> {
+    if options.tune.is_some() {
+        return Err(Error::new(Code::FeatureNotSupported, "the option tune is not available yet")
+            .hint("Train with several settings under different model names and compare them with ml.models."));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::relation::Argument;
+
+    fn spec(pairs: &[(&'static str, Argument)]) -> Result<TrainSpec> {
+        let mut args = Arguments::new("train_profile_model");
+        args.set("model", Argument::Text("m".into()));
+        for (name, value) in pairs {
+            args.set(name, value.clone());
+        }
+        TrainSpec::new(&args, &SessionConfig::new())
+    }
+
+    fn text(value: &str) -> Argument {
+        Argument::Text(value.into())
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let spec = spec(&[]).unwrap();
+        assert_eq!((spec.lesson.target, spec.lesson.horizon_us), (Target::NextEvent, 7 * DAY_US));
+        assert_eq!((spec.activate, spec.wait, spec.if_stale_us), (Activate::IfBetter, true, None));
+        assert_eq!(spec.lesson.architecture, None);
+    }
+
+    #[test]
+    fn mistakes_have_their_code() {
+        let code = |pairs: &[(&'static str, Argument)]| spec(pairs).unwrap_err().code;
+        assert_eq!(code(&[("arch", text("lstn"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("arch", text("gan"))]), Code::FeatureNotSupported);
+        assert_eq!(code(&[("activate", text("perhaps"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("options", text("{\"epohcs\": 3}"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("options", text("{"))]), Code::InvalidText);
+        assert_eq!(code(&[("options", text("[1]"))]), Code::InvalidText);
+        assert_eq!(code(&[("model", text("m@3"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("horizon", Argument::Micros(0))]), Code::InvalidParameter);
+        assert_eq!(code(&[("target", text("column(y)")), ("arch", text("gru"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("target", text("none"))]), Code::FeatureNotSupported);
+    }
+}
