@@ -1,0 +1,248 @@
+//! What every architecture is: a list of parameters and one forward function, used for training and for scoring.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::ops::{self, Philox, Tape, Var};
+use super::{Architecture, Batch, Network, NetworkConfig, Outputs, Parameters, Task, dnn, logreg, recurrent};
+use crate::error::{Code, Error, Result};
+use crate::features::inputs::Inputs;
+
+/// How a parameter starts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Init {
+    /// All 0.
+    Zeros,
+    /// All 1.
+    Ones,
+    /// Uniform in ±bound.
+    Uniform(f64),
+    /// `[members, Σ chunks]`: one standard normal number per member and chunk.
+    NormalPerChunk(Vec<usize>),
+}
+
+/// One parameter of an architecture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParameterSpec {
+    /// Its name, as stored.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// How it starts.
+    pub init: Init,
+    /// Whether weight decay applies: matrices yes, biases and look-up tables no.
+    pub decays: bool,
+    /// Whether gradients change it; bin edges, for one, are computed from data.
+    pub trainable: bool,
+}
+
+impl ParameterSpec {
+    /// A learned matrix under weight decay, uniform in ±1/√`fan_in`.
+    pub(super) fn matrix(name: impl Into<String>, shape: &[usize], fan_in: usize) -> Self {
+        let init = Init::Uniform(1.0 / (fan_in.max(1) as f64).sqrt());
+        Self { name: name.into(), shape: shape.to_vec(), init, decays: true, trainable: true }
+    }
+
+    /// The same, free of weight decay: biases and look-up tables.
+    pub(super) fn free(name: impl Into<String>, shape: &[usize], fan_in: usize) -> Self {
+        Self { decays: false, ..Self::matrix(name, shape, fan_in) }
+    }
+
+    /// With another start.
+    pub(super) fn start(mut self, init: Init) -> Self {
+        self.init = init;
+        self
+    }
+
+    /// Its first values; a function of seed and name only.
+    pub fn initial(&self, seed: u64) -> Vec<f32> {
+        let count = self.shape.iter().product::<usize>();
+        let random = Philox::named(seed, &self.name);
+        match &self.init {
+            Init::Zeros => vec![0.0; count],
+            Init::Ones => vec![1.0; count],
+            Init::Uniform(bound) => (0..count).map(|i| ((random.uniform(i as u64) * 2.0 - 1.0) * bound) as f32).collect(),
+            Init::NormalPerChunk(chunks) => {
+                let members = self.shape.first().copied().unwrap_or(0);
+                let draw = |member: usize, chunk: usize| random.normal((member * chunks.len() + chunk) as u64) as f32;
+                let row = |member| chunks.iter().enumerate().flat_map(move |(chunk, width)| vec![draw(member, chunk); *width]);
+                (0..members).flat_map(row).collect()
+            }
+        }
+    }
+}
+
+/// The parameters of a forward pass by name.
+#[derive(Debug, Default)]
+pub struct Weights(BTreeMap<String, Var>);
+
+impl Weights {
+    /// Adds one.
+    pub fn insert(&mut self, name: String, var: Var) {
+        self.0.insert(name, var);
+    }
+
+    /// Finds one.
+    ///
+    /// # Errors
+    /// `Internal` when the architecture did not declare it.
+    pub fn get(&self, name: &str) -> Result<&Var> {
+        self.0.get(name).ok_or_else(|| Error::internal(format!("parameter \"{name}\" is not declared")))
+    }
+
+    /// All, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
+        self.0.iter().map(|(name, var)| (name.as_str(), var))
+    }
+}
+
+/// What a forward pass gives.
+#[derive(Debug)]
+pub struct Forward {
+    /// `[rows · members, outputs]`; row `r` of member `m` at `r · members + m`.
+    pub logits: Var,
+    /// Ensemble members; 1 for most architectures.
+    pub members: usize,
+    /// `[rows, embedding_dim]`, when asked for.
+    pub embedding: Option<Var>,
+}
+
+/// One architecture with its hyper-parameters, without weights.
+pub trait Module: Send + Sync + std::fmt::Debug {
+    /// Its parameters.
+    fn specs(&self) -> Vec<ParameterSpec>;
+
+    /// Computes those parameters that come from data instead of gradients, from the training rows.
+    fn prepare(&self, inputs: &Inputs, rows: &[u32], parameters: &mut Parameters);
+
+    /// Logits of a batch.
+    ///
+    /// # Errors
+    /// `Internal` when batch and weights disagree.
+    fn forward(&self, tape: &Tape, weights: &Weights, batch: &Batch, want_embedding: bool) -> Result<Forward>;
+
+    /// Width of the embedding.
+    fn embedding_dim(&self) -> usize;
+}
+
+/// The module of a configuration.
+///
+/// # Errors
+/// `InvalidParameter` when the architecture cannot read the configured inputs.
+pub fn module(config: &NetworkConfig) -> Result<Box<dyn Module>> {
+    let shape = &config.shape;
+    let tabular = shape.numeric + shape.categorical.len();
+    if config.architecture.is_sequential() && shape.sequence.is_none() {
+        return Err(Error::invalid(format!("architecture \"{}\" needs an event sequence", config.architecture))
+            .detail("The source has one row per entity.")
+            .hint("Use arch => 'dnn', 'logreg' or 'auto'."));
+    }
+    if !config.architecture.is_sequential() && tabular == 0 {
+        return Err(Error::invalid(format!("architecture \"{}\" needs at least one feature", config.architecture)));
+    }
+    if config.outputs == 0 || config.hidden_dim == 0 || config.layers == 0 || config.members == 0 || config.embedding_dim == 0 {
+        return Err(Error::invalid("hidden_dim, layers and embedding_dim must be at least 1"));
+    }
+    Ok(match config.architecture {
+        Architecture::Logreg => Box::new(logreg::Logreg::new(config)),
+        Architecture::Dnn => Box::new(dnn::Dnn::new(config)),
+        Architecture::Gru | Architecture::Lstm => Box::new(recurrent::Recurrent::new(config)),
+    })
+}
+
+/// The parameters of a configuration.
+///
+/// # Errors
+/// As [`module`].
+pub fn specs(config: &NetworkConfig) -> Result<Vec<ParameterSpec>> {
+    Ok(module(config)?.specs())
+}
+
+/// A network for scoring: no graph, weights shared read-only, callable from many threads.
+///
+/// # Errors
+/// `DataCorrupted` when a parameter is missing or has another shape than the configuration says.
+pub fn load(config: &NetworkConfig, parameters: &Parameters) -> Result<Box<dyn Network>> {
+    let module = module(config)?;
+    let tape = Tape::silent();
+    let mut weights = Weights::default();
+    for spec in module.specs() {
+        let found = parameters.0.get(&spec.name).filter(|(shape, values)| *shape == spec.shape && values.len() == shape.iter().product::<usize>());
+        let (shape, values) = found.ok_or_else(|| {
+            Error::new(Code::DataCorrupted, "model weights do not fit the model's configuration")
+                .detail(format!("Parameter \"{}\" of shape {:?} is missing or has another shape.", spec.name, spec.shape))
+        })?;
+        let tensor: Tensor = ops::storage::tensor(values.clone(), shape)?;
+        weights.insert(spec.name, tape.constant(&tensor)?);
+    }
+    Ok(Box::new(Loaded { config: config.clone(), module, weights, count: parameters.count() }))
+}
+
+#[derive(Debug)]
+struct Loaded {
+    config: NetworkConfig,
+    module: Box<dyn Module>,
+    weights: Weights,
+    count: usize,
+}
+
+impl Network for Loaded {
+    fn forward(&self, batch: &Batch) -> Result<Outputs> {
+        outputs(&self.config, &*self.module, &self.weights, batch, true)
+    }
+
+    fn parameter_count(&self) -> usize {
+        self.count
+    }
+
+    fn bytes(&self) -> usize {
+        self.count * size_of::<f32>()
+    }
+
+    fn embedding_dim(&self) -> usize {
+        self.module.embedding_dim()
+    }
+
+    fn config(&self) -> &NetworkConfig {
+        &self.config
+    }
+}
+
+/// A pass that records nothing; ensemble members are averaged: probabilities for classes, values for numbers.
+pub(crate) fn outputs(config: &NetworkConfig, module: &dyn Module, weights: &Weights, batch: &Batch, want_embedding: bool) -> Result<Outputs> {
+    if batch.rows == 0 {
+        return Ok(Outputs::default());
+    }
+    let forward = module.forward(&Tape::silent(), weights, batch, want_embedding)?;
+    let logits = ops::storage::to_vec::<f32>(forward.logits.value())?;
+    let logits = match (forward.members, config.task) {
+        (1, _) => logits,
+        (members, Task::Classification) => mean_probabilities(&logits, members, config.outputs),
+        (members, Task::Regression) => logits.chunks_exact(members).map(|group| group.iter().sum::<f32>() / members as f32).collect(),
+    };
+    let embedding = forward.embedding.map(|embedding| ops::storage::to_vec::<f32>(embedding.value())).transpose()?.unwrap_or_default();
+    Ok(Outputs { logits, embedding })
+}
+
+/// The logarithm of the members' mean probabilities: again logits.
+fn mean_probabilities(logits: &[f32], members: usize, classes: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(logits.len() / members);
+    let mut mean = vec![0f64; classes];
+    for group in logits.chunks_exact(members * classes) {
+        mean.fill(0.0);
+        for member in group.chunks_exact(classes) {
+            let largest = f64::from(member.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            let sum: f64 = member.iter().map(|x| (f64::from(*x) - largest).exp()).sum();
+            mean.iter_mut().zip(member).for_each(|(mean, x)| *mean += (f64::from(*x) - largest).exp() / sum);
+        }
+        out.extend(mean.iter().map(|mean| (mean / members as f64).max(1e-30).ln() as f32));
+    }
+    out
+}
+
+/// Ids shared with an operator.
+pub(super) fn shared(ids: &[u32]) -> Arc<[u32]> {
+    Arc::from(ids)
+}

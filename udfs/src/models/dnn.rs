@@ -1,0 +1,85 @@
+//! TabM (Gorishniy, Kotelnikov & Babenko, "TabM: advancing tabular deep learning with parameter-efficient ensembling",
+//! ICLR 2025): an ensemble of feed-forward networks that share their matrices, on piecewise-linear embeddings of the
+//! numbers and learned embeddings of the categories.
+//!
+//! Every member is trained on its own loss; answers are averaged. Parameter names: `blocks.<i>.{weight, scale_in,
+//! scale_out, bias}`, `output.{weight, bias}`.
+
+use super::architecture::{Forward, Init, Module, ParameterSpec, Weights};
+use super::ops::{self, Activation, EnsembleWeights, Tape};
+use super::tabular::TabularEmbedding;
+use super::{Batch, NetworkConfig, Parameters};
+use crate::error::{Error, Result};
+use crate::features::inputs::Inputs;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Dnn {
+    embedding: TabularEmbedding,
+    hidden_dim: usize,
+    layers: usize,
+    members: usize,
+    outputs: usize,
+    dropout: f32,
+}
+
+impl Dnn {
+    /// From a configuration.
+    pub fn new(config: &NetworkConfig) -> Self {
+        Self {
+            embedding: TabularEmbedding::new(config),
+            hidden_dim: config.hidden_dim,
+            layers: config.layers,
+            members: config.members,
+            outputs: config.outputs,
+            dropout: config.dropout,
+        }
+    }
+}
+
+impl Module for Dnn {
+    fn specs(&self) -> Vec<ParameterSpec> {
+        let mut specs = self.embedding.specs();
+        let (hidden, members) = (self.hidden_dim, self.members);
+        for layer in 0..self.layers {
+            let inputs = if layer == 0 { self.embedding.width() } else { hidden };
+            let name = |part: &str| format!("blocks.{layer}.{part}");
+            // The members start apart in the first layer only: one random factor per member and feature.
+            let start = if layer == 0 { Init::NormalPerChunk(self.embedding.chunks()) } else { Init::Ones };
+            specs.push(ParameterSpec::matrix(name("weight"), &[hidden, inputs], inputs));
+            specs.push(ParameterSpec::matrix(name("scale_in"), &[members, inputs], 1).start(start));
+            specs.push(ParameterSpec::matrix(name("scale_out"), &[members, hidden], 1).start(Init::Ones));
+            specs.push(ParameterSpec::free(name("bias"), &[members, hidden], inputs));
+        }
+        specs.push(ParameterSpec::matrix("output.weight", &[members, self.outputs, hidden], hidden));
+        specs.push(ParameterSpec::free("output.bias", &[members, self.outputs], hidden));
+        specs
+    }
+
+    fn prepare(&self, inputs: &Inputs, rows: &[u32], parameters: &mut Parameters) {
+        self.embedding.prepare(inputs, rows, parameters);
+    }
+
+    fn forward(&self, tape: &Tape, weights: &Weights, batch: &Batch, want_embedding: bool) -> Result<Forward> {
+        let mut x = self.embedding.forward(tape, weights, batch)?.ok_or_else(|| Error::internal("dnn: no features"))?;
+        for layer in 0..self.layers {
+            let get = |part: &str| weights.get(&format!("blocks.{layer}.{part}"));
+            let own = EnsembleWeights {
+                weight: get("weight")?,
+                scale_in: get("scale_in")?,
+                scale_out: get("scale_out")?,
+                bias: get("bias")?,
+            };
+            x = ops::batch_ensemble(tape, &x, batch.rows, &own, Activation::Relu)?;
+            x = ops::dropout(tape, &x, self.dropout)?;
+        }
+        let logits = ops::member_linear(tape, &x, weights.get("output.weight")?, weights.get("output.bias")?)?;
+        let embedding = if want_embedding { Some(ops::mean_groups(tape, &x, self.members)?) } else { None };
+        Ok(Forward { logits, members: self.members, embedding })
+    }
+
+    /// The last hidden layer, averaged over the members.
+    fn embedding_dim(&self) -> usize {
+        self.hidden_dim
+    }
+}

@@ -1,0 +1,50 @@
+//! Differentiable operators, each with its forward pass and a backward pass written and gradient-checked here.
+//! This is the only code that calls candle's operators: candle gives tensors, storage and devices.
+//!
+//! An operator is a function `op(tape, inputs…) -> Var`. While the [`Tape`] records it pushes one closure that
+//! turns the gradient of its result into gradients of its inputs; [`Tape::backward`] runs the closures in reverse,
+//! in a loop, so that depth costs no stack. Nothing is recorded at scoring.
+//!
+//! Invariants: work is cut into chunks that depend on shapes only, and reductions run in chunk order, so results
+//! are bit-identical for any number of threads; a row's forward result does not depend on the other rows of its
+//! batch; random numbers come from [`philox`] counters; gradients are never modified in place.
+//! Kernels are generic over `f32` and `f64`: the `f64` instantiation exists for the gradient checks.
+
+pub mod activation;
+pub mod batch_ensemble;
+pub mod combine;
+pub mod dropout;
+pub mod embedding;
+mod gates;
+pub mod gru;
+pub mod linear;
+pub mod loss;
+pub mod lstm;
+pub mod matmul;
+pub mod optimizer;
+pub mod packing;
+pub mod parallel;
+pub mod philox;
+pub mod piecewise;
+pub mod real;
+pub mod storage;
+pub mod tape;
+mod vectorise;
+
+#[cfg(test)]
+mod gradcheck;
+
+pub use activation::Activation;
+pub use batch_ensemble::{EnsembleWeights, batch_ensemble, member_linear};
+pub use combine::{add, concat, mean_groups};
+pub use dropout::dropout;
+pub use embedding::{Pooling, embed};
+pub use gru::gru;
+pub use linear::linear;
+pub use loss::{bce_with_logits, mean_squared_error, softmax_cross_entropy};
+pub use lstm::{RecurrentWeights, lstm};
+pub use optimizer::{Optimizer, OptimizerKind, StepOutcome, Update};
+pub use packing::{Packing, last_step};
+pub use philox::Philox;
+pub use piecewise::piecewise_linear;
+pub use tape::{Gradients, Tape, Var};

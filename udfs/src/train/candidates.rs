@@ -1,0 +1,369 @@
+//! The whole of a training: which architectures to try, which one wins, and what its numbers are worth.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::baseline::RecencyFrequency;
+use super::calibration::Transform;
+use super::fit::{self, Data, Fitted, Targets, Watch};
+use super::hyper;
+use super::metrics::{self, Metric};
+use super::{Calibration, CandidateReport, Scorer, Scores, TrainRequest, Trained};
+use crate::error::{Error, Result};
+use crate::features::dataset::Dataset;
+use crate::features::inputs::{Inputs, Labels, Rows};
+use crate::features::options::ClassWeights;
+use crate::models::{self, Architecture, Task};
+
+/// Stack of the training threads.
+const STACK_BYTES: usize = 64 << 20;
+/// Skewness above which a target that is never negative is learned in logarithms.
+const SKEWNESS_LIMIT: f64 = 2.0;
+
+/// Trains, chooses and measures. Blocks the calling thread; the work runs on threads of its own with big stacks.
+///
+/// The same request gives the same parameters, bit for bit, for any number of threads.
+///
+/// # Errors
+/// `Cancelled`; `InvalidParameter` when the data cannot be learned from; `Internal` for a bug of ours.
+pub fn train(request: TrainRequest<'_>) -> Result<Trained> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(request.threads.max(1))
+        .stack_size(STACK_BYTES)
+        .thread_name(|index| format!("ml-train-{index}"))
+        .build()
+        .map_err(|error| Error::internal(format!("training threads cannot be started: {error}")))?;
+    pool.install(|| catch_unwind(AssertUnwindSafe(|| run(&request)))).unwrap_or_else(|_| Err(Error::internal("training panicked")))
+}
+
+/// A fitted candidate with what it says about every row of validation and test.
+struct Candidate {
+    fitted: Fitted,
+    calibration: Calibration,
+    valid: f64,
+    test: f64,
+}
+
+fn run(request: &TrainRequest<'_>) -> Result<Trained> {
+    let started = Instant::now();
+    let deadline = request.options.max_seconds.filter(|seconds| *seconds > 0.0 && *seconds < 1e9).map(|s| started + Duration::from_secs_f64(s));
+    let problem = Problem::new(request)?;
+    let architectures = match request.architecture {
+        Some(architecture) => vec![architecture],
+        None => sensible(request.dataset),
+    };
+    let (mut best, mut reports, mut notes): (Option<Candidate>, Vec<CandidateReport>, Vec<String>) = (None, Vec::new(), problem.notes.clone());
+    for (at, architecture) in architectures.iter().enumerate() {
+        let watch_deadline = fit::share_of_budget(deadline, architectures.len() - at);
+        let candidate = match problem.candidate(request, *architecture, watch_deadline) {
+            Ok(candidate) => candidate,
+            // With something to show for the time, a cancelled auto training may keep it.
+            Err(error) if error.code == crate::error::Code::Cancelled && request.options.keep_partial && best.is_some() => {
+                notes.push(format!("cancelled before {architecture} was trained"));
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        notes.extend(candidate.fitted.notes.iter().map(|note| format!("{architecture}: {note}")));
+        reports.push(CandidateReport {
+            architecture: *architecture,
+            valid: candidate.valid,
+            test: candidate.test,
+            epochs_run: candidate.fitted.epochs_run,
+            parameters: candidate.fitted.parameters.count(),
+            seconds: candidate.fitted.seconds,
+            chosen: false,
+        });
+        if best.as_ref().is_none_or(|best| problem.metric.is_better(candidate.valid, best.valid)) {
+            best = Some(candidate);
+        }
+    }
+    let best = best.ok_or_else(|| Error::internal("no architecture was tried"))?;
+    for report in &mut reports {
+        report.chosen = report.architecture == best.fitted.config.architecture;
+    }
+    Ok(Trained {
+        config: best.fitted.config,
+        parameters: best.fitted.parameters,
+        calibration: best.calibration,
+        epochs_run: best.fitted.epochs_run,
+        best_epoch: best.fitted.best_epoch,
+        history: best.fitted.history,
+        metric: problem.metric,
+        valid: best.valid,
+        test: best.test,
+        baseline: problem.baseline(),
+        simple_baseline: problem.simple_baseline(request.dataset),
+        candidates: reports,
+        notes,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// The architectures that `auto` tries on a dataset.
+fn sensible(dataset: &Dataset) -> Vec<Architecture> {
+    let shape = dataset.encoder.shape();
+    let mut list = Vec::new();
+    if shape.numeric + shape.categorical.len() > 0 {
+        list.extend([Architecture::Logreg, Architecture::Dnn]);
+    }
+    let has_steps = dataset.inputs.sequence.as_ref().is_some_and(|sequence| sequence.spans.iter().any(|span| span.1 > 1));
+    if shape.sequence.is_some() && (has_steps || list.is_empty()) {
+        list.push(Architecture::Gru);
+    }
+    list
+}
+
+/// A dataset made ready for fitting and measuring.
+struct Problem<'a> {
+    data: Data<'a>,
+    task: Task,
+    classes: usize,
+    metric: Metric,
+    prior: Vec<f64>,
+    /// Regression: the truth in its own units, per row, and how it was standardised.
+    truth: Vec<f64>,
+    value_transform: Option<Transform>,
+    notes: Vec<String>,
+}
+
+impl<'a> Problem<'a> {
+    fn new(request: &TrainRequest<'a>) -> Result<Self> {
+        let dataset = request.dataset;
+        let rows = |part: Rows| -> Vec<u32> {
+            dataset.split.iter().enumerate().filter(|(_, own)| **own == part).map(|(row, _)| row as u32).collect()
+        };
+        let (train, validation, test) = (rows(Rows::Train), rows(Rows::Validation), rows(Rows::Test));
+        if train.is_empty() {
+            return Err(Error::invalid("there are no rows to train on"));
+        }
+        let mut notes = Vec::new();
+        if validation.is_empty() {
+            notes.push("there are no validation rows: the training loss decides when to stop".to_owned());
+        }
+        let (targets, prior, truth, value_transform, classes) = match (&dataset.labels, request.task) {
+            (Labels::Class(labels), Task::Classification) => {
+                let classes = dataset.classes.len();
+                if classes < 2 || labels.iter().any(|label| *label as usize >= classes) {
+                    return Err(Error::invalid("the target has fewer than two classes"));
+                }
+                (Targets::Classes(labels), class_prior(labels, &train, classes), Vec::new(), None, classes)
+            }
+            (Labels::Value(values), Task::Regression) => {
+                let truth: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
+                let (transform, prior, standardised) = standardise(&truth, &train)?;
+                if matches!(transform, Transform::Value { log1p: true, .. }) {
+                    notes.push("the target is heavy-tailed and never negative: it was learned as ln(1 + value)".to_owned());
+                }
+                (Targets::Values(standardised), prior, truth, Some(transform), 0)
+            }
+            _ => return Err(Error::internal("labels do not fit the task")),
+        };
+        let metric = match classes {
+            0 => Metric::Rmse,
+            2 => Metric::PrAuc,
+            _ => Metric::LogLoss,
+        };
+        let class_weights = class_weights(&request.options.class_weights, &dataset.classes, &targets, &train)?;
+        let data = Data { inputs: &dataset.inputs, targets, train, validation, test, class_weights };
+        Ok(Self { data, task: request.task, classes, metric, prior, truth, value_transform, notes })
+    }
+
+    fn outputs(&self) -> usize {
+        self.classes.max(1)
+    }
+
+    fn labels_of(&self, rows: &[u32]) -> Vec<u32> {
+        match &self.data.targets {
+            Targets::Classes(labels) => rows.iter().map(|row| labels[*row as usize]).collect(),
+            Targets::Values(_) => Vec::new(),
+        }
+    }
+
+    fn truth_of(&self, rows: &[u32]) -> Vec<f64> {
+        rows.iter().map(|row| self.truth[*row as usize]).collect()
+    }
+
+    fn uncalibrated(&self) -> Calibration {
+        let transform = self.value_transform.clone().unwrap_or(Transform::Temperature { temperature: 1.0 });
+        Calibration { transform, prior: self.prior.clone() }
+    }
+
+    /// Fits, calibrates on the validation rows and measures on validation and test rows.
+    fn candidate(&self, request: &TrainRequest<'_>, architecture: Architecture, deadline: Option<Instant>) -> Result<Candidate> {
+        let hyper =
+            hyper::resolve(architecture, request.dataset.encoder.shape(), self.outputs(), self.task, request.options, self.data.train.len());
+        let valid_rows = &self.data.validation;
+        let (labels, truth) = (self.labels_of(valid_rows), if self.classes == 0 { self.truth_of(valid_rows) } else { Vec::new() });
+        let plain = self.uncalibrated();
+        let metric = |logits: &[f32]| self.headline(&plain, logits, &labels, &truth);
+        let watch = Watch {
+            cancel: request.cancel,
+            progress: request.progress,
+            deadline,
+            keep_partial: request.options.keep_partial,
+            metric: &metric,
+        };
+        let init = request.init.filter(|(config, _)| config.architecture == architecture);
+        let fitted = fit::fit(&self.data, &hyper, init.map(|(_, parameters)| (parameters, request.options.freeze)), &watch)?;
+        let network: Arc<dyn models::Network> = Arc::from(models::load(&fitted.config, &fitted.parameters)?);
+        // Calibration sees the raw outputs of the very path that scoring takes.
+        let logits = Scorer::new(Arc::clone(&network), self.uncalibrated()).logits(&self.select(valid_rows), Some(request.cancel))?;
+        let calibration = self.calibrate(&logits, &labels, &truth);
+        let valid = self.headline(&calibration, &logits, &labels, &truth);
+        let scorer = Scorer::new(network, calibration.clone());
+        let test = self.headline_scores(&scorer.score(&self.select(&self.data.test))?, &self.data.test);
+        Ok(Candidate { fitted, calibration, valid, test })
+    }
+
+    fn calibrate(&self, logits: &[f32], labels: &[u32], truth: &[f64]) -> Calibration {
+        match &self.value_transform {
+            None => Calibration::fit_classes(logits, labels, self.classes, self.prior.clone()),
+            Some(transform) => {
+                let mut calibration = Calibration { transform: transform.clone(), prior: self.prior.clone() };
+                let (promised, came): (f64, f64) = (calibration.values(logits).iter().sum(), truth.iter().sum());
+                if let Transform::Value { log1p: true, scale, .. } = &mut calibration.transform
+                    && promised > 0.0
+                    && came > 0.0
+                {
+                    *scale = (came / promised).clamp(0.2, 5.0);
+                }
+                calibration
+            }
+        }
+    }
+
+    fn headline(&self, calibration: &Calibration, logits: &[f32], labels: &[u32], truth: &[f64]) -> f64 {
+        if self.classes == 0 {
+            return metrics::rmse(truth, &calibration.values(logits));
+        }
+        metrics::headline_classes(labels, &calibration.probabilities(logits, self.classes), &self.prior).1
+    }
+
+    fn headline_scores(&self, scores: &Scores, rows: &[u32]) -> f64 {
+        if self.classes == 0 {
+            return metrics::rmse(&self.truth_of(rows), &scores.values);
+        }
+        metrics::headline_classes(&self.labels_of(rows), &scores.probabilities, &self.prior).1
+    }
+
+    /// What the training prior alone reaches on the test rows.
+    fn baseline(&self) -> f64 {
+        let rows = &self.data.test;
+        if self.classes == 0 {
+            let truth = self.truth_of(rows);
+            return metrics::headline_values(&truth, &truth, self.prior[0]).2;
+        }
+        let constant: Vec<f64> = rows.iter().flat_map(|_| self.prior.iter().copied()).collect();
+        metrics::headline_classes(&self.labels_of(rows), &constant, &self.prior).2
+    }
+
+    /// Recency and frequency alone, for binary targets over events.
+    fn simple_baseline(&self, dataset: &Dataset) -> Option<f64> {
+        let Targets::Classes(labels) = &self.data.targets else { return None };
+        if self.classes != 2 || dataset.rfm.len() != labels.len() || self.data.test.is_empty() {
+            return None;
+        }
+        let model = RecencyFrequency::fit(&dataset.rfm, labels, &self.data.train)?;
+        let probabilities: Vec<f64> = self
+            .data
+            .test
+            .iter()
+            .flat_map(|row| {
+                let positive = model.probability(&dataset.rfm[*row as usize]);
+                [1.0 - positive, positive]
+            })
+            .collect();
+        Some(metrics::headline_classes(&self.labels_of(&self.data.test), &probabilities, &self.prior).1)
+    }
+
+    /// Some rows of the dataset as inputs of their own.
+    fn select(&self, rows: &[u32]) -> Inputs {
+        select(self.data.inputs, rows)
+    }
+}
+
+/// Copies `rows` of `inputs`; steps are shared ranges, so only spans are copied for them.
+fn select(inputs: &Inputs, rows: &[u32]) -> Inputs {
+    let take = |values: &[f32]| {
+        let width = if inputs.rows == 0 { 0 } else { values.len() / inputs.rows };
+        rows.iter().flat_map(|row| values[*row as usize * width..(*row as usize + 1) * width].iter().copied()).collect()
+    };
+    let fields = if inputs.rows == 0 { 0 } else { inputs.categorical.len() / inputs.rows };
+    let sequence = inputs.sequence.as_ref().map(|sequence| crate::features::inputs::Sequences {
+        tokens: sequence.tokens.clone(),
+        numeric: sequence.numeric.clone(),
+        spans: rows.iter().map(|row| sequence.spans[*row as usize]).collect(),
+    });
+    Inputs {
+        rows: rows.len(),
+        numeric: take(&inputs.numeric),
+        categorical: rows.iter().flat_map(|row| inputs.categorical[*row as usize * fields..(*row as usize + 1) * fields].iter().copied()).collect(),
+        sequence,
+    }
+}
+
+/// Class shares of the training rows, each class counted once more than seen so that none is impossible.
+fn class_prior(labels: &[u32], train: &[u32], classes: usize) -> Vec<f64> {
+    let mut counts = vec![1.0; classes];
+    for row in train {
+        counts[labels[*row as usize] as usize] += 1.0;
+    }
+    let total: f64 = counts.iter().sum();
+    counts.into_iter().map(|count| count / total).collect()
+}
+
+fn class_weights(option: &ClassWeights, classes: &[String], targets: &Targets<'_>, train: &[u32]) -> Result<Option<Vec<f32>>> {
+    let Targets::Classes(labels) = targets else { return Ok(None) };
+    match option {
+        ClassWeights::None => Ok(None),
+        ClassWeights::Balanced => {
+            let mut counts = vec![0usize; classes.len()];
+            train.iter().for_each(|row| counts[labels[*row as usize] as usize] += 1);
+            let weight = |count: &usize| train.len() as f32 / (classes.len() as f32 * (*count).max(1) as f32);
+            Ok(Some(counts.iter().map(weight).collect()))
+        }
+        ClassWeights::Weights(given) => {
+            let mut weights = vec![1.0; classes.len()];
+            for (name, weight) in given {
+                let class = classes.iter().position(|class| class == name).ok_or_else(|| {
+                    Error::invalid(format!("class \"{name}\" in class_weights does not exist"))
+                        .detail(format!("The classes are {}.", classes.iter().map(|class| format!("\"{class}\"")).collect::<Vec<_>>().join(", ")))
+                })?;
+                if !weight.is_finite() || *weight < 0.0 {
+                    return Err(Error::invalid(format!("the weight of class \"{name}\" must not be negative")));
+                }
+                weights[class] = *weight as f32;
+            }
+            Ok(Some(weights))
+        }
+    }
+}
+
+/// Standardises a numeric target on its training rows: transformation, `[mean, median]`, and the standardised values.
+fn standardise(truth: &[f64], train: &[u32]) -> Result<(Transform, Vec<f64>, Vec<f32>)> {
+    let mut values: Vec<f64> = train.iter().map(|row| truth[*row as usize]).collect();
+    if values.iter().any(|value| !value.is_finite()) {
+        return Err(Error::internal("a target is not finite"));
+    }
+    values.sort_unstable_by(f64::total_cmp);
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let deviation = |values: &[f64], mean: f64| (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
+    let std = deviation(&values, mean);
+    let skewness = values.iter().map(|value| ((value - mean) / std.max(1e-12)).powi(3)).sum::<f64>() / count;
+    let (min, max, median) = (values[0], values[values.len() - 1], values[values.len() / 2]);
+    let log1p = min >= 0.0 && skewness > SKEWNESS_LIMIT;
+    let inner = |value: f64| if log1p { value.max(0.0).ln_1p() } else { value };
+    let (center, spread) = if log1p {
+        let logs: Vec<f64> = values.iter().map(|value| value.ln_1p()).collect();
+        let center = logs.iter().sum::<f64>() / count;
+        (center, deviation(&logs, center))
+    } else {
+        (mean, std)
+    };
+    let spread = if spread > 1e-12 { spread } else { 1.0 };
+    let standardised = truth.iter().map(|value| ((inner(*value) - center) / spread) as f32).collect();
+    Ok((Transform::Value { mean: center, std: spread, log1p, scale: 1.0, min, max }, vec![mean, median], standardised))
+}

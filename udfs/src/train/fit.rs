@@ -1,0 +1,390 @@
+//! Fits one architecture: epochs of mini-batches, early stopping on the validation rows, best weights kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use candle_core::Tensor;
+use tokio_util::sync::CancellationToken;
+
+use super::batches;
+use super::hyper::Hyper;
+use super::{EpochRecord, Progress};
+use crate::error::{Error, Result};
+use crate::features::inputs::Inputs;
+use crate::models::architecture::{ParameterSpec, Weights, module, outputs};
+use crate::models::ops::{self, Optimizer, Philox, StepOutcome, Tape, Update, storage};
+use crate::models::{Batch, Module, NetworkConfig, Parameters};
+
+/// Rows of one pass over the validation rows.
+const EVALUATION_ROWS: usize = 512;
+/// Batches in a row whose loss or gradient was not finite before the fit steps back.
+const BAD_BATCHES_MAX: usize = 5;
+/// How often a fit may step back to its best weights with half the learning rate.
+const STEPS_BACK_MAX: usize = 3;
+
+/// What is predicted, per row of the dataset.
+#[derive(Debug)]
+pub(super) enum Targets<'a> {
+    /// Class indices.
+    Classes(&'a [u32]),
+    /// Standardised values.
+    Values(Vec<f32>),
+}
+
+/// The rows of a dataset by part.
+#[derive(Debug)]
+pub(super) struct Data<'a> {
+    pub(super) inputs: &'a Inputs,
+    pub(super) targets: Targets<'a>,
+    pub(super) train: Vec<u32>,
+    pub(super) validation: Vec<u32>,
+    pub(super) test: Vec<u32>,
+    /// Weight of each class in the loss.
+    pub(super) class_weights: Option<Vec<f32>>,
+}
+
+/// What a fit looks at while it runs.
+pub(super) struct Watch<'a> {
+    pub(super) cancel: &'a CancellationToken,
+    pub(super) progress: &'a (dyn Fn(Progress) + Send + Sync),
+    pub(super) deadline: Option<Instant>,
+    /// Keep the best weights so far instead of failing when cancelled.
+    pub(super) keep_partial: bool,
+    /// The headline metric from validation outputs `[rows, outputs]`.
+    pub(super) metric: &'a (dyn Fn(&[f32]) -> f64 + Send + Sync),
+}
+
+/// A fitted network.
+#[derive(Debug)]
+pub(super) struct Fitted {
+    pub(super) config: NetworkConfig,
+    pub(super) parameters: Parameters,
+    pub(super) epochs_run: usize,
+    pub(super) best_epoch: usize,
+    pub(super) history: Vec<EpochRecord>,
+    pub(super) notes: Vec<String>,
+    pub(super) seconds: f64,
+}
+
+/// One parameter while it is learned.
+struct Learned {
+    spec: ParameterSpec,
+    tensor: Tensor,
+    trainable: bool,
+}
+
+struct Fit<'a> {
+    data: &'a Data<'a>,
+    hyper: &'a Hyper,
+    module: Box<dyn Module>,
+    learned: Vec<Learned>,
+    optimizer: Optimizer,
+    learning_rate: f64,
+    batch: Batch,
+    steps: u32,
+}
+
+/// What one epoch did.
+struct Epoch {
+    loss: f64,
+    seconds: f64,
+    rows: usize,
+    end: End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Complete,
+    Cancelled,
+    OutOfTime,
+    Diverged,
+}
+
+/// Fits `hyper.config` to `data`. `init` gives starting weights where name and shape agree; with `freeze` those stay
+/// as they are, except for the head.
+///
+/// # Errors
+/// `Cancelled`; `InvalidParameter` when the loss never becomes finite or the network cannot read the data.
+pub(super) fn fit(data: &Data<'_>, hyper: &Hyper, init: Option<(&Parameters, bool)>, watch: &Watch<'_>) -> Result<Fitted> {
+    let started = Instant::now();
+    let mut fit = Fit::new(data, hyper, init)?;
+    let (mut history, mut notes) = (Vec::new(), Vec::new());
+    let mut best: Option<(f64, usize, Parameters)> = None;
+    let mut steps_back = 0;
+    for epoch in 1..=hyper.epochs {
+        let done = fit.epoch(epoch, watch)?;
+        if done.end == End::Diverged {
+            let Some((_, _, parameters)) = &best else {
+                return Err(Error::invalid("training diverged: the loss is not finite").hint("Try a smaller learning_rate."));
+            };
+            steps_back += 1;
+            fit.restore(parameters)?;
+            fit.learning_rate /= 2.0;
+            notes.push(format!("epoch {epoch} diverged: went back to the best weights with learning rate {}", fit.learning_rate));
+            if steps_back > STEPS_BACK_MAX {
+                break;
+            }
+            continue;
+        }
+        if done.end == End::Cancelled && !(watch.keep_partial && best.is_some()) {
+            return Err(Error::cancelled());
+        }
+        if done.end == End::Complete || best.is_none() {
+            let record = fit.evaluate(epoch, &done, watch)?;
+            let better = best.as_ref().is_none_or(|(loss, _, _)| record.valid_loss < *loss);
+            let loss = record.valid_loss;
+            history.push(record);
+            if better && loss.is_finite() {
+                best = Some((loss, epoch, fit.parameters()?));
+            }
+        }
+        match done.end {
+            End::Cancelled => notes.push(format!("cancelled in epoch {epoch}: the best weights so far were kept")),
+            End::OutOfTime => notes.push(format!("max_seconds ran out in epoch {epoch}: the best weights so far were kept")),
+            _ => {}
+        }
+        let patience_over = best.as_ref().is_some_and(|(_, at, _)| epoch - at >= hyper.patience);
+        if done.end != End::Complete || patience_over {
+            break;
+        }
+    }
+    let (_, best_epoch, parameters) =
+        best.ok_or_else(|| Error::invalid("training diverged: the loss is not finite").hint("Try a smaller learning_rate."))?;
+    Ok(Fitted {
+        config: hyper.config.clone(),
+        parameters,
+        epochs_run: history.len(),
+        best_epoch,
+        history,
+        notes,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+impl<'a> Fit<'a> {
+    fn new(data: &'a Data<'a>, hyper: &'a Hyper, init: Option<(&Parameters, bool)>) -> Result<Self> {
+        let module = module(&hyper.config)?;
+        let mut parameters = Parameters::default();
+        for spec in module.specs() {
+            parameters.0.insert(spec.name.clone(), (spec.shape.clone(), spec.initial(hyper.seed)));
+        }
+        module.prepare(data.inputs, &data.train, &mut parameters);
+        let mut learned = Vec::new();
+        for spec in module.specs() {
+            let (shape, mut values) = parameters.0.remove(&spec.name).unwrap_or_default();
+            let given = init.and_then(|(init, freeze)| init.0.get(&spec.name).map(|given| (given, freeze)));
+            let mut trainable = spec.trainable;
+            if let Some(((given_shape, given), freeze)) = given
+                && *given_shape == shape
+            {
+                values.clone_from(given);
+                let head = spec.name.starts_with("output.") || spec.name.starts_with("head.");
+                trainable &= !freeze || head;
+            }
+            learned.push(Learned { tensor: storage::tensor(values, &shape)?, spec, trainable });
+        }
+        learned.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        let optimizer = Optimizer::new(hyper.optimizer, hyper.weight_decay, Some(hyper.clip_norm));
+        Ok(Self { data, hyper, module, learned, optimizer, learning_rate: hyper.learning_rate, batch: Batch::default(), steps: 0 })
+    }
+
+    fn random(&self, name: &str) -> Philox {
+        Philox::named(self.hyper.seed, name).fork(self.hyper.config.architecture as u32)
+    }
+
+    fn epoch(&mut self, epoch: usize, watch: &Watch<'_>) -> Result<Epoch> {
+        let started = Instant::now();
+        let lengths = self.hyper.config.architecture.is_sequential().then_some(self.data.inputs);
+        let batches = batches::epoch(&self.data.train, lengths, self.hyper.batch_size, self.random("shuffle").at_step(epoch as u32));
+        let (mut loss_sum, mut rows, mut bad) = (0.0, 0usize, 0usize);
+        for (at, batch) in batches.iter().enumerate() {
+            let stopped = if watch.cancel.is_cancelled() {
+                Some(End::Cancelled)
+            } else if watch.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                Some(End::OutOfTime)
+            } else {
+                None
+            };
+            if let Some(end) = stopped {
+                let loss = loss_sum / rows.max(1) as f64;
+                return Ok(Epoch { loss, seconds: started.elapsed().as_secs_f64(), rows, end });
+            }
+            match self.step(batch)? {
+                Some(loss) => {
+                    bad = 0;
+                    loss_sum += loss * batch.len() as f64;
+                    rows += batch.len();
+                }
+                None => bad += 1,
+            }
+            if bad >= BAD_BATCHES_MAX.min(batches.len()) {
+                return Ok(Epoch { loss: f64::NAN, seconds: started.elapsed().as_secs_f64(), rows, end: End::Diverged });
+            }
+            let seconds = started.elapsed().as_secs_f64();
+            let epoch_seconds = seconds * batches.len() as f64 / (at + 1) as f64;
+            (watch.progress)(Progress {
+                architecture: self.hyper.config.architecture,
+                epoch,
+                epochs: self.hyper.epochs,
+                batch: at + 1,
+                batches: batches.len(),
+                loss: loss_sum / rows.max(1) as f64,
+                rows_per_s: rows as f64 / seconds.max(1e-9),
+                eta_seconds: (epoch_seconds - seconds) + epoch_seconds * (self.hyper.epochs - epoch) as f64,
+            });
+        }
+        Ok(Epoch { loss: loss_sum / rows.max(1) as f64, seconds: started.elapsed().as_secs_f64(), rows, end: End::Complete })
+    }
+
+    /// One step; the loss before it, or `None` when loss or gradient were not finite and nothing was changed.
+    fn step(&mut self, rows: &[u32]) -> Result<Option<f64>> {
+        self.steps += 1;
+        let random = self.random("step").at_step(self.steps);
+        Batch::gather(self.data.inputs, &self.hyper.config.shape, rows, &mut self.batch);
+        show_as_unseen(&mut self.batch, self.hyper.unseen_rate, random.fork(7));
+        let tape = Tape::recording(random);
+        let mut weights = Weights::default();
+        for learned in &self.learned {
+            let var = if learned.trainable { tape.leaf(&learned.tensor)? } else { tape.constant(&learned.tensor)? };
+            weights.insert(learned.spec.name.clone(), var);
+        }
+        let forward = self.module.forward(&tape, &weights, &self.batch, false)?;
+        let loss = match &self.data.targets {
+            Targets::Classes(labels) => {
+                let targets: Arc<[u32]> = rows.iter().map(|row| labels[*row as usize]).collect();
+                let weights = self.data.class_weights.as_ref().map(|weights| targets.iter().map(|class| weights[*class as usize]).collect::<Vec<_>>());
+                ops::softmax_cross_entropy(&tape, &forward.logits, &targets, weights.as_deref())?
+            }
+            Targets::Values(values) => {
+                let targets: Vec<f32> = rows.iter().map(|row| values[*row as usize]).collect();
+                ops::mean_squared_error(&tape, &forward.logits, &targets, None)?
+            }
+        };
+        let value = loss.scalar()?;
+        if !value.is_finite() {
+            return Ok(None);
+        }
+        let gradients = tape.backward(&loss)?;
+        let mut updates = Vec::with_capacity(self.learned.len());
+        for learned in self.learned.iter().filter(|learned| learned.trainable) {
+            if let Some(gradient) = gradients.get(weights.get(&learned.spec.name)?) {
+                updates.push(Update { name: &learned.spec.name, weights: &learned.tensor, gradient, decays: learned.spec.decays });
+            }
+        }
+        Ok(match self.optimizer.step(&updates, self.learning_rate)? {
+            StepOutcome::Done(_) => Some(value),
+            StepOutcome::NotFinite => None,
+        })
+    }
+
+    fn evaluate(&mut self, epoch: usize, done: &Epoch, watch: &Watch<'_>) -> Result<EpochRecord> {
+        let (mut valid_loss, mut valid_metric) = (done.loss, f64::NAN);
+        if !self.data.validation.is_empty() {
+            let mut weights = Weights::default();
+            let tape = Tape::silent();
+            for learned in &self.learned {
+                weights.insert(learned.spec.name.clone(), tape.constant(&learned.tensor)?);
+            }
+            let logits = predict(self.data.inputs, &self.hyper.config, &*self.module, &weights, &self.data.validation, watch.cancel)?;
+            valid_loss = mean_loss(&self.data.targets, &logits, &self.data.validation, self.hyper.config.outputs);
+            valid_metric = (watch.metric)(&logits);
+        }
+        Ok(EpochRecord {
+            epoch,
+            train_loss: done.loss,
+            valid_loss,
+            valid_metric,
+            learning_rate: self.learning_rate,
+            seconds: done.seconds,
+            rows_per_s: done.rows as f64 / done.seconds.max(1e-9),
+        })
+    }
+
+    fn parameters(&self) -> Result<Parameters> {
+        let mut parameters = BTreeMap::new();
+        for learned in &self.learned {
+            parameters.insert(learned.spec.name.clone(), (learned.spec.shape.clone(), storage::to_vec::<f32>(&learned.tensor)?));
+        }
+        Ok(Parameters(parameters))
+    }
+
+    fn restore(&mut self, parameters: &Parameters) -> Result<()> {
+        for learned in &mut self.learned {
+            if let Some((shape, values)) = parameters.0.get(&learned.spec.name) {
+                learned.tensor = storage::tensor(values.clone(), shape)?;
+            }
+        }
+        self.optimizer = Optimizer::new(self.hyper.optimizer, self.hyper.weight_decay, Some(self.hyper.clip_norm));
+        Ok(())
+    }
+}
+
+/// Shows a share of the known ids as id 1 (unseen): no training row holds it otherwise, and at scoring it must mean
+/// "something I do not know" instead of an untrained vector.
+fn show_as_unseen(batch: &mut Batch, rate: f64, random: Philox) {
+    let ids = batch.categorical.iter_mut().chain(batch.tokens.iter_mut());
+    for (at, id) in ids.enumerate().filter(|(_, id)| **id >= 2) {
+        if random.uniform(at as u64) < rate {
+            *id = 1;
+        }
+    }
+}
+
+/// Outputs `[rows.len(), outputs]` in the order of `rows`.
+///
+/// # Errors
+/// `Cancelled`, looked at once per chunk.
+pub(super) fn predict(
+    inputs: &Inputs,
+    config: &NetworkConfig,
+    module: &dyn Module,
+    weights: &Weights,
+    rows: &[u32],
+    cancel: &CancellationToken,
+) -> Result<Vec<f32>> {
+    let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+    if let (true, Some(sequence)) = (config.architecture.is_sequential(), &inputs.sequence) {
+        order.sort_by_key(|at| sequence.spans[rows[*at as usize] as usize].1);
+    }
+    let mut all = vec![0f32; rows.len() * config.outputs];
+    let mut batch = Batch::default();
+    for chunk in order.chunks(EVALUATION_ROWS) {
+        if cancel.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        let chunk_rows: Vec<u32> = chunk.iter().map(|at| rows[*at as usize]).collect();
+        Batch::gather(inputs, &config.shape, &chunk_rows, &mut batch);
+        let out = outputs(config, module, weights, &batch, false)?;
+        for (from, to) in out.logits.chunks_exact(config.outputs).zip(chunk) {
+            all[*to as usize * config.outputs..][..config.outputs].copy_from_slice(from);
+        }
+    }
+    Ok(all)
+}
+
+/// Mean log loss, or mean squared error of the standardised values.
+fn mean_loss(targets: &Targets<'_>, logits: &[f32], rows: &[u32], outputs: usize) -> f64 {
+    let total: f64 = match targets {
+        Targets::Classes(labels) => logits
+            .chunks_exact(outputs)
+            .zip(rows)
+            .map(|(row, at)| {
+                let largest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                let sum: f64 = row.iter().map(|x| (f64::from(*x) - largest).exp()).sum();
+                sum.ln() + largest - f64::from(row[labels[*at as usize] as usize])
+            })
+            .sum(),
+        Targets::Values(values) => {
+            logits.iter().zip(rows).map(|(prediction, at)| (f64::from(*prediction) - f64::from(values[*at as usize])).powi(2)).sum()
+        }
+    };
+    total / rows.len() as f64
+}
+
+/// The time left for one of `remaining` fits.
+pub(super) fn share_of_budget(deadline: Option<Instant>, remaining: usize) -> Option<Instant> {
+    let deadline = deadline?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    Some(Instant::now() + Duration::from_secs_f64(left.as_secs_f64() / remaining.max(1) as f64))
+}

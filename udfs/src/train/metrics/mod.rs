@@ -1,0 +1,60 @@
+//! Quality measures on slices, each with the baseline that a model without knowledge reaches.
+//!
+//! Pure functions; classes are indices, probabilities `[rows, classes]` row-major `f64`. Definitions follow
+//! scikit-learn 1.x (average precision for `pr_auc`, ties handled as there); the tests hold its numbers.
+
+pub mod classification;
+pub mod curves;
+pub mod ranking;
+pub mod regression;
+pub mod report;
+
+use serde::{Deserialize, Serialize};
+
+pub use classification::{Confusion, accuracy, brier, confusion, ece, log_loss, most_likely};
+pub use curves::{CalibrationBin, CurvePoint, LiftBucket, calibration_bins, lift_table, pr_auc, pr_curve, roc_auc, roc_curve};
+pub use ranking::{ndcg_at_k, recall_at_k};
+pub use regression::{mae, r2, rmse};
+pub use report::{MetricRow, evaluate_classes, evaluate_values, headline_classes, headline_values};
+
+/// The headline metric of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Area under the precision-recall curve (average precision) of the positive class; two classes.
+    PrAuc,
+    /// Mean negative log probability of the truth; more than two classes.
+    LogLoss,
+    /// Root of the mean squared error; numbers.
+    Rmse,
+}
+
+impl Metric {
+    /// The name in result rows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PrAuc => "pr_auc",
+            Self::LogLoss => "log_loss",
+            Self::Rmse => "rmse",
+        }
+    }
+
+    /// Whether a larger value is a better one.
+    pub fn higher_is_better(self) -> bool {
+        matches!(self, Self::PrAuc)
+    }
+
+    /// Whether `a` is strictly better than `b`; a number is better than NaN.
+    pub fn is_better(self, a: f64, b: f64) -> bool {
+        if b.is_nan() {
+            return !a.is_nan();
+        }
+        if self.higher_is_better() { a > b } else { a < b }
+    }
+}
+
+impl std::fmt::Display for Metric {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,144 @@
+//! Fitting networks to datasets: the trainer, its loss history, metrics, calibration and the scorer.
+//!
+//! Life of a training: [`train`] starts a thread with a big stack and a rayon pool of its own → each candidate
+//! architecture is fitted by [`trainer`] with early stopping on the validation rows → probabilities are
+//! [calibrated](calibration) on the same rows → the best candidate is measured on the test rows beside its
+//! [baselines](baseline) → one [`Trained`] comes back.
+//!
+//! Invariants: the same data, options and seed give the same bytes whatever the number of threads; the cancel
+//! token is looked at once per batch; no file, no SQL and no clock decides what is learned (except `max_seconds`,
+//! which only cuts epochs off).
+
+pub mod baseline;
+mod batches;
+pub mod calibration;
+pub mod candidates;
+mod fit;
+pub mod hyper;
+pub mod metrics;
+pub mod scorer;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+pub use calibration::Calibration;
+pub use candidates::train;
+pub use metrics::Metric;
+pub use scorer::{Scorer, Scores};
+
+use crate::features::dataset::Dataset;
+use crate::features::options::Options;
+use crate::models::{Architecture, NetworkConfig, Parameters, Task};
+
+/// One training to run.
+#[allow(missing_debug_implementations, reason = "holds a closure and a whole dataset")]
+pub struct TrainRequest<'a> {
+    /// Encoded rows, labels and their split.
+    pub dataset: &'a Dataset,
+    /// Which architecture; `None` = `auto`: the sensible candidates, the best on validation wins.
+    pub architecture: Option<Architecture>,
+    /// The user's options; what they leave open the architecture decides.
+    pub options: &'a Options,
+    /// What is predicted.
+    pub task: Task,
+    /// Threads of the training pool; results do not depend on it.
+    pub threads: usize,
+    /// Stops the training at the next batch.
+    pub cancel: &'a CancellationToken,
+    /// Called after every batch; throttling is the caller's.
+    pub progress: &'a (dyn Fn(Progress) + Send + Sync),
+    /// Weights to start from (`warm_from`): taken where name and shape agree.
+    pub init: Option<(&'a NetworkConfig, &'a Parameters)>,
+}
+
+/// How far a training is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// The candidate in training.
+    pub architecture: Architecture,
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Most epochs that may run.
+    pub epochs: usize,
+    /// Batch within the epoch, from 1.
+    pub batch: usize,
+    /// Batches of an epoch.
+    pub batches: usize,
+    /// Running mean of the training loss in this epoch.
+    pub loss: f64,
+    /// Training rows per second since the epoch started.
+    pub rows_per_s: f64,
+    /// Seconds left if every epoch runs; early stopping usually ends sooner.
+    pub eta_seconds: f64,
+}
+
+/// One epoch as `ml.training_info` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// From 1.
+    pub epoch: usize,
+    /// Mean training loss.
+    pub train_loss: f64,
+    /// Validation loss: log loss, or the mean squared error of the standardised target.
+    pub valid_loss: f64,
+    /// The headline metric on the validation rows.
+    pub valid_metric: f64,
+    /// Learning rate in use.
+    pub learning_rate: f64,
+    /// Wall time of the epoch.
+    pub seconds: f64,
+    /// Training rows per second.
+    pub rows_per_s: f64,
+}
+
+/// One architecture that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CandidateReport {
+    /// Which one.
+    pub architecture: Architecture,
+    /// Headline metric on the validation rows.
+    pub valid: f64,
+    /// Headline metric on the test rows.
+    pub test: f64,
+    /// Epochs run.
+    pub epochs_run: usize,
+    /// Numbers learned.
+    pub parameters: usize,
+    /// Wall time.
+    pub seconds: f64,
+    /// Whether it won.
+    pub chosen: bool,
+}
+
+/// A finished training.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// The network's shape.
+    pub config: NetworkConfig,
+    /// Its weights.
+    pub parameters: Parameters,
+    /// From logits to probabilities or values; holds the training prior too.
+    pub calibration: Calibration,
+    /// Epochs run.
+    pub epochs_run: usize,
+    /// The epoch whose weights were kept, from 1.
+    pub best_epoch: usize,
+    /// Every epoch.
+    pub history: Vec<EpochRecord>,
+    /// The headline metric.
+    pub metric: Metric,
+    /// Its value on the validation rows.
+    pub valid: f64,
+    /// Its value on the test rows; NaN when there are none.
+    pub test: f64,
+    /// What a model that knows only the training prior reaches on the test rows.
+    pub baseline: f64,
+    /// What a logistic regression on recency and frequency reaches on the test rows; binary event targets only.
+    pub simple_baseline: Option<f64>,
+    /// Every architecture tried, the chosen one included.
+    pub candidates: Vec<CandidateReport>,
+    /// What a person should know: a budget that ran out, a target taken in logarithms, batches left out.
+    pub notes: Vec<String>,
+    /// Wall time of everything.
+    pub seconds: f64,
+}

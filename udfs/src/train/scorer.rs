@@ -1,0 +1,127 @@
+//! Batch scoring: encoded rows in, calibrated probabilities, values and embeddings out.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::calibration::Calibration;
+use crate::error::{Error, Result};
+use crate::features::inputs::{InputShape, Inputs};
+use crate::models::{Batch, Network, NetworkConfig, Task};
+
+/// Rows of one forward pass: enough to keep the matrix kernels busy, few enough to stay in cache.
+const CHUNK_ROWS: usize = 256;
+
+/// Scores rows with one trained network. Cheap to clone; weights are shared.
+#[derive(Debug, Clone)]
+pub struct Scorer {
+    network: Arc<dyn Network>,
+    calibration: Calibration,
+}
+
+/// What a model says about each row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scores {
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of classes; 0 for regression.
+    pub classes: usize,
+    /// `[rows, classes]`, row-major, calibrated, each row sums to 1.
+    pub probabilities: Vec<f64>,
+    /// Regression: one value per row in the target's own units; empty for classification.
+    pub values: Vec<f64>,
+    /// `[rows, embedding_dim]`, row-major, not normalised.
+    pub embedding: Vec<f32>,
+    /// Width of the embedding.
+    pub embedding_dim: usize,
+}
+
+impl Scorer {
+    /// A scorer for `network`, whose outputs `calibration` turns into probabilities or values.
+    pub fn new(network: Arc<dyn Network>, calibration: Calibration) -> Self {
+        Self { network, calibration }
+    }
+
+    /// The network's configuration.
+    pub fn config(&self) -> &NetworkConfig {
+        self.network.config()
+    }
+
+    /// What it reads.
+    pub fn shape(&self) -> &InputShape {
+        &self.network.config().shape
+    }
+
+    /// The network behind it.
+    pub fn network(&self) -> &Arc<dyn Network> {
+        &self.network
+    }
+
+    /// How outputs become probabilities or values.
+    pub fn calibration(&self) -> &Calibration {
+        &self.calibration
+    }
+
+    /// Width of the embedding.
+    pub fn embedding_dim(&self) -> usize {
+        self.network.embedding_dim()
+    }
+
+    /// Bytes of memory it holds, for a cache limited by bytes.
+    pub fn bytes(&self) -> usize {
+        self.network.bytes()
+    }
+
+    /// Scores every row, in order. Rows are grouped by sequence length inside, so that little is padded; a row's
+    /// result does not depend on its neighbours.
+    ///
+    /// # Errors
+    /// `Internal` when `inputs` do not have the network's shape.
+    pub fn score(&self, inputs: &Inputs) -> Result<Scores> {
+        let config = self.network.config();
+        let (logits, embedding) = self.forward(inputs, None)?;
+        let (rows, embedding_dim) = (inputs.rows, self.network.embedding_dim());
+        let mut scores = Scores { rows, embedding, embedding_dim, ..Scores::default() };
+        match config.task {
+            Task::Classification => {
+                scores.classes = config.outputs;
+                scores.probabilities = self.calibration.probabilities(&logits, config.outputs);
+            }
+            Task::Regression => scores.values = self.calibration.values(&logits),
+        }
+        Ok(scores)
+    }
+
+    /// The network's own outputs `[rows, outputs]`, before calibration.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score), and `Cancelled`.
+    pub(super) fn logits(&self, inputs: &Inputs, cancel: Option<&CancellationToken>) -> Result<Vec<f32>> {
+        Ok(self.forward(inputs, cancel)?.0)
+    }
+
+    fn forward(&self, inputs: &Inputs, cancel: Option<&CancellationToken>) -> Result<(Vec<f32>, Vec<f32>)> {
+        let config = self.network.config();
+        let (rows, outputs, embedding_dim) = (inputs.rows, config.outputs, self.network.embedding_dim());
+        let mut logits = vec![0f32; rows * outputs];
+        let mut embedding = vec![0f32; rows * embedding_dim];
+        let mut order: Vec<u32> = (0..rows as u32).collect();
+        if let (true, Some(sequence)) = (config.architecture.is_sequential(), &inputs.sequence) {
+            order.sort_by_key(|&row| sequence.spans[row as usize].1);
+        }
+        let mut batch = Batch::default();
+        for chunk in order.chunks(CHUNK_ROWS) {
+            if cancel.is_some_and(CancellationToken::is_cancelled) {
+                return Err(Error::cancelled());
+            }
+            Batch::gather(inputs, &config.shape, chunk, &mut batch);
+            let out = self.network.forward(&batch)?;
+            for (at, &row) in chunk.iter().enumerate() {
+                let row = row as usize;
+                logits[row * outputs..][..outputs].copy_from_slice(&out.logits[at * outputs..][..outputs]);
+                embedding[row * embedding_dim..][..embedding_dim].copy_from_slice(&out.embedding[at * embedding_dim..][..embedding_dim]);
+            }
+        }
+        Ok((logits, embedding))
+    }
+}
