@@ -3,7 +3,7 @@
 //! Each function below is one conditional put at its point of no return; what it writes before that is invisible, what
 //! it removes afterwards is already hidden. A crash anywhere leaves the old state or the new one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -259,14 +259,15 @@ impl Registry {
 
     /// The id of the model named in `request`, made (or made anew after a drop) if need be.
     async fn ensure_model(&self, request: &VersionRequest) -> Result<Arc<str>> {
-        let known = self.index.read().named(&request.name).map(|(id, model)| (Arc::clone(id), model.state.dropped));
-        match known {
-            Some((id, false)) => return Ok(id),
-            Some((id, true)) => {
+        let known = self.index.read().named(&request.name).map(|(id, model)| (Arc::clone(id), model.clone()));
+        if let Some((id, model)) = known {
+            if model.state.dropped {
                 self.change(&id, |model| Ok(model.state.dropped.then(|| revived(model, &request.owner)))).await?;
-                return Ok(id);
+            } else if model.visible().next().is_none() {
+                // Its creation may have been cut off before the name was claimed.
+                return self.claim_or_yield(&request.name, id).await;
             }
-            None => {}
+            return Ok(id);
         }
         let id: Arc<str> = uuid::Uuid::now_v7().simple().to_string().into();
         let state = State {
@@ -285,17 +286,25 @@ impl Registry {
             dropped: false,
         };
         self.put_new(&self.store.state(&id, 1), document(&state)?).await?;
-        if let Err(error) = self.claim(&request.name, &id).await {
-            self.forget(&self.store.state(&id, 1)).await;
-            self.reload().await?;
-            let other = self.index.read().named(&request.name).filter(|(_, model)| !model.state.dropped).map(|(id, _)| Arc::clone(id));
-            return other.ok_or(error);
-        }
         let mut index = self.index.write();
-        let model = Model { state: Arc::new(state.clone()), damaged: None, reserved: 0, versions: Default::default() };
+        let model = Model { state: Arc::new(state.clone()), damaged: None, reserved: 0, versions: BTreeMap::new() };
         index.models.insert(Arc::clone(&id), model);
         index.set_state(&id, state);
-        Ok(id)
+        drop(index);
+        self.claim_or_yield(&request.name, id).await
+    }
+
+    /// Claims a name for a new model; when another process was first, its model.
+    async fn claim_or_yield(&self, name: &str, id: Arc<str>) -> Result<Arc<str>> {
+        match self.claim(name, &id).await {
+            Ok(()) => Ok(id),
+            Err(error) if error.code == Code::DuplicateObject => {
+                self.forget(&self.store.state(&id, 1)).await;
+                self.reload().await?;
+                self.index.read().named(name).map(|(id, _)| Arc::clone(id)).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Claims a name for a model, taking it over from one that no longer has it.

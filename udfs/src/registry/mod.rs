@@ -36,3 +36,8 @@ pub use transfer::{Folder, Imported};
 fn now_us() -> i64 {
     chrono::Utc::now().timestamp_micros()
 }
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
