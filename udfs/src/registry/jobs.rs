@@ -245,6 +245,7 @@ pub struct Jobs {
     writer: String,
     table: Mutex<BTreeMap<i64, Arc<Job>>>,
     slots: Arc<Semaphore>,
+    heartbeat: Duration,
 }
 
 impl Jobs {
@@ -254,11 +255,16 @@ impl Jobs {
     /// # Errors
     /// 58030 when the store cannot be listed. Damaged files are left out with a warning in the log.
     pub async fn open(store: Arc<dyn ObjectStore>, prefix: Path, slots: usize) -> Result<Arc<Self>> {
+        Self::open_beating(store, prefix, slots, HEARTBEAT).await
+    }
+
+    async fn open_beating(store: Arc<dyn ObjectStore>, prefix: Path, slots: usize, heartbeat: Duration) -> Result<Arc<Self>> {
         let jobs = Arc::new(Self {
             store: Store::new(store, prefix),
             writer: uuid::Uuid::new_v4().simple().to_string(),
             table: Mutex::default(),
             slots: Arc::new(Semaphore::new(slots.max(1))),
+            heartbeat,
         });
         for (object, meta) in jobs.store.list(&jobs.store.jobs()).await? {
             let Object::Job { id } = object else { continue };
@@ -396,7 +402,7 @@ impl Jobs {
     fn beat(self: &Arc<Self>, job: &Arc<Job>) {
         let (jobs, job) = (Arc::clone(self), Arc::clone(job));
         tokio::spawn(async move {
-            while tokio::time::timeout(HEARTBEAT, ended(&job)).await.is_err() {
+            while tokio::time::timeout(jobs.heartbeat, ended(&job)).await.is_err() {
                 job.info.lock().heartbeat_us = now_us();
                 jobs.persist(&job).await;
             }
@@ -513,32 +519,36 @@ mod tests {
         assert_eq!(jobs.get(id).unwrap().state, JobState::Cancelled);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn waiting_ends_with_the_job_or_the_timeout() {
         let jobs = open(&Arc::new(InMemory::new())).await;
         assert_eq!(jobs.wait_for("a", None).await.unwrap(), None);
         let handle = jobs.start(request("a"), &CancellationToken::new()).await.unwrap();
-        let error = jobs.wait_for("a", Some(Duration::from_secs(60))).await.unwrap_err();
+        let error = jobs.wait_for("a", Some(Duration::from_millis(1))).await.unwrap_err();
         assert_eq!(error.code, Code::Cancelled);
         let waiting = tokio::spawn({
             let jobs = Arc::clone(&jobs);
-            async move { jobs.wait_for("a", Some(Duration::from_secs(60))).await }
+            async move { jobs.wait_for("a", None).await }
         });
         tokio::task::yield_now().await;
         handle.finish(JobState::Ready, "done").await;
         assert_eq!(waiting.await.unwrap().unwrap().unwrap().state, JobState::Ready);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_heart_beats_in_the_store_too() {
         let store = Arc::new(InMemory::new());
-        let jobs = open(&store).await;
+        let jobs = Jobs::open_beating(store, Path::from("ml"), 1, Duration::from_millis(1)).await.unwrap();
         let handle = jobs.start(request("a"), &CancellationToken::new()).await.unwrap();
         let path = jobs.store.job(handle.id);
         handle.update(JobProgress { fraction: 0.25, eta_seconds: None, message: "epoch 1".into() });
-        tokio::time::sleep(HEARTBEAT + Duration::from_millis(10)).await;
-        let file: JobFile = jobs.store.read_document(&path).await.unwrap().unwrap();
-        assert_eq!(file.info.progress, 0.25);
+        loop {
+            let file: JobFile = jobs.store.read_document(&path).await.unwrap().unwrap();
+            if file.info.progress == 0.25 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

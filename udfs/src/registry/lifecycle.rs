@@ -286,11 +286,12 @@ impl Registry {
             dropped: false,
         };
         self.put_new(&self.store.state(&id, 1), document(&state)?).await?;
-        let mut index = self.index.write();
-        let model = Model { state: Arc::new(state.clone()), damaged: None, reserved: 0, versions: BTreeMap::new() };
-        index.models.insert(Arc::clone(&id), model);
-        index.set_state(&id, state);
-        drop(index);
+        {
+            let mut index = self.index.write();
+            let model = Model { state: Arc::new(state.clone()), damaged: None, reserved: 0, versions: BTreeMap::new() };
+            index.models.insert(Arc::clone(&id), model);
+            index.set_state(&id, state);
+        }
         self.claim_or_yield(&request.name, id).await
     }
 
