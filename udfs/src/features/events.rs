@@ -18,6 +18,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRe
 use serde::{Deserialize, Serialize};
 
 use super::roles::EventColumns;
+use super::table::to_micros;
 use super::tabular::TabularPlan;
 use crate::error::{Code, Error, Result};
 use crate::kernels::intern::{Interner, NULL_CODE};
@@ -287,6 +288,7 @@ pub struct UserReader {
     open: Option<UserHistory>,
     spare: Option<UserHistory>,
     dropped_rows: u64,
+    strings_bytes_max: usize,
 }
 
 /// Where the roles are in the canonical schema.
@@ -361,7 +363,17 @@ impl UserReader {
             extras,
         };
         let strings = Strings { extras: vec![Interner::default(); layout.extras.len()], ..Strings::default() };
-        Ok(Self { schema, layout, strings, batches: VecDeque::new(), row: 0, open: None, spare: None, dropped_rows: 0 })
+        Ok(Self {
+            schema,
+            layout,
+            strings,
+            batches: VecDeque::new(),
+            row: 0,
+            open: None,
+            spare: None,
+            dropped_rows: 0,
+            strings_bytes_max: STRINGS_BYTES_MAX,
+        })
     }
 
     /// Takes the next batch of the stream. Rows without user or time are left out and counted.
@@ -399,7 +411,7 @@ impl UserReader {
 
     /// The next user all of whose events have been pushed; `None` until more batches come.
     pub fn next_user(&mut self) -> Option<UserHistory> {
-        if self.open.is_none() && self.strings.bytes() > STRINGS_BYTES_MAX {
+        if self.open.is_none() && self.strings.bytes() > self.strings_bytes_max {
             self.forget_strings();
         }
         while let Some(batch) = self.batches.pop_front() {
@@ -515,7 +527,11 @@ fn arrow_error(error: arrow::error::ArrowError) -> Error {
 }
 
 fn to_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
-    if column.data_type() == data_type { Ok(Arc::clone(column)) } else { cast(column, data_type).map_err(arrow_error) }
+    match data_type {
+        _ if column.data_type() == data_type => Ok(Arc::clone(column)),
+        DataType::Timestamp(..) => Ok(Arc::new(to_micros(column, "time")?.with_timezone("UTC"))),
+        _ => cast(column, data_type).map_err(arrow_error),
+    }
 }
 
 /// Appends the codes of `strings[start..end]`. Neighbours are often equal, so the last string is remembered.
@@ -564,3 +580,6 @@ fn sorted(history: UserHistory) -> UserHistory {
         user: history.user,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,8 @@ pub mod sequence;
 mod table;
 pub mod tabular;
 pub mod target;
+#[cfg(test)]
+mod testing;
 pub mod vocabulary;
 
 pub use dataset::{Dataset, EventDatasetBuilder, TableDatasetBuilder};

@@ -4,9 +4,14 @@
 //! 0 and 1; a time becomes days since 1970, hour, weekday and month; a text is a category. Lists, structs and bytes
 //! are not used.
 
-use arrow::array::{Array, AsArray, Float64Array, RecordBatch, StringArray};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, Float64Type, Schema, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Float64Type, Schema, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
+};
 use serde::{Deserialize, Serialize};
 
 use super::roles::{is_number, is_text, sql_type, undefined_column};
@@ -146,9 +151,7 @@ impl TablePlan {
                     rows.numbers.push(floats(array.as_primitive::<Float64Type>()));
                 }
                 ColumnKind::Time if column.used => {
-                    let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-                    let array = to_type(column_of(batch, &column.name)?, &micros, &column.name)?;
-                    let times = array.as_primitive::<TimestampMicrosecondType>();
+                    let times = to_micros(column_of(batch, &column.name)?, &column.name)?;
                     let part = |part: fn(i64) -> f32| times.iter().map(|time| time.map_or(f32::NAN, part)).collect::<Vec<f32>>();
                     rows.numbers.push(part(|us| (us as f64 / DAY_US as f64) as f32));
                     rows.numbers.push(part(|us| (us.rem_euclid(DAY_US) / (DAY_US / 24)) as f32));
@@ -183,7 +186,7 @@ fn month(day: i64) -> i64 {
 }
 
 /// A column by its exact name, else the only one that differs in case alone.
-pub(super) fn column_of<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::ArrayRef> {
+pub(super) fn column_of<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
     if let Some(column) = batch.column_by_name(name) {
         return Ok(column);
     }
@@ -196,12 +199,34 @@ pub(super) fn column_of<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ar
     }
 }
 
+/// Times as microseconds since 1970 UTC. A zone says how a timestamp is shown, not when it is, so it is left aside;
+/// text is read as a timestamp, without zone as UTC.
+pub(super) fn to_micros(array: &ArrayRef, name: &str) -> Result<TimestampMicrosecondArray> {
+    let plain: ArrayRef = match array.data_type() {
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            Arc::new(array.as_primitive::<TimestampSecondType>().clone().with_timezone_opt(None::<&str>))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            Arc::new(array.as_primitive::<TimestampMillisecondType>().clone().with_timezone_opt(None::<&str>))
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            Arc::new(array.as_primitive::<TimestampMicrosecondType>().clone().with_timezone_opt(None::<&str>))
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            Arc::new(array.as_primitive::<TimestampNanosecondType>().clone().with_timezone_opt(None::<&str>))
+        }
+        _ => Arc::clone(array),
+    };
+    let micros = to_type(&plain, &DataType::Timestamp(TimeUnit::Microsecond, None), name)?;
+    Ok(micros.as_primitive::<TimestampMicrosecondType>().clone())
+}
+
 /// Casts a column; a text that is not of the type becomes NULL.
-pub(super) fn to_type(array: &arrow::array::ArrayRef, to: &DataType, name: &str) -> Result<arrow::array::ArrayRef> {
+pub(super) fn to_type(array: &ArrayRef, to: &DataType, name: &str) -> Result<ArrayRef> {
     let options = CastOptions { safe: true, ..CastOptions::default() };
     let plain = match array.data_type() {
         DataType::Dictionary(_, values) => cast(array, values),
-        _ => Ok(std::sync::Arc::clone(array)),
+        _ => Ok(Arc::clone(array)),
     };
     plain.and_then(|array| cast_with_options(&array, to, &options)).map_err(|_| {
         let (from, to) = (sql_type(array.data_type()), sql_type(to));

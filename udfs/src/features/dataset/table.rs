@@ -1,7 +1,7 @@
 //! Labelled rows → training data (`column(label)`).
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 
 use super::labels::{fold_split, stratified_split};
 use super::{Dataset, check_enough, class_map, rows_of};
@@ -10,7 +10,7 @@ use crate::features::encoder::{Encoder, RawRows, Source, fit};
 use crate::features::inputs::{Inputs, Labels, Rows};
 use crate::features::options::Options;
 use crate::features::roles::{is_number, is_text, sql_type, undefined_column};
-use crate::features::table::{TablePlan, column_of, to_type};
+use crate::features::table::{TablePlan, column_of, to_micros, to_type};
 use crate::features::vocabulary::NULL_ID;
 use crate::kernels::intern::{Interner, NULL_CODE};
 use crate::kernels::splitmix;
@@ -450,6 +450,5 @@ fn order_of(array: &ArrayRef, name: &str) -> Result<Vec<f64>> {
         let numbers = to_type(array, &DataType::Float64, name)?;
         return Ok(numbers.as_primitive::<Float64Type>().iter().map(|value| value.unwrap_or(f64::NAN)).collect());
     }
-    let micros = to_type(array, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), name)?;
-    Ok(micros.as_primitive::<TimestampMicrosecondType>().iter().map(|time| time.map_or(f64::NAN, |time| time as f64)).collect())
+    Ok(to_micros(array, name)?.iter().map(|time| time.map_or(f64::NAN, |time| time as f64)).collect())
 }
