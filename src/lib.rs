@@ -31,6 +31,7 @@ pub mod catalog;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod pg;
 pub mod sql;
 pub mod storage;
 pub mod telemetry;

@@ -11,42 +11,64 @@
 //! Architecture invariant: the engine knows no SQL text and no protocol; nothing of one session's settings reaches
 //! another; a result is never collected.
 
+mod functions;
 mod runtime;
 mod search_path;
 mod session;
 pub mod settings;
 mod statement;
+mod views;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::object_store::ObjectStore;
+use datafusion::object_store::path::Path as StorePath;
 use datafusion::sql::sqlparser::ast::Statement;
 use parking_lot::RwLock;
+use portrait_udfs::context::{FileAccess, HistoryProvider};
 use portrait_udfs::error::Result;
+use portrait_udfs::functions::{MlContext, SortedHistories, ml_schema_provider, register_all};
+use portrait_udfs::registry::{Jobs, Registry};
 
+use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::storage::DataRoots;
 
+pub use functions::session_of;
 pub use runtime::QueryRuntime;
-pub use session::{Session, TransactionStatus, WeakSession};
+pub use session::{PreparedText, Session, TransactionStatus, WeakSession};
 pub use statement::Running;
+
+/// Where models lie in the data directory's store.
+const MODELS_PREFIX: &str = "models";
+/// Trainings at once; later ones are queued.
+const TRAININGS_MAX: usize = 2;
 
 /// Adds to every session what only a higher layer knows: the functions of `pg_catalog`, for example.
 pub trait Extension: Send + Sync {
     /// Called once per session, while its state is built. `session` is not usable for statements yet; functions may
     /// keep it to read settings later (it holds only a weak reference to the session).
+<<<<<<< HEAD
+    fn extend(&self, builder: SessionStateBuilder, session: &WeakSession) -> SessionStateBuilder;
+=======
     fn extend(&self, builder: SessionStateBuilder, session: &session::WeakSession) -> SessionStateBuilder;
 
     /// Called for each query before it is planned: constructs that the planner cannot read may become ones that it can.
     fn rewrite(&self, statement: &mut Statement) {
         let _ = statement;
     }
+>>>>>>> origin/main
 }
 
 /// One open data directory and everything that runs on it.
 pub struct Engine {
     config: Config,
+    catalog: Arc<Catalog>,
+    ml: Arc<MlContext>,
     runtime: QueryRuntime,
     extensions: RwLock<Vec<Arc<dyn Extension>>>,
     sessions: AtomicU32,
@@ -62,11 +84,36 @@ impl Engine {
     /// Opens the data directory of `config`, making it at the first start.
     ///
     /// # Errors
-    /// When the directory cannot be made, locked or read, or holds something that is damaged.
+    /// When the directory cannot be made or read, another process has it open, or something in it is damaged.
     pub async fn open(config: &Config) -> Result<Arc<Self>> {
         std::fs::create_dir_all(&config.data_dir)?;
+        let configured: Vec<std::path::PathBuf> = config.data_roots.iter().map(std::path::PathBuf::from).collect();
+        let roots = Arc::new(DataRoots::new(&config.data_dir, &configured)?);
+        // First, for its lock: nothing of the folder is touched while another process works in it.
+        let catalog = Catalog::open(&config.data_dir, Arc::clone(&roots)).await?;
         let runtime = QueryRuntime::start(config)?;
-        Ok(Arc::new(Self { config: config.clone(), runtime, extensions: RwLock::default(), sessions: AtomicU32::new(1) }))
+        catalog.set_runtime(runtime.env());
+        let store: Arc<dyn ObjectStore> = Arc::clone(catalog.store()) as _;
+        let registry = Registry::open(Arc::clone(&store), StorePath::from(MODELS_PREFIX), config.model_cache).await?;
+        let jobs = Jobs::open(store, StorePath::from(MODELS_PREFIX), TRAININGS_MAX).await?;
+        let ml = Arc::new(MlContext {
+            registry: Arc::new(registry),
+            jobs,
+            histories: histories(),
+            training_threads: config.training_threads,
+            files: roots as Arc<dyn FileAccess>,
+        });
+        catalog.attach_schema("ml", ml_schema_provider(Arc::clone(&ml)));
+        let engine = Arc::new(Self {
+            config: config.clone(),
+            catalog,
+            ml,
+            runtime,
+            extensions: RwLock::default(),
+            sessions: AtomicU32::new(1),
+        });
+        engine.catalog.set_view_planner(Arc::new(views::Planner::new(&engine)));
+        Ok(engine)
     }
 
     /// Adds `extension` to every session that is opened from now on.
@@ -95,25 +142,45 @@ impl Engine {
         &self.config
     }
 
+    /// Tables, views and roles.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Models and trainings.
+    pub fn ml(&self) -> &Arc<MlContext> {
+        &self.ml
+    }
+
     /// The runtime that queries run on.
     pub fn runtime(&self) -> &QueryRuntime {
         &self.runtime
     }
 
-    /// Stops accepting work and waits for what must not be torn off.
+    /// Ends what still runs. Everything that was acknowledged is durable already.
     pub async fn shutdown(&self) {
         self.runtime.shutdown();
     }
 
     /// The state that a new session starts from.
-    fn session_state(&self, session: &session::WeakSession) -> Result<SessionState> {
-        let mut builder = SessionStateBuilder::new()
+    fn session_state(&self, session: &WeakSession) -> SessionState {
+        let databases = MemoryCatalogProviderList::new();
+        databases.register_catalog(search_path::DATABASE.to_owned(), self.catalog.catalog_provider());
+        let builder = SessionStateBuilder::new()
             .with_config(session::base_config(&self.config))
             .with_runtime_env(Arc::clone(self.runtime.env()))
+            .with_catalog_list(Arc::new(databases))
             .with_default_features();
+        let mut builder = register_all(builder, Arc::clone(&self.ml));
+        builder.scalar_functions().get_or_insert_default().extend(functions::scalars());
         for extension in self.extensions.read().iter() {
             builder = extension.extend(builder, session);
         }
-        Ok(builder.build())
+        builder.build()
     }
+}
+
+/// Users' histories for training and scoring.
+fn histories() -> Arc<dyn HistoryProvider> {
+    Arc::new(SortedHistories)
 }

@@ -10,6 +10,7 @@ use datafusion::prelude::SessionConfig;
 use parking_lot::Mutex;
 use portrait_udfs::context::NoticeSink;
 use portrait_udfs::error::{Code, Error, Result};
+use portrait_udfs::functions::MlSettings;
 use tokio_util::sync::CancellationToken;
 
 use super::settings::Settings;
@@ -18,6 +19,9 @@ use crate::config::Config;
 
 /// Prepared statements that one session may hold.
 const PREPARED_MAX: usize = 1000;
+
+/// Savepoints that one transaction may hold.
+const SAVEPOINTS_MAX: usize = 1000;
 
 /// Where a session stands between BEGIN and COMMIT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,6 +70,8 @@ struct Shared {
     transaction: TransactionStatus,
     /// Statements of this transaction block were committed one by one.
     wrote: bool,
+    /// Names that SAVEPOINT gave, oldest first.
+    savepoints: Vec<String>,
 }
 
 impl std::fmt::Debug for Session {
@@ -103,17 +109,17 @@ impl WeakSession {
 
 impl Session {
     pub(super) fn open(engine: Arc<Engine>, user: &str, id: u32) -> Result<Self> {
-        let mut failed = None;
+        let superuser = engine.catalog().role(user).is_some_and(|role| role.superuser);
         let inner = Arc::new_cyclic(|weak| {
-            let base = engine.session_state(&WeakSession(weak.clone())).unwrap_or_else(|error| {
-                failed = Some(error);
-                datafusion::execution::session_state::SessionStateBuilder::new().build()
-            });
+            let weak = WeakSession(weak.clone());
+            let mut base = engine.session_state(&weak);
+            super::functions::attach(&weak, base.config_mut());
             let mut shared = Shared::default();
             shared.settings.describe_session("session_authorization", user);
+            shared.settings.describe_session("is_superuser", if superuser { "on" } else { "off" });
             Inner { engine, user: user.to_owned(), id, base, shared: Mutex::new(shared) }
         });
-        failed.map_or(Ok(Self(inner)), Err)
+        Ok(Self(inner))
     }
 
     /// Who is logged in.
@@ -197,7 +203,47 @@ impl Session {
         let before = std::mem::take(&mut shared.transaction);
         shared.settings.end(commit && before != TransactionStatus::Failed);
         shared.state = None;
+        shared.savepoints.clear();
         (before, std::mem::take(&mut shared.wrote))
+    }
+
+    /// `SAVEPOINT`.
+    ///
+    /// # Errors
+    /// [`Code::NoTransaction`] outside a transaction block, [`Code::TooComplex`] when there are too many.
+    pub fn savepoint(&self, name: &str) -> Result<()> {
+        let mut shared = self.0.shared.lock();
+        if shared.transaction == TransactionStatus::Idle {
+            return Err(Error::new(Code::NoTransaction, "SAVEPOINT can only be used in transaction blocks"));
+        }
+        if shared.savepoints.len() >= SAVEPOINTS_MAX {
+            return Err(Error::new(Code::TooComplex, "too many savepoints"));
+        }
+        shared.savepoints.push(name.to_owned());
+        Ok(())
+    }
+
+    /// `RELEASE`: forgets a savepoint and those after it.
+    ///
+    /// # Errors
+    /// [`Code::UndefinedObject`] when there is none of that name.
+    pub fn release(&self, name: &str) -> Result<()> {
+        let mut shared = self.0.shared.lock();
+        let at = savepoint_at(&shared, name)?;
+        shared.savepoints.truncate(at);
+        Ok(())
+    }
+
+    /// `ROLLBACK TO`: a failed transaction block goes on.
+    ///
+    /// # Errors
+    /// [`Code::UndefinedObject`] when there is none of that name.
+    pub fn rollback_to(&self, name: &str) -> Result<()> {
+        let mut shared = self.0.shared.lock();
+        let at = savepoint_at(&shared, name)?;
+        shared.savepoints.truncate(at + 1);
+        shared.transaction = TransactionStatus::Active;
+        Ok(())
     }
 
     /// A statement failed: an open transaction block accepts nothing but its end from now on. `sql` calls it for
@@ -257,6 +303,17 @@ impl Session {
     }
 }
 
+fn savepoint_at(shared: &Shared, name: &str) -> Result<usize> {
+    if shared.transaction == TransactionStatus::Idle {
+        return Err(Error::new(Code::NoTransaction, "savepoints can only be used in transaction blocks"));
+    }
+    shared
+        .savepoints
+        .iter()
+        .rposition(|kept| kept == name)
+        .ok_or_else(|| Error::new(Code::UndefinedObject, format!("savepoint \"{name}\" does not exist")))
+}
+
 fn missing_prepared(name: &str) -> Error {
     Error::new(Code::UndefinedPrepared, format!("prepared statement \"{name}\" does not exist"))
 }
@@ -292,10 +349,7 @@ fn apply(settings: &Settings, engine: &Engine, config: &mut SessionConfig) -> Re
         };
         options.set(&name, &value).map_err(crate::error::classify)?;
     }
-    for (name, value) in settings.with_prefix("ml.") {
-        if !value.is_empty() {
-            options.set(&name, &value).map_err(crate::error::classify)?;
-        }
-    }
+    let ml = settings.with_prefix("ml.").into_iter();
+    config.set_extension(Arc::new(MlSettings(ml.map(|(name, value)| (name["ml.".len()..].to_owned(), value)).collect())));
     Ok(())
 }

@@ -1,17 +1,46 @@
-//! The one list of statements: how a piece of text is recognised, and which file runs it.
+//! The one list of statements: how a piece of text is recognised, and which file describes and runs it.
 
 use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::sql::parser::{CreateExternalTable, DFParser, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use portrait_udfs::error::{Code, Error, Result};
 
-use super::{Call, Outcome, Statement, parser, plan, query};
+use super::create_table::{self, CreateTable};
+use super::drop::Drop;
+use super::execute::{Deallocate, Execute};
+use super::explain::Explain;
+use super::prepare::Prepare;
+use super::reset::Reset;
+use super::role::Role;
+use super::set::Set;
+use super::show::Show;
+use super::support::{end, words};
+use super::transaction::Transaction;
+use super::{Call, Outcome, Statement, compat, create_external_table, create_view, insert, parser, plan, query};
 use crate::engine::{Running, Session};
 
 /// A statement, read.
 #[derive(Debug)]
 pub(super) enum Command {
     Query(Box<ast::Statement>),
+    Explain(Explain),
+    CreateExternalTable(Box<CreateExternalTable>),
+    CreateTable(Box<CreateTable>),
+    CreateView(Box<ast::CreateView>),
+    Insert(Box<ast::Insert>),
+    Drop(Drop),
+    Role(Role),
+    Set(Set),
+    Show(Show),
+    Reset(Reset),
+    Transaction(Transaction),
+    Prepare(Prepare),
+    Execute(Execute),
+    Deallocate(Deallocate),
+    /// Nothing to do; its tag.
+    Nothing(&'static str),
 }
 
 /// What is known of a statement before it runs.
@@ -20,49 +49,236 @@ pub(super) struct Description {
     pub(super) schema: Option<SchemaRef>,
 }
 
+impl Description {
+    fn rows(schema: SchemaRef) -> Self {
+        Self { parameter_types: Vec::new(), schema: Some(schema) }
+    }
+
+    fn nothing() -> Self {
+        Self { parameter_types: Vec::new(), schema: None }
+    }
+}
+
 impl Command {
     /// Reads one statement.
+    ///
+    /// # Errors
+    /// [`Code::Syntax`] with a position in `text`, [`Code::FeatureNotSupported`] for what PostgreSQL has and we do not.
     pub(super) fn parse(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Self> {
         let mut parser = parser::parser(tokens)?;
-        let statement = parser.parser.parse_statement().map_err(|error| parser::syntax_error(error, text))?;
-        let next = parser.parser.peek_token();
-        if next.token != Token::EOF {
-            let error = parser.parser.expected::<()>("end of statement", next);
-            return Err(error.map_or_else(|error| parser::syntax_error(error, text), |()| Error::internal("the parser expected nothing")));
+        let first = word(&parser, 0);
+        let second = word(&parser, 1);
+        let syntax = |error: ParserError| parser::syntax_error(error, text);
+        // Our own statements first, each by its first word.
+        if let Some(found) = Self::parse_session(&mut parser, &first, text).map_err(syntax)? {
+            return Ok(found);
         }
+        if let Some(found) = Self::parse_definition(&mut parser, &first, text)? {
+            return Ok(found);
+        }
+        if let Some(tag) = compat::parse(&mut parser.parser).map_err(syntax)? {
+            return Ok(Self::Nothing(tag));
+        }
+        match first.as_str() {
+            "EXPLAIN" => {
+                parser.parser.next_token();
+                Explain::parse(&mut parser.parser).map(Self::Explain).map_err(syntax)
+            }
+            "SELECT" | "WITH" | "VALUES" | "TABLE" | "INSERT" | "" => Self::parse_sql(&mut parser, text),
+            _ => match compat::unsupported(&first, &second) {
+                Some(error) => Err(error),
+                None => Err(Error::new(Code::Syntax, format!("syntax error at or near \"{}\"", parser.parser.peek_token().token)).at(1)),
+            },
+        }
+    }
+
+    /// Statements about the session.
+    fn parse_session(parser: &mut DFParser<'_>, first: &str, text: &str) -> Result<Option<Self>, ParserError> {
+        let parser = &mut parser.parser;
+        Ok(Some(match first {
+            "SET" => {
+                parser.next_token();
+                Self::Set(Set::parse(parser)?)
+            }
+            "SHOW" => {
+                parser.next_token();
+                Self::Show(Show::parse(parser)?)
+            }
+            "RESET" | "DISCARD" => Self::Reset(Reset::parse(parser)?),
+            "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" | "SAVEPOINT" | "RELEASE" => {
+                Self::Transaction(Transaction::parse(parser)?)
+            }
+            "PREPARE" => {
+                parser.next_token();
+                Self::Prepare(Prepare::parse(parser, text)?)
+            }
+            "EXECUTE" => {
+                parser.next_token();
+                Self::Execute(Execute::parse(parser)?)
+            }
+            "DEALLOCATE" => {
+                parser.next_token();
+                Self::Deallocate(Deallocate::parse(parser)?)
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// `CREATE`, `ALTER` and `DROP` of what we have.
+    fn parse_definition(parser: &mut DFParser<'_>, first: &str, text: &str) -> Result<Option<Self>> {
+        let syntax = |error: ParserError| parser::syntax_error(error, text);
+        let start = parser.parser.index();
+        match first {
+            "CREATE" | "ALTER" | "DROP" => {
+                parser.parser.next_token();
+                if let Some(role) = Role::parse(&mut parser.parser, first).map_err(syntax)? {
+                    return Ok(Some(Self::Role(role)));
+                }
+                if first == "DROP"
+                    && let Some(drop) = Drop::parse(&mut parser.parser).map_err(syntax)?
+                {
+                    return Ok(Some(Self::Drop(drop)));
+                }
+                rewind(parser, start);
+                if first != "CREATE" || !creates_relation(parser) {
+                    return Ok(None);
+                }
+                let statement = parser.parse_statement().map_err(|error| parser::df_syntax_error(error, text))?;
+                Self::parse_create(parser, statement, text).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn parse_create(parser: &mut DFParser<'_>, statement: DfStatement, text: &str) -> Result<Self> {
+        let syntax = |error: ParserError| parser::syntax_error(error, text);
+        let found = match statement {
+            DfStatement::CreateExternalTable(table) => {
+                create_external_table::check(&table)?;
+                Self::CreateExternalTable(Box::new(table))
+            }
+            DfStatement::Statement(statement) => match *statement {
+                ast::Statement::CreateTable(table) => {
+                    create_table::check(&table)?;
+                    let no_data = words(&mut parser.parser, &["WITH", "NO", "DATA"]);
+                    let _ = words(&mut parser.parser, &["WITH", "DATA"]);
+                    Self::CreateTable(Box::new(CreateTable { table, no_data }))
+                }
+                ast::Statement::CreateView(view) => {
+                    create_view::check(&view)?;
+                    Self::CreateView(Box::new(view))
+                }
+                _ => return Err(Error::new(Code::FeatureNotSupported, "this CREATE statement is not supported")),
+            },
+            _ => return Err(Error::new(Code::FeatureNotSupported, "this CREATE statement is not supported")),
+        };
+        end(&parser.parser).map_err(syntax)?;
+        Ok(found)
+    }
+
+    /// Queries and INSERT, by the parser of SQL.
+    fn parse_sql(parser: &mut DFParser<'_>, text: &str) -> Result<Self> {
+        let syntax = |error: ParserError| parser::syntax_error(error, text);
+        let statement = parser.parser.parse_statement().map_err(syntax)?;
+        end(&parser.parser).map_err(syntax)?;
         match statement {
-            ast::Statement::Query(_) => Ok(Self::Query(Box::new(statement))),
+            ast::Statement::Query(query) => Self::checked_query(query),
+            ast::Statement::Insert(insert) => {
+                insert::check(&insert)?;
+                Ok(Self::Insert(Box::new(insert)))
+            }
             _ => Err(Error::new(Code::FeatureNotSupported, "this statement is not supported")),
         }
     }
 
+    fn checked_query(query: Box<ast::Query>) -> Result<Self> {
+        query::check(&query)?;
+        Ok(Self::Query(Box::new(ast::Statement::Query(query::without_table_command(query)?))))
+    }
+
+    /// The kind of statement, as in a command tag.
     pub(super) fn tag(&self) -> &'static str {
         match self {
             Self::Query(_) => "SELECT",
+            Self::Explain(_) => "EXPLAIN",
+            Self::CreateExternalTable(_) => "CREATE EXTERNAL TABLE",
+            Self::CreateTable(table) => table.tag(),
+            Self::CreateView(_) => "CREATE VIEW",
+            Self::Insert(_) => "INSERT",
+            Self::Drop(drop) => drop.tag(),
+            Self::Role(role) => role.tag(),
+            Self::Set(_) => "SET",
+            Self::Show(_) => "SHOW",
+            Self::Reset(reset) => reset.tag(),
+            Self::Transaction(transaction) => transaction.tag(),
+            Self::Prepare(_) => "PREPARE",
+            Self::Execute(_) => "EXECUTE",
+            Self::Deallocate(deallocate) => deallocate.tag(),
+            Self::Nothing(tag) => tag,
         }
     }
 
+    /// Whether a failed transaction accepts it.
     pub(super) fn ends_transaction(&self) -> bool {
-        false
+        matches!(self, Self::Transaction(transaction) if transaction.ends_transaction())
     }
 
+    /// Whether its text may hold a password.
     pub(super) fn secret(&self) -> bool {
-        false
+        matches!(self, Self::Role(_))
     }
+}
+
+/// The word at `at` in upper case; empty when it is none.
+fn word(parser: &DFParser<'_>, at: usize) -> String {
+    match parser.parser.peek_nth_token(at).token {
+        Token::Word(word) if word.quote_style.is_none() => word.value.to_ascii_uppercase(),
+        _ => String::new(),
+    }
+}
+
+fn rewind(parser: &mut DFParser<'_>, start: usize) {
+    while parser.parser.index() > start {
+        parser.parser.prev_token();
+    }
+}
+
+/// Whether a CREATE is about a table or view, whatever adjectives it has.
+fn creates_relation(parser: &DFParser<'_>) -> bool {
+    let nouns = ["TABLE", "VIEW"];
+    let adjectives =
+        ["OR", "REPLACE", "EXTERNAL", "UNBOUNDED", "MATERIALIZED", "TEMP", "TEMPORARY", "RECURSIVE", "UNLOGGED", "GLOBAL", "LOCAL"];
+    (1..8).map(|at| word(parser, at)).find(|word| !adjectives.contains(&word.as_str())).is_some_and(|word| nouns.contains(&word.as_str()))
 }
 
 /// Plans a statement without running it.
 pub(super) async fn describe(
-    _session: &Session,
+    session: &Session,
     running: &Running,
     statement: &Statement,
     declared: &[Option<DataType>],
 ) -> Result<Description> {
+    let text = statement.text();
     match statement.command.as_ref() {
         Command::Query(query) => {
-            let planned = plan::plan_query(running, query.as_ref().clone(), statement.text(), declared).await?;
+            let planned = plan::plan_query(running, query.as_ref().clone(), text, declared).await?;
             Ok(Description { schema: Some(planned.schema()), parameter_types: planned.parameter_types })
         }
+        Command::Explain(explain) => explain.describe(running, text, declared).await,
+        Command::CreateTable(table) => table.describe(running, text, declared).await,
+        Command::Insert(insert) => insert::describe(running, insert, text, declared).await,
+        Command::Execute(execute) => execute.describe(session, running).await,
+        Command::Show(show) => Ok(Description::rows(show.schema())),
+        Command::CreateExternalTable(_)
+        | Command::CreateView(_)
+        | Command::Drop(_)
+        | Command::Role(_)
+        | Command::Set(_)
+        | Command::Reset(_)
+        | Command::Transaction(_)
+        | Command::Prepare(_)
+        | Command::Deallocate(_)
+        | Command::Nothing(_) => Ok(Description::nothing()),
     }
 }
 
@@ -70,5 +286,20 @@ pub(super) async fn describe(
 pub(super) async fn run(call: Call<'_>) -> Result<Outcome> {
     match call.statement.command.as_ref() {
         Command::Query(query) => query::run(call, query).await,
+        Command::Explain(explain) => explain.run(call).await,
+        Command::CreateExternalTable(table) => create_external_table::run(call, table).await,
+        Command::CreateTable(table) => table.run(call).await,
+        Command::CreateView(view) => create_view::run(call, view).await,
+        Command::Insert(insert) => insert::run(call, insert).await,
+        Command::Drop(drop) => drop.run(call).await,
+        Command::Role(role) => role.run(call).await,
+        Command::Set(set) => set.run(&call),
+        Command::Show(show) => show.run(&call),
+        Command::Reset(reset) => reset.run(&call),
+        Command::Transaction(transaction) => transaction.run(&call),
+        Command::Prepare(prepare) => prepare.run(call).await,
+        Command::Execute(execute) => execute.run(call).await,
+        Command::Deallocate(deallocate) => deallocate.run(&call),
+        Command::Nothing(tag) => Ok(Outcome::done(*tag)),
     }
 }

@@ -10,10 +10,25 @@
 //! whatever is left must pass `guard`, a list of the plan nodes that only read; nothing here knows the protocol.
 
 mod command;
+mod compat;
+mod create_external_table;
+mod create_table;
+mod create_view;
+mod drop;
+mod execute;
+mod explain;
 mod guard;
+mod insert;
 mod parser;
 mod plan;
+mod prepare;
 mod query;
+mod reset;
+mod role;
+mod set;
+mod show;
+mod support;
+mod transaction;
 
 use std::sync::Arc;
 
@@ -60,6 +75,14 @@ impl Statement {
     /// Whether its text may hold a password: such a text is never logged.
     pub fn secret(&self) -> bool {
         self.command.secret()
+    }
+
+    /// Whether it is this very query.
+    fn is_query(&self, query: &datafusion::sql::sqlparser::ast::Query) -> bool {
+        match self.command.as_ref() {
+            Command::Query(found) => matches!(found.as_ref(), datafusion::sql::sqlparser::ast::Statement::Query(found) if found.as_ref() == query),
+            _ => false,
+        }
     }
 
     /// Moves positions inside the statement's text to positions in the query string.

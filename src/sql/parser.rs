@@ -139,6 +139,11 @@ pub(super) fn character(text: &str, line: u64, column: u64) -> u32 {
     position(text, Lines::new(text).byte(Location { line, column }))
 }
 
+/// What stands in `text` from a token's start on.
+pub(super) fn text_from(text: &str, start: Location) -> &str {
+    text.get(Lines::new(text).byte(start)..).unwrap_or_default()
+}
+
 /// The character, counted from 1, at a byte of `text`.
 fn position(text: &str, byte: usize) -> u32 {
     let byte = byte.min(text.len());

@@ -114,10 +114,25 @@ fn with_position(error: DataFusionError, text: &str) -> Error {
     }
 }
 
-/// The pre-pass of our functions: named sources become subqueries, misplaced training is refused.
+/// The pre-pass of our functions: named sources become subqueries, misplaced training is refused. A second time does
+/// nothing.
 pub(super) fn prepare_statement(statement: &mut ast::Statement) -> Result<()> {
-    let _ = statement;
-    Ok(())
+    portrait_udfs::functions::prepare_statement(statement)
+}
+
+/// Refuses EXPLAIN ANALYZE of a training, which would run it.
+pub(super) fn refuse_explained_training(statement: &ast::Statement, analyze: bool) -> Result<()> {
+    let mut explained = ast::Statement::Explain {
+        describe_alias: ast::DescribeAlias::Explain,
+        analyze,
+        verbose: false,
+        query_plan: false,
+        estimate: false,
+        statement: Box::new(statement.clone()),
+        format: None,
+        options: None,
+    };
+    prepare_statement(&mut explained)
 }
 
 /// The highest `$n` of a statement.

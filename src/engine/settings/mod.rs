@@ -10,6 +10,7 @@ mod value;
 use std::collections::BTreeMap;
 
 use portrait_udfs::error::{Code, Error, Result};
+use portrait_udfs::functions::MlSettings;
 
 pub use definitions::{Change, DEFINITIONS, Definition, Kind, Unit};
 
@@ -219,6 +220,9 @@ fn check(name: &str, text: Option<&str>) -> Result<(String, Option<String>)> {
             ));
         }
         Change::Session => {}
+    }
+    if let (Some(option), Some(text)) = (definition.name.strip_prefix("ml."), text) {
+        MlSettings::check(option, text)?;
     }
     Ok((definition.key(), text.map(|text| value::parse(definition, text)).transpose()?))
 }

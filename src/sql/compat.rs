@@ -1,0 +1,70 @@
+//! Statements that clients of PostgreSQL send when they tidy up, and that have nothing to do here: `CLOSE ALL`,
+//! `UNLISTEN`. Everything else that PostgreSQL knows and this server does not is refused by name.
+
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
+use portrait_udfs::error::{Code, Error};
+
+use super::support::{end, words};
+
+/// Reads `CLOSE ALL`, `UNLISTEN *`: the tag, when it is one of them.
+pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Option<&'static str>, ParserError> {
+    if words(parser, &["CLOSE", "ALL"]) {
+        end(parser)?;
+        return Ok(Some("CLOSE CURSOR ALL"));
+    }
+    if words(parser, &["UNLISTEN"]) {
+        if !parser.consume_token(&Token::Mul) {
+            parser.parse_identifier()?;
+        }
+        end(parser)?;
+        return Ok(Some("UNLISTEN"));
+    }
+    Ok(None)
+}
+
+/// The words that start statements of PostgreSQL's that this server does not have, each with what to do instead.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("ALTER", "Make a new table or view with CREATE … AS."),
+    ("ANALYZE", "Statistics are kept by the files themselves."),
+    ("CALL", "Functions are called in a SELECT."),
+    ("CHECKPOINT", "Every statement that returned is durable."),
+    ("CLOSE", "Cursors are not supported; results are streamed."),
+    ("CLUSTER", ""),
+    ("COMMENT", ""),
+    ("COPY", "Load files with CREATE EXTERNAL TABLE, or rows with INSERT."),
+    ("CREATE", "CREATE makes tables, external tables, views and roles."),
+    ("DECLARE", "Cursors are not supported; results are streamed."),
+    ("DELETE", "Write the rows to keep with CREATE TABLE … AS SELECT."),
+    ("DESCRIBE", "Use \\d in psql, or describe_events for an event log."),
+    ("DO", ""),
+    ("DROP", "DROP removes tables, views and roles."),
+    ("FETCH", "Cursors are not supported; results are streamed."),
+    ("GRANT", ""),
+    ("IMPORT", ""),
+    ("LISTEN", ""),
+    ("LOAD", ""),
+    ("LOCK", ""),
+    ("MERGE", "Write the merged rows with CREATE TABLE … AS SELECT."),
+    ("MOVE", "Cursors are not supported; results are streamed."),
+    ("NOTIFY", ""),
+    ("REASSIGN", ""),
+    ("REFRESH", "CREATE TABLE … AS keeps a query's rows."),
+    ("REINDEX", ""),
+    ("REVOKE", ""),
+    ("SECURITY", ""),
+    ("TRUNCATE", "DROP the table and CREATE it again."),
+    ("UPDATE", "Write the changed rows with CREATE TABLE … AS SELECT."),
+    ("VACUUM", ""),
+];
+
+/// The 0A000 error of a statement that PostgreSQL has and this server does not; `None` when nobody has it.
+pub(super) fn unsupported(first: &str, second: &str) -> Option<Error> {
+    let (word, hint) = UNSUPPORTED.iter().find(|(word, _)| first.eq_ignore_ascii_case(word))?;
+    let shown = match *word {
+        "CREATE" | "ALTER" | "DROP" if !second.is_empty() => format!("{word} {}", second.to_uppercase()),
+        word => word.to_owned(),
+    };
+    let error = Error::new(Code::FeatureNotSupported, format!("{shown} is not supported")).at(1);
+    Some(if hint.is_empty() { error } else { error.hint(*hint) })
+}

@@ -1,0 +1,84 @@
+//! `INSERT INTO table [(columns)] {VALUES … | query}`: one durable commit.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use datafusion::sql::sqlparser::ast::{self, TableObject};
+use portrait_udfs::error::{Code, Error, Result};
+
+use super::command::Description;
+use super::plan::{self, Planned, bind, physical};
+use super::support::relation_name;
+use super::{Call, Outcome, guard};
+use crate::engine::Running;
+use crate::error::classify;
+
+/// Checks what the parser accepts and we do not.
+///
+/// # Errors
+/// [`Code::FeatureNotSupported`] naming the clause.
+pub(super) fn check(insert: &ast::Insert) -> Result<()> {
+    let refused = [
+        (insert.on.is_some(), "ON CONFLICT"),
+        (insert.returning.is_some() || insert.output.is_some(), "RETURNING"),
+        (insert.overwrite, "OVERWRITE"),
+        (insert.partitioned.is_some(), "PARTITION"),
+        (insert.or.is_some() || insert.ignore || insert.replace_into, "OR REPLACE"),
+        (insert.source.is_none(), "DEFAULT VALUES"),
+        (insert.table_alias.is_some(), "a table alias"),
+    ];
+    match refused.iter().find(|(found, _)| *found) {
+        Some((_, clause)) => Err(Error::new(Code::FeatureNotSupported, format!("INSERT with {clause} is not supported"))),
+        None => Ok(()),
+    }
+}
+
+fn target(insert: &ast::Insert) -> Result<String> {
+    match &insert.table {
+        TableObject::TableName(name) => relation_name(name),
+        _ => Err(Error::new(Code::FeatureNotSupported, "INSERT takes the name of a table")),
+    }
+}
+
+/// Plans the rows, cast to the table's columns and in their order.
+async fn rows(running: &Running, insert: &ast::Insert, text: &str, declared: &[Option<DataType>]) -> Result<Planned> {
+    let name = target(insert)?;
+    if running.engine().catalog().describe(&name).is_none() {
+        return Err(running.engine().catalog().undefined_table(&name));
+    }
+    let mut planned = plan::plan(running, ast::Statement::Insert(insert.clone()), text, declared).await?;
+    match planned.plan {
+        LogicalPlan::Dml(dml) => planned.plan = Arc::unwrap_or_clone(dml.input),
+        _ => return Err(Error::internal("an INSERT was planned as something else")),
+    }
+    guard::check(&planned.plan)?;
+    Ok(planned)
+}
+
+pub(super) async fn describe(running: &Running, insert: &ast::Insert, text: &str, declared: &[Option<DataType>]) -> Result<Description> {
+    let planned = rows(running, insert, text, declared).await?;
+    Ok(Description { parameter_types: planned.parameter_types, schema: None })
+}
+
+/// Runs an INSERT.
+pub(super) async fn run(call: Call<'_>, insert: &ast::Insert) -> Result<Outcome> {
+    call.before_write()?;
+    let types: Vec<_> = call.params.iter().map(|value| Some(value.data_type())).collect();
+    let planned = rows(&call.running, insert, call.statement.text(), &types).await?;
+    let plan = bind(planned.plan, call.params.clone())?;
+    let plan = physical(&call.running, plan).await?;
+    let task = Arc::new(TaskContext::from(call.running.state().as_ref()));
+    let (catalog, name) = (Arc::clone(call.running.engine().catalog()), target(insert)?);
+    let count = call
+        .running
+        .run(async move {
+            let rows = execute_stream(plan, task).map_err(classify)?;
+            catalog.insert(&name, rows).await
+        })
+        .await?;
+    call.after_write();
+    Ok(Outcome::done(format!("INSERT 0 {count}")))
+}
