@@ -52,16 +52,12 @@ const TRAININGS_MAX: usize = 2;
 pub trait Extension: Send + Sync {
     /// Called once per session, while its state is built. `session` is not usable for statements yet; functions may
     /// keep it to read settings later (it holds only a weak reference to the session).
-<<<<<<< HEAD
     fn extend(&self, builder: SessionStateBuilder, session: &WeakSession) -> SessionStateBuilder;
-=======
-    fn extend(&self, builder: SessionStateBuilder, session: &session::WeakSession) -> SessionStateBuilder;
 
     /// Called for each query before it is planned: constructs that the planner cannot read may become ones that it can.
     fn rewrite(&self, statement: &mut Statement) {
         let _ = statement;
     }
->>>>>>> origin/main
 }
 
 /// One open data directory and everything that runs on it.
