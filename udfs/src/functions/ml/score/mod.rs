@@ -12,6 +12,8 @@ mod embed_users;
 mod rows;
 mod score_rows;
 mod score_users;
+#[cfg(test)]
+mod tests;
 mod users;
 
 pub use embed_users::EmbedUsers;
