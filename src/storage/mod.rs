@@ -11,6 +11,7 @@
 pub(crate) mod delta;
 pub mod durable;
 pub mod external;
+pub mod history;
 pub mod managed;
 pub mod roots;
 mod statistics;
@@ -19,6 +20,7 @@ mod writer;
 
 pub use durable::DurableLocal;
 pub use external::{ExternalSource, ExternalTable, FileKind};
+pub use history::HistoryIndex;
 pub use managed::ManagedTable;
 pub use roots::DataRoots;
 
@@ -50,15 +52,5 @@ pub(crate) fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Opti
     None
 }
 
-/// An error of DataFusion's on its way through this room: ours comes back whole, others keep their text.
-pub(crate) fn engine_error(error: datafusion::error::DataFusionError) -> Error {
-    use datafusion::error::DataFusionError;
-    if let Some(found) = Error::find(&error) {
-        return found.clone();
-    }
-    let code = match error.find_root() {
-        DataFusionError::ResourcesExhausted(_) => Code::OutOfMemory,
-        root => io_cause(root).map_or(Code::Io, |cause| Error::from(std::io::Error::from(cause.kind())).code),
-    };
-    Error::new(code, error.strip_backtrace())
-}
+/// An error of DataFusion's on its way through this room: ours comes back whole, others are classified.
+pub(crate) use crate::error::classify as engine_error;

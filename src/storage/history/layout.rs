@@ -1,0 +1,268 @@
+//! The files of a user-ordered copy: Parquet in (user, time, …) order, and where each user begins.
+//!
+//! A copy is a folder: `part-00000.parquet` … hold the canonical rows, cut between users; `index.arrow` holds the user
+//! of the first row of every block of [`BLOCK_ROWS`] rows; `meta.json` comes last and makes the folder a copy. The index
+//! is sparse: ten thousand keys for twenty million events, whatever the number of users, and a look-up reads the one or
+//! two blocks that can hold its user.
+
+use std::cmp::Ordering;
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::arrow::ipc::reader::FileReader;
+use datafusion::arrow::ipc::writer::FileWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::reader::{ChunkReader, Length};
+use parquet::schema::types::ColumnPath;
+use portrait_udfs::error::{Code, Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Raised when the files change; older copies are then made anew.
+pub(super) const FORMAT_VERSION: u32 = 1;
+/// Rows between two keys of the index, and of a Parquet page.
+pub(super) const BLOCK_ROWS: usize = 2048;
+/// Rows of a row group: small, since a look-up decodes the dictionaries of the group it touches.
+pub(super) const GROUP_ROWS: usize = 16 * BLOCK_ROWS;
+/// A file is closed at the first user after this many rows.
+pub(super) const FILE_ROWS: usize = 128 * GROUP_ROWS;
+const META: &str = "meta.json";
+const INDEX: &str = "index.arrow";
+
+/// What is known of a copy without opening its files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub(super) format_version: u32,
+    /// Of the source; the copy is good exactly as long as the source still has it.
+    pub(super) fingerprint: String,
+    pub(super) rows: u64,
+    pub(super) users: u64,
+    pub(super) dropped_rows: u64,
+    pub(super) watermark_us: Option<i64>,
+    pub(super) files: Vec<FileMeta>,
+    /// Canonical schema, as [`crate::storage::types::schema_to_text`] writes it.
+    pub(super) schema: String,
+}
+
+/// One Parquet file of a copy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct FileMeta {
+    pub(super) name: String,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+}
+
+impl Meta {
+    pub(super) fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(META);
+        let damaged = |error: String| damaged(&path, &error);
+        let file = File::open(&path).map_err(|error| damaged(error.to_string()))?;
+        let meta: Self = serde_json::from_reader(BufReader::new(file)).map_err(|error| damaged(error.to_string()))?;
+        if meta.format_version != FORMAT_VERSION {
+            return Err(damaged(format!("format version {}", meta.format_version)));
+        }
+        Ok(meta)
+    }
+
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let mut file = File::create(folder.join(META))?;
+        let text = serde_json::to_vec(self).map_err(|error| Error::internal(error.to_string()))?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        Ok(())
+    }
+}
+
+/// The keys of users, in the order of the copy: integers by value, texts by bytes.
+#[derive(Debug, Clone)]
+pub(super) enum Keys {
+    Int64(Int64Array),
+    Utf8(StringArray),
+}
+
+impl Keys {
+    /// Takes a column of keys, cast to the type of the copy's `user` column.
+    pub(super) fn new(column: &ArrayRef, key_type: &DataType) -> Result<Self> {
+        let column = cast(column, key_type).map_err(|error| Error::internal(format!("user keys: {error}")))?;
+        match key_type {
+            DataType::Int64 => Ok(Self::Int64(column.as_primitive::<Int64Type>().clone())),
+            DataType::Utf8 => Ok(Self::Utf8(column.as_string::<i32>().clone())),
+            other => Err(Error::internal(format!("user keys of type {other}"))),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Int64(keys) => keys.len(),
+            Self::Utf8(keys) => keys.len(),
+        }
+    }
+
+    /// Compares key `i` of this with key `j` of `other`. Keys of different types do not meet.
+    pub(super) fn compare(&self, i: usize, other: &Self, j: usize) -> Ordering {
+        match (self, other) {
+            (Self::Int64(a), Self::Int64(b)) => a.value(i).cmp(&b.value(j)),
+            (Self::Utf8(a), Self::Utf8(b)) => a.value(i).cmp(b.value(j)),
+            _ => Ordering::Equal,
+        }
+    }
+
+    /// The first index at or after `from` whose key is not less than (`inclusive`: greater than) key `j` of `other`.
+    pub(super) fn first(&self, from: usize, other: &Self, j: usize, beyond_equal: bool) -> usize {
+        let (mut low, mut high) = (from, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let order = self.compare(middle, other, j);
+            if order == Ordering::Less || (beyond_equal && order == Ordering::Equal) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    pub(super) fn slice(&self, offset: usize, len: usize) -> Self {
+        match self {
+            Self::Int64(keys) => Self::Int64(keys.slice(offset, len)),
+            Self::Utf8(keys) => Self::Utf8(keys.slice(offset, len)),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Int64(keys) => keys.get_array_memory_size(),
+            Self::Utf8(keys) => keys.get_array_memory_size(),
+        }
+    }
+
+    fn column(&self) -> ArrayRef {
+        match self {
+            Self::Int64(keys) => Arc::new(keys.clone()),
+            Self::Utf8(keys) => Arc::new(keys.clone()),
+        }
+    }
+}
+
+/// Writes the first keys of all blocks of all files, one after the other.
+pub(super) fn write_index(folder: &Path, keys: &Keys) -> Result<()> {
+    let batch = RecordBatch::try_from_iter([("user", keys.column())]).map_err(|error| Error::internal(error.to_string()))?;
+    let internal = |error: datafusion::arrow::error::ArrowError| match error {
+        datafusion::arrow::error::ArrowError::IoError(_, error) => Error::from(error),
+        other => Error::internal(other.to_string()),
+    };
+    let mut writer = FileWriter::try_new(File::create(folder.join(INDEX))?, &batch.schema()).map_err(internal)?;
+    writer.write(&batch).map_err(internal)?;
+    writer.finish().map_err(internal)?;
+    writer.into_inner().map_err(internal)?.sync_all()?;
+    Ok(())
+}
+
+/// Reads the index back, cut by file.
+pub(super) fn read_index(folder: &Path, meta: &Meta, key_type: &DataType) -> Result<Vec<Keys>> {
+    let path = folder.join(INDEX);
+    let unreadable = |error: datafusion::arrow::error::ArrowError| damaged(&path, &error.to_string());
+    let file = File::open(&path).map_err(|error| damaged(&path, &error.to_string()))?;
+    let reader = FileReader::try_new(BufReader::new(file), None).map_err(unreadable)?;
+    let schema = reader.schema();
+    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    let all = datafusion::arrow::compute::concat_batches(&schema, &batches).map_err(unreadable)?;
+    let keys = Keys::new(all.column(0), key_type)?;
+    let mut offset = 0;
+    let mut cut = Vec::with_capacity(meta.files.len());
+    for file in &meta.files {
+        let blocks = blocks_of(file.rows);
+        if offset + blocks > keys.len() {
+            return Err(damaged(&path, "it is too short"));
+        }
+        cut.push(keys.slice(offset, blocks));
+        offset += blocks;
+    }
+    Ok(cut)
+}
+
+/// Blocks of a file of `rows` rows.
+pub(super) fn blocks_of(rows: u64) -> usize {
+    usize::try_from(rows).unwrap_or(usize::MAX).div_ceil(BLOCK_ROWS)
+}
+
+/// How the files are written: quick to decode in small pieces.
+pub(super) fn writer_properties() -> WriterProperties {
+    let delta = |builder: parquet::file::properties::WriterPropertiesBuilder, column: &str| {
+        let path = ColumnPath::from(column);
+        builder.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+    };
+    let builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .set_data_page_row_count_limit(BLOCK_ROWS)
+        .set_write_batch_size(BLOCK_ROWS)
+        // A column with many distinct texts gives up its dictionary early: every look-up would have to decode it.
+        .set_dictionary_page_size_limit(16 << 10)
+        .set_created_by("portrait".into());
+    delta(builder, "time").build()
+}
+
+/// A file that many threads read at once: positions are arguments, never state.
+#[derive(Debug, Clone)]
+pub(super) struct SharedFile {
+    file: Arc<File>,
+    bytes: u64,
+}
+
+impl SharedFile {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|error| damaged(path, &error.to_string()))?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { file: Arc::new(file), bytes })
+    }
+}
+
+impl Length for SharedFile {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl ChunkReader for SharedFile {
+    type T = BufReader<Cursor>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        Ok(BufReader::new(Cursor { file: Arc::clone(&self.file), position: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        let mut buffer = vec![0; length];
+        self.file.read_exact_at(&mut buffer, start)?;
+        Ok(buffer.into())
+    }
+}
+
+/// Reads on from a position of its own.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    file: Arc<File>,
+    position: u64,
+}
+
+impl Read for Cursor {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read_at(buffer, self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+/// The error for a file of a copy that cannot be used.
+pub(super) fn damaged(path: &Path, what: &str) -> Error {
+    Error::new(Code::DataCorrupted, format!("history file \"{}\" cannot be read: {what}", path.display()))
+        .hint("It is a derived copy: remove its folder, and it is made again.")
+}
