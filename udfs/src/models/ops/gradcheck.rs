@@ -21,7 +21,7 @@ pub(super) fn normal(shape: &[usize], stream: u32) -> Tensor {
 fn project(tape: &Tape, result: &Var) -> Var {
     let count = result.value().elem_count();
     let weights = to_vec::<f64>(&normal(&[count], 99)).unwrap();
-    let value = read(result.value()).unwrap().slice::<f64>().unwrap().iter().zip(&weights).map(|(x, w)| x * w).sum();
+    let value = read(result.value()).unwrap().slice::<f64>().unwrap().iter().zip(&weights).map(|(x, w)| x * w).sum::<f64>();
     let dims = result.dims().to_vec();
     tape.record(tensor(vec![value], &[1]).unwrap(), &[result], move |gradient, sink| {
         let scale = to_vec::<f64>(&gradient)?[0];

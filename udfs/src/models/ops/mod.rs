@@ -33,6 +33,8 @@ mod vectorise;
 
 #[cfg(test)]
 mod gradcheck;
+#[cfg(test)]
+mod parity;
 
 pub use activation::Activation;
 pub use batch_ensemble::{EnsembleWeights, batch_ensemble, member_linear};

@@ -191,9 +191,9 @@ mod tests {
         close(&run(OptimizerKind::Sgd, 3), SGD);
     }
 
-    const ADAMW: [f32; 3] = [0.0; 3];
-    const ADAM: [f32; 3] = [0.0; 3];
-    const SGD: [f32; 3] = [0.0; 3];
+    const ADAMW: [f32; 3] = [0.967_060_74, -1.964_732_8, 2.961_067];
+    const ADAM: [f32; 3] = [0.970_022_26, -1.970_070_7, 2.970_021_5];
+    const SGD: [f32; 3] = [0.981_123_86, -1.977_636_9, 2.930_100_4];
 
     #[test]
     fn a_gradient_that_is_not_finite_changes_nothing() {

@@ -9,6 +9,9 @@ pub mod ranking;
 pub mod regression;
 pub mod report;
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 pub use classification::{Confusion, accuracy, brier, confusion, ece, log_loss, most_likely};

@@ -1,0 +1,118 @@
+//! gru and lstm against vectors that PyTorch computed (`udfs/tests/data/torch_recurrent.py`).
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::storage::{tensor, to_vec};
+use super::*;
+use crate::models::Parameters;
+
+const VECTORS: &[u8] = include_bytes!("../../../tests/data/torch_recurrent.safetensors");
+const NAMES: [&str; 4] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"];
+
+struct Vectors {
+    all: Parameters,
+    cell: &'static str,
+    packing: Arc<Packing>,
+    steps: usize,
+}
+
+impl Vectors {
+    fn new(cell: &'static str) -> Self {
+        let all = Parameters::from_safetensors(VECTORS).unwrap();
+        let lengths: Vec<u32> = all.0["lengths"].1.iter().map(|length| *length as u32).collect();
+        let steps = all.0[&format!("{cell}.x")].0[1];
+        Self { all, cell, packing: Arc::new(Packing::new(&lengths)), steps }
+    }
+
+    fn get(&self, name: &str) -> &(Vec<usize>, Vec<f32>) {
+        &self.all.0[&format!("{}.{name}", self.cell)]
+    }
+
+    fn tensor(&self, name: &str) -> Tensor {
+        let (shape, values) = self.get(name);
+        tensor(values.clone(), shape).unwrap()
+    }
+
+    fn packed(&self, name: &str) -> Vec<f32> {
+        let (shape, values) = self.get(name);
+        self.packing.pack(values, self.steps, shape[2])
+    }
+
+    fn packed_tensor(&self, name: &str) -> Tensor {
+        tensor(self.packed(name), &[self.packing.steps(), self.get(name).0[2]]).unwrap()
+    }
+
+    fn layer(&self, tape: &Tape, x: &Var, w: &[Var]) -> Var {
+        let weights = RecurrentWeights { weight_ih: &w[0], weight_hh: &w[1], bias_ih: &w[2], bias_hh: &w[3] };
+        if self.cell == "gru" { gru(tape, x, &self.packing, &weights).unwrap() } else { lstm(tape, x, &self.packing, &weights).unwrap() }
+    }
+}
+
+fn close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(1f32, |scale, value| scale.max(value.abs()));
+    for (got, expected) in got.iter().zip(expected) {
+        assert!((got - expected).abs() <= tolerance * scale, "{what}: {got} instead of {expected}");
+    }
+}
+
+#[test]
+fn states_and_gradients_are_those_of_pytorch() {
+    for cell in ["gru", "lstm"] {
+        let vectors = Vectors::new(cell);
+        let tape = Tape::recording(Philox::new(0, 0));
+        let x = tape.leaf(&vectors.packed_tensor("x")).unwrap();
+        let weights: Vec<(String, Var)> = (0..2)
+            .flat_map(|layer| NAMES.map(|name| format!("{name}_l{layer}")))
+            .map(|name| (name.clone(), tape.leaf(&vectors.tensor(&name)).unwrap()))
+            .collect();
+        let vars: Vec<Var> = weights.iter().map(|(_, var)| var.clone()).collect();
+        let h = vectors.layer(&tape, &x, &vars[..4]);
+        let h = vectors.layer(&tape, &h, &vars[4..]);
+        close(&to_vec::<f32>(h.value()).unwrap(), &vectors.packed("h"), 1e-5, cell);
+        let projection = vectors.packed("projection");
+        let value = to_vec::<f32>(h.value()).unwrap().iter().zip(&projection).map(|(h, p)| h * p).sum::<f32>();
+        let dims = h.dims().to_vec();
+        let scalar = tape.record(tensor(vec![value], &[1]).unwrap(), &[&h], move |_, sink| sink.add(0, tensor(projection, &dims)?));
+        let gradients = tape.backward(&scalar).unwrap();
+        close(&to_vec::<f32>(gradients.get(&x).unwrap()).unwrap(), &vectors.packed("x.grad"), 1e-4, "x");
+        for (name, var) in &weights {
+            close(&to_vec::<f32>(gradients.get(var).unwrap()).unwrap(), &vectors.get(&format!("{name}.grad")).1, 1e-4, name);
+        }
+    }
+}
+
+#[test]
+fn twenty_steps_of_training_are_those_of_pytorch() {
+    for cell in ["gru", "lstm"] {
+        let vectors = Vectors::new(cell);
+        let mut names: Vec<String> = (0..2).flat_map(|layer| NAMES.map(|name| format!("{name}_l{layer}"))).collect();
+        names.extend(["head.weight".into(), "head.bias".into()]);
+        let tensors: Vec<Tensor> = names.iter().map(|name| vectors.tensor(name)).collect();
+        let rows = vectors.packing.rows();
+        let targets: Arc<[u32]> = (0..rows as u32).map(|row| row % 3).collect();
+        let mut optimizer = Optimizer::new(OptimizerKind::Adamw, 0.1, Some(1.0));
+        for expected in &vectors.get("losses").1 {
+            let tape = Tape::recording(Philox::new(0, 0));
+            let x = tape.constant(&vectors.packed_tensor("x")).unwrap();
+            let vars: Vec<Var> = tensors.iter().map(|tensor| tape.leaf(tensor).unwrap()).collect();
+            let h = vectors.layer(&tape, &x, &vars[..4]);
+            let h = vectors.layer(&tape, &h, &vars[4..8]);
+            let last = last_step(&tape, &h, &vectors.packing).unwrap();
+            let logits = linear(&tape, &last, &vars[8], Some(&vars[9]), Activation::Identity).unwrap();
+            let loss = softmax_cross_entropy(&tape, &logits, &targets, None).unwrap();
+            let value = loss.scalar().unwrap();
+            assert!((value - f64::from(*expected)).abs() < 1e-3, "{cell}: {value} instead of {expected}");
+            let gradients = tape.backward(&loss).unwrap();
+            let updates: Vec<Update<'_>> = names
+                .iter()
+                .zip(&tensors)
+                .zip(&vars)
+                .map(|((name, weights), var)| Update { name, weights, gradient: gradients.get(var).unwrap(), decays: true })
+                .collect();
+            optimizer.step(&updates, 1e-2).unwrap();
+        }
+    }
+}
