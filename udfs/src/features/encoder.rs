@@ -81,7 +81,7 @@ pub struct CategoricalFeature {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Source {
-    Events(EventPlan),
+    Events(Box<EventPlan>),
     Table(TablePlan),
 }
 
@@ -157,7 +157,9 @@ impl Encoder {
             nulls: f.nulls,
         });
         let mut features: Vec<FeatureInfo> = numeric.chain(categorical).collect();
-        if let Source::Events(EventPlan { sequence: Some(plan), .. }) = &self.source {
+        if let Source::Events(plan) = &self.source
+            && let Some(plan) = &plan.sequence
+        {
             let (tokens, steps) = plan.names();
             let sizes = plan.shape().fields;
             features.extend(tokens.into_iter().zip(sizes).map(|(name, size)| FeatureInfo {

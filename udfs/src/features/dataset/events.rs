@@ -268,7 +268,7 @@ impl EventDatasetBuilder {
             typical_gap_us,
             watermark_us: self.cutter.grid.watermark_us,
         };
-        Encoder::new(Source::Events(plan), fitted)
+        Encoder::new(Source::Events(Box::new(plan)), fitted)
     }
 
     /// Users, not rows, are dealt to the parts: without labels there is no window to keep apart.

@@ -267,7 +267,8 @@ impl Run {
         let manifest = Manifest {
             format_version: FORMAT_VERSION,
             info,
-            preprocessor: dataset.encoder,
+            // A network that reads no steps is scored without making them.
+            preprocessor: if trained.config.shape.sequence.is_none() { dataset.encoder.tabular_only() } else { dataset.encoder },
             config: trained.config,
             calibration: trained.calibration,
         };
