@@ -28,6 +28,7 @@
 //! - Statements with effects never reach DataFusion's own eager execution: plans of unknown kinds are refused.
 
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod error;

@@ -21,6 +21,7 @@ mod views;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::execution::SessionState;
@@ -29,14 +30,14 @@ use datafusion::object_store::ObjectStore;
 use datafusion::object_store::path::Path as StorePath;
 use datafusion::sql::sqlparser::ast::Statement;
 use parking_lot::RwLock;
-use portrait_udfs::context::{FileAccess, HistoryProvider};
+use portrait_udfs::context::FileAccess;
 use portrait_udfs::error::Result;
-use portrait_udfs::functions::{MlContext, SortedHistories, ml_schema_provider, register_all};
+use portrait_udfs::functions::{MlContext, ml_schema_provider, register_all};
 use portrait_udfs::registry::{Jobs, Registry};
 
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::storage::DataRoots;
+use crate::storage::{DataRoots, HistoryIndex};
 
 pub use functions::session_of;
 pub use runtime::QueryRuntime;
@@ -47,6 +48,8 @@ pub use statement::Running;
 const MODELS_PREFIX: &str = "models";
 /// Trainings at once; later ones are queued.
 const TRAININGS_MAX: usize = 2;
+/// How long a shutdown waits for trainings to stop.
+const TRAINING_GRACE: Duration = Duration::from_secs(5);
 
 /// Adds to every session what only a higher layer knows: the functions of `pg_catalog`, for example.
 pub trait Extension: Send + Sync {
@@ -95,7 +98,7 @@ impl Engine {
         let ml = Arc::new(MlContext {
             registry: Arc::new(registry),
             jobs,
-            histories: histories(),
+            histories: HistoryIndex::open(catalog.store())?,
             training_threads: config.training_threads,
             files: roots as Arc<dyn FileAccess>,
         });
@@ -153,8 +156,10 @@ impl Engine {
         &self.runtime
     }
 
-    /// Ends what still runs. Everything that was acknowledged is durable already.
+    /// Ends what still runs: trainings stop at their next batch and are recorded as cancelled. Everything that was
+    /// acknowledged is durable already.
     pub async fn shutdown(&self) {
+        self.ml.jobs.shutdown(TRAINING_GRACE).await;
         self.runtime.shutdown();
     }
 
@@ -174,9 +179,4 @@ impl Engine {
         }
         builder.build()
     }
-}
-
-/// Users' histories for training and scoring.
-fn histories() -> Arc<dyn HistoryProvider> {
-    Arc::new(SortedHistories)
 }

@@ -26,5 +26,6 @@ mod tls;
 mod types;
 mod wire;
 
+pub use encode::TextRows;
 pub use listener::serve;
 pub use tls::TlsConfig;

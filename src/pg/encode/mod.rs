@@ -8,6 +8,7 @@ mod column;
 mod datetime;
 mod json;
 mod number;
+mod text;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
@@ -15,6 +16,7 @@ use bytes::{BufMut, BytesMut};
 
 pub(crate) use column::Column;
 pub(crate) use datetime::Zone;
+pub use text::TextRows;
 
 use super::sqlstate::{PgError, PgResult};
 use super::types::{Formats, field_type};
