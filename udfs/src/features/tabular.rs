@@ -98,6 +98,8 @@ impl TabularPlan {
             "days_since_last_event",
             "tenure_days",
             "active_days",
+            "active_days_gap_mean",
+            "active_days_gap_std",
             "gap_days_mean",
             "gap_days_std",
             "recency_over_gap",
@@ -111,6 +113,7 @@ impl TabularPlan {
         .into();
         names.extend((0..HOUR_BINS).map(|bin| format!("hour_{:02}_{:02}_share", bin * 24 / HOUR_BINS, (bin + 1) * 24 / HOUR_BINS - 1)));
         names.extend(WEEKDAYS.iter().map(|day| format!("weekday_{day}_share")));
+        names.extend(WINDOW_DAYS[1..].iter().map(|days| format!("active_days_{days}d")));
         let mut counted = |prefix: &str| {
             names.push(format!("{prefix}_count_total"));
             names.extend(WINDOW_DAYS.iter().map(|days| format!("{prefix}_count_{days}d")));
@@ -268,8 +271,10 @@ pub struct TabularState {
     slots: Vec<u32>,
     slot_of: CodeMap,
     end: usize,
-    active_days: u32,
+    /// Days with events among the events up to and with each one.
+    active_days: Vec<u32>,
     last_day: i64,
+    day_gaps: Moments,
     gaps: Moments,
     sessions: SessionCounter,
     hours: [u32; HOUR_BINS],
@@ -303,8 +308,9 @@ impl TabularState {
             slots: Vec::new(),
             slot_of: CodeMap::default(),
             end: 0,
-            active_days: 0,
+            active_days: Vec::new(),
             last_day: i64::MIN,
+            day_gaps: Moments::default(),
             gaps: Moments::default(),
             sessions: SessionCounter::new(SESSION_GAP_US),
             hours: [0; HOUR_BINS],
@@ -337,8 +343,9 @@ impl TabularState {
     pub fn begin(&mut self) {
         self.slots.clear();
         self.end = 0;
-        self.active_days = 0;
+        self.active_days.clear();
         self.last_day = i64::MIN;
+        self.day_gaps = Moments::default();
         self.gaps = Moments::default();
         self.sessions = SessionCounter::new(SESSION_GAP_US);
         self.hours = [0; HOUR_BINS];
@@ -367,10 +374,12 @@ impl TabularState {
                 self.gaps.add(days(time - events.times_us[index - 1]));
             }
             let day = time.div_euclid(DAY_US);
-            if day != self.last_day {
-                self.last_day = day;
-                self.active_days += 1;
+            let before = self.active_days.last().copied().unwrap_or(0);
+            if day != self.last_day && before > 0 {
+                self.day_gaps.add((day - self.last_day) as f64);
             }
+            self.active_days.push(before + u32::from(day != self.last_day || before == 0));
+            self.last_day = day;
             self.hours[time.rem_euclid(DAY_US) as usize * HOUR_BINS / DAY_US as usize] += 1;
             self.weekdays[weekday(day)] += 1;
             self.sessions.update(time);
@@ -449,6 +458,14 @@ impl TabularState {
         (window.low, window.high) = (low, end);
     }
 
+    /// Days with events in a window; the first may have begun before it.
+    fn active_days_in(&self, window: &Window) -> u32 {
+        match (self.active_days.get(window.low), self.active_days.last()) {
+            (Some(first), Some(last)) => last - first + 1,
+            _ => 0,
+        }
+    }
+
     /// Appends the row at `anchor_us`, which is not before any event taken so far: numbers in the order of
     /// [`TabularPlan::numeric_names`], codes in the order of [`TabularPlan::categorical_names`].
     pub fn emit(&mut self, plan: &TabularPlan, events: &Events<'_>, anchor_us: i64, numbers: &mut Vec<f32>, codes: &mut Vec<u32>) {
@@ -464,10 +481,12 @@ impl TabularState {
         let mut push = |value: f64| numbers.push(value as f32);
         push(recency);
         push(first.map_or(f64::NAN, |first| days(anchor_us - first)));
-        push(f64::from(self.active_days));
+        push(f64::from(self.active_days.last().copied().unwrap_or(0)));
+        push(self.day_gaps.mean());
+        push(self.day_gaps.std());
         push(self.gaps.mean());
         push(self.gaps.std());
-        push(recency / (self.gaps.mean() + 1.0));
+        push(recency / (self.day_gaps.mean() + 1.0));
         push(sessions);
         push(self.sessions.mean_length_us() / 60e6);
         push(if sessions > 0.0 { count / sessions } else { f64::NAN });
@@ -475,6 +494,9 @@ impl TabularState {
         push(angle.cos());
         for bin in self.hours.iter().chain(&self.weekdays) {
             push(if count > 0.0 { f64::from(*bin) / count } else { f64::NAN });
+        }
+        for window in &self.windows[1..] {
+            push(f64::from(self.active_days_in(window)));
         }
         push(count);
         for window in &self.windows {

@@ -8,9 +8,8 @@ pub const NULL_CODE: u32 = u32::MAX;
 pub struct Interner {
     bytes: Vec<u8>,
     ends: Vec<usize>,
-    /// `code + 1`, zero = free.
-    slots: Vec<u32>,
-    hashes: Vec<u32>,
+    /// Low half of the hash, then `code + 1`; zero = free. One cache line answers most misses.
+    slots: Vec<u64>,
 }
 
 /// A multiply-and-fold hash of eight bytes at a time; good enough for names, never for adversaries' sets larger
@@ -32,6 +31,10 @@ fn hash(text: &[u8]) -> u64 {
         state = fold(state ^ u64::from_le_bytes(tail), 0xD6E8_FEB8_6659_FD93);
     }
     fold(state, K)
+}
+
+const fn entry(hash: u64, code: u32) -> u64 {
+    (hash << 32) | (code as u64 + 1)
 }
 
 impl Interner {
@@ -62,17 +65,7 @@ impl Interner {
         if self.slots.is_empty() {
             return None;
         }
-        let hash = hash(text.as_bytes());
-        let mask = self.slots.len() - 1;
-        let mut slot = (hash >> 32) as usize & mask;
-        while self.slots[slot] != 0 {
-            let code = self.slots[slot] - 1;
-            if self.hashes[code as usize] == hash as u32 && self.get_bytes(code) == text.as_bytes() {
-                return Some(code);
-            }
-            slot = (slot + 1) & mask;
-        }
-        None
+        self.probe(text.as_bytes(), hash(text.as_bytes())).ok()
     }
 
     /// The code of `text`, a new one when it was not seen before.
@@ -81,21 +74,33 @@ impl Interner {
             self.grow();
         }
         let hash = hash(text.as_bytes());
-        let mask = self.slots.len() - 1;
-        let mut slot = (hash >> 32) as usize & mask;
-        while self.slots[slot] != 0 {
-            let code = self.slots[slot] - 1;
-            if self.hashes[code as usize] == hash as u32 && self.get_bytes(code) == text.as_bytes() {
-                return code;
-            }
-            slot = (slot + 1) & mask;
-        }
+        let slot = match self.probe(text.as_bytes(), hash) {
+            Ok(code) => return code,
+            Err(slot) => slot,
+        };
         let code = self.ends.len() as u32;
         self.bytes.extend_from_slice(text.as_bytes());
         self.ends.push(self.bytes.len());
-        self.hashes.push(hash as u32);
-        self.slots[slot] = code + 1;
+        self.slots[slot] = entry(hash, code);
         code
+    }
+
+    /// The code of a text, or the free slot where it belongs. There is always a free slot.
+    #[inline]
+    fn probe(&self, text: &[u8], hash: u64) -> Result<u32, usize> {
+        let mask = self.slots.len() - 1;
+        let mut slot = (hash >> 32) as usize & mask;
+        loop {
+            let found = self.slots[slot];
+            if found == 0 {
+                return Err(slot);
+            }
+            let code = found as u32 - 1;
+            if (found >> 32) as u32 == hash as u32 && self.get_bytes(code) == text {
+                return Ok(code);
+            }
+            slot = (slot + 1) & mask;
+        }
     }
 
     /// All strings in code order.
@@ -106,7 +111,7 @@ impl Interner {
     /// The bytes it holds.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * 8 + self.slots.capacity() * 4 + self.hashes.capacity() * 4
+        self.bytes.capacity() + self.ends.capacity() * 8 + self.slots.capacity() * 8
     }
 
     fn get_bytes(&self, code: u32) -> &[u8] {
@@ -118,13 +123,14 @@ impl Interner {
     fn grow(&mut self) {
         let size = (self.slots.len() * 2).max(16);
         let mask = size - 1;
-        let mut slots = vec![0_u32; size];
+        let mut slots = vec![0_u64; size];
         for code in 0..self.ends.len() as u32 {
-            let mut slot = (hash(self.get_bytes(code)) >> 32) as usize & mask;
+            let hash = hash(self.get_bytes(code));
+            let mut slot = (hash >> 32) as usize & mask;
             while slots[slot] != 0 {
                 slot = (slot + 1) & mask;
             }
-            slots[slot] = code + 1;
+            slots[slot] = entry(hash, code);
         }
         self.slots = slots;
     }

@@ -50,9 +50,18 @@ fn naive(h: &UserHistory, end: usize, anchor: i64) -> Vec<(String, f64)> {
     put("days_since_last_event", recency);
     put("tenure_days", times.first().map_or(f64::NAN, |t| (anchor - t) as f64 / day));
     put("active_days", times.iter().map(|t| t.div_euclid(86_400_000_000)).collect::<std::collections::BTreeSet<_>>().len() as f64);
+    let active: Vec<i64> =
+        times.iter().map(|t| t.div_euclid(86_400_000_000)).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    let day_gaps: Vec<f64> = active.windows(2).map(|w| (w[1] - w[0]) as f64).collect();
+    put("active_days_gap_mean", mean(&day_gaps));
+    put("active_days_gap_std", std(&day_gaps));
+    for days in [7, 30, 90] {
+        let late = times.iter().filter(|t| **t > anchor - days * 86_400_000_000).map(|t| t.div_euclid(86_400_000_000));
+        put(&format!("active_days_{days}d"), late.collect::<std::collections::BTreeSet<_>>().len() as f64);
+    }
     put("gap_days_mean", mean(&gaps));
     put("gap_days_std", std(&gaps));
-    put("recency_over_gap", recency / (mean(&gaps) + 1.0));
+    put("recency_over_gap", recency / (mean(&day_gaps) + 1.0));
     let mut sessions: Vec<(i64, i64)> = Vec::new();
     for t in times {
         match sessions.last_mut() {
