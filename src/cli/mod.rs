@@ -124,7 +124,10 @@ fn configure(flags: Options, file: Option<PathBuf>, quiet: bool) -> Result<Confi
 }
 
 /// Opens the engine with everything that a client may meet; the first time, with its superuser.
-async fn open(config: &Config) -> Result<Arc<Engine>> {
+///
+/// # Errors
+/// As [`Engine::open`].
+pub async fn open(config: &Config) -> Result<Arc<Engine>> {
     let engine = Engine::open(config).await?;
     if let Some(passfile) = engine.catalog().ensure_superuser(SUPERUSER).await? {
         tracing::info!(user = SUPERUSER, passfile = %passfile.display(), "superuser created");

@@ -28,4 +28,5 @@ mod wire;
 
 pub use encode::TextRows;
 pub use listener::serve;
+pub use sqlstate::sqlstate;
 pub use tls::TlsConfig;

@@ -7,7 +7,7 @@ use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 use crate::error::{Code, Error};
 
 /// The SQLSTATE of a kind of fault. Exhaustive on purpose: a new kind must be given its code here.
-pub(crate) fn sqlstate(code: Code) -> &'static str {
+pub fn sqlstate(code: Code) -> &'static str {
     match code {
         Code::InvalidParameter => "22023",
         Code::InvalidText => "22P02",

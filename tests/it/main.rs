@@ -1,0 +1,4 @@
+//! The one integration binary: a new integration test is a new module here.
+
+mod statements;
+mod tidy;
