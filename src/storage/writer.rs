@@ -29,6 +29,9 @@ const ROW_GROUP_BYTES: usize = 64 << 20;
 /// A file is closed and the next one begun beyond this.
 const FILE_BYTES: usize = 512 << 20;
 
+/// Bytes that are written to the disk at once.
+const PART_BYTES: usize = 4 << 20;
+
 /// One whole data file that no commit names yet.
 #[derive(Debug, Clone)]
 pub(crate) struct WrittenFile {
@@ -150,7 +153,7 @@ impl TableWriter {
 
 fn open_file(pending: &PendingFiles, schema: &SchemaRef) -> Result<(String, AsyncArrowWriter<BufWriter>)> {
     let name = format!("part-{:05}-{}.zstd.parquet", pending.files.len(), uuid::Uuid::now_v7());
-    let output = BufWriter::new(Arc::clone(&pending.store), pending.folder.clone().join(name.as_str()));
+    let output = BufWriter::with_capacity(Arc::clone(&pending.store), pending.folder.clone().join(name.as_str()), PART_BYTES);
     // Without Arrow's own schema in the file: Delta's log is what says the types.
     let options = ArrowWriterOptions::new().with_properties(properties()).with_skip_arrow_metadata(true);
     let writer = AsyncArrowWriter::try_new_with_options(output, Arc::clone(schema), options).map_err(parquet_error)?;

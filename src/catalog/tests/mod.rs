@@ -1,5 +1,7 @@
 //! The catalog through a plain DataFusion session: what survives, what is refused, what is left behind.
 
+mod history;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
