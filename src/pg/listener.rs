@@ -89,6 +89,7 @@ pub async fn serve(
             .hint("Configure a certificate and its key with SCRAM authentication, or listen on 127.0.0.1."));
     }
 
+    super::catalog::install(&engine);
     let limits = Limits::of(&engine);
     let shared = Arc::new(Shared {
         engine,

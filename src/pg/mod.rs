@@ -12,6 +12,7 @@
 
 mod auth;
 mod cancel;
+pub(crate) mod catalog;
 mod connection;
 mod encode;
 mod extended;
@@ -26,6 +27,7 @@ mod tls;
 mod types;
 mod wire;
 
+pub use catalog::install;
 pub use encode::TextRows;
 pub use listener::serve;
 pub use sqlstate::sqlstate;

@@ -1,0 +1,163 @@
+//! Names of types, relations, functions, roles and encodings; quoting.
+
+use arrow::datatypes::DataType;
+use datafusion::scalar::ScalarValue;
+
+use super::super::definitions::{regproc_name, regproc_oid, tables};
+use super::super::snapshot::{SUPERUSER_OID, is_attached, named_oid, owner, schema_oid};
+use super::super::types;
+use super::{Function, function, integer, text, utf8};
+use crate::catalog::Catalog;
+use crate::engine::Session;
+use crate::error::{Code, Error, Result};
+
+pub(super) fn functions() -> Vec<Function> {
+    vec![
+        function("format_type", 2..=2, DataType::Utf8, |_, row| {
+            let shown = |oid| types::format_type(oid, integer(row, 1)).unwrap_or_else(|| "???".into());
+            Ok(utf8(integer(row, 0).map(shown)))
+        }),
+        function("to_regtype", 1..=1, DataType::Int32, |_, row| Ok(ScalarValue::Int32(text(row, 0).and_then(|name| types::type_by_name(&name))))),
+        function("pg_regtype_oid", 1..=1, DataType::Int32, |_, row| {
+            known(row, "type", Code::UndefinedObject, |name| types::type_by_name(name))
+        }),
+        function("to_regclass", 1..=1, DataType::Int32, |session, row| {
+            Ok(ScalarValue::Int32(text(row, 0).and_then(|name| relation_by_name(session.engine().catalog(), &name))))
+        }),
+        function("pg_regclass_oid", 1..=1, DataType::Int32, |session, row| {
+            known(row, "relation", Code::UndefinedTable, |name| relation_by_name(session.engine().catalog(), name))
+        }),
+        function("pg_regclass_name", 1..=1, DataType::Utf8, |session, row| {
+            let name = |oid| relation_by_oid(session.engine().catalog(), oid).unwrap_or_else(|| if oid == 0 { "-".into() } else { oid.to_string() });
+            Ok(utf8(integer(row, 0).map(name)))
+        }),
+        function("pg_regproc_oid", 1..=1, DataType::Int32, |_, row| {
+            known(row, "function", Code::UndefinedFunction, |name| regproc_oid(name.trim_start_matches("pg_catalog.")))
+        }),
+        function("pg_regproc_name", 1..=1, DataType::Utf8, |_, row| {
+            Ok(utf8(integer(row, 0).map(|oid| regproc_name(oid as i32).into_owned())))
+        }),
+        function("pg_regnamespace_oid", 1..=1, DataType::Int32, |session, row| {
+            known(row, "schema", Code::UndefinedSchema, |name| {
+                let database = session.engine().catalog().catalog_provider();
+                database.schema_names().iter().any(|found| found == name).then(|| schema_oid(name))
+            })
+        }),
+        function("pg_get_userbyid", 1..=1, DataType::Utf8, |session, row| {
+            Ok(utf8(integer(row, 0).map(|oid| role_name(session.engine().catalog(), oid))))
+        }),
+        function("pg_encoding_to_char", 1..=1, DataType::Utf8, |_, row| {
+            Ok(utf8(integer(row, 0).map(|encoding| if encoding == 6 { "UTF8".to_owned() } else { String::new() })))
+        }),
+        function("pg_char_to_encoding", 1..=1, DataType::Int32, |_, row| {
+            let number = |name: String| if matches!(name.to_ascii_lowercase().as_str(), "utf8" | "utf-8" | "unicode") { 6 } else { -1 };
+            Ok(ScalarValue::Int32(text(row, 0).map(number)))
+        }),
+        function("quote_ident", 1..=1, DataType::Utf8, |_, row| Ok(utf8(text(row, 0).map(|name| quote_identifier(&name))))),
+        function("quote_literal", 1..=1, DataType::Utf8, |_, row| {
+            Ok(utf8(text(row, 0).map(|text| {
+                let prefix = if text.contains('\\') { "E" } else { "" };
+                format!("{prefix}'{}'", text.replace('\'', "''").replace('\\', "\\\\"))
+            })))
+        }),
+    ]
+}
+
+/// Looks a name up; digits are an OID already.
+fn known(row: &[ScalarValue], kind: &str, code: Code, find: impl Fn(&str) -> Option<i32>) -> Result<ScalarValue> {
+    let Some(name) = text(row, 0) else { return Ok(ScalarValue::Int32(None)) };
+    match name.parse().ok().or_else(|| find(&name)) {
+        Some(oid) => Ok(ScalarValue::Int32(Some(oid))),
+        None => Err(Error::new(code, format!("{kind} \"{name}\" does not exist"))),
+    }
+}
+
+/// `name` in double quotes unless it needs none.
+pub(super) fn quote_identifier(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let simple = name.bytes().all(plain) && name.bytes().next().is_some_and(|first| !first.is_ascii_digit());
+    if simple && !is_reserved(name) { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+fn is_reserved(name: &str) -> bool {
+    use datafusion::sql::sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_IDENTIFIER};
+    let upper = name.to_ascii_uppercase();
+    ALL_KEYWORDS
+        .binary_search(&upper.as_str())
+        .is_ok_and(|index| RESERVED_FOR_IDENTIFIER.contains(&ALL_KEYWORDS_INDEX[index]) || matches!(upper.as_str(), "TABLE" | "USER" | "ORDER" | "GROUP"))
+}
+
+/// The parts of `schema."Name"`.
+fn split_name(text: &str) -> Vec<String> {
+    let (mut parts, mut part, mut quoted) = (Vec::new(), String::new(), false);
+    let mut characters = text.trim().chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' if quoted && characters.peek() == Some(&'"') => {
+                characters.next();
+                part.push('"');
+            }
+            '"' => quoted = !quoted,
+            '.' if !quoted => parts.push(std::mem::take(&mut part)),
+            other if quoted => part.push(other),
+            other => part.extend(other.to_lowercase()),
+        }
+    }
+    parts.push(part);
+    parts
+}
+
+/// The OID of a relation by its name, with or without a schema.
+pub(super) fn relation_by_name(catalog: &Catalog, text: &str) -> Option<i32> {
+    let parts = split_name(text);
+    let (schema, name) = match parts.as_slice() {
+        [name] => (None, name),
+        [schema, name] | [_, schema, name] => (Some(schema.as_str()), name),
+        _ => return None,
+    };
+    let system = |wanted: &str| tables().iter().find(|table| table.schema_name == wanted && table.name == name).map(|table| table.oid);
+    match schema {
+        None => system("pg_catalog").or_else(|| catalog.oid(name).map(|oid| oid as i32)),
+        Some("public") => catalog.oid(name).map(|oid| oid as i32),
+        Some(schema @ ("pg_catalog" | "information_schema")) => system(schema),
+        Some(schema) => catalog.catalog_provider().schema(schema).filter(|found| found.table_exist(name)).map(|_| named_oid(schema, name)),
+    }
+}
+
+/// The name of a relation by its OID, with its schema where the search path does not reach it.
+pub(super) fn relation_by_oid(catalog: &Catalog, oid: i64) -> Option<String> {
+    if let Some(table) = tables().iter().find(|table| i64::from(table.oid) == oid) {
+        let visible = table.schema_name == "pg_catalog";
+        return Some(if visible { table.name.to_owned() } else { format!("{}.{}", table.schema_name, table.name) });
+    }
+    if let Some(info) = catalog.list().into_iter().find(|info| i64::from(info.oid) == oid) {
+        return Some(quote_identifier(&info.name));
+    }
+    let database = catalog.catalog_provider();
+    database.schema_names().into_iter().filter(|schema| is_attached(schema)).find_map(|schema| {
+        let names = database.schema(&schema)?.table_names();
+        let name = names.into_iter().find(|name| i64::from(named_oid(&schema, name)) == oid)?;
+        Some(format!("{}.{}", quote_identifier(&schema), quote_identifier(&name)))
+    })
+}
+
+fn role_name(catalog: &Catalog, oid: i64) -> String {
+    if oid == i64::from(SUPERUSER_OID) {
+        return owner(catalog);
+    }
+    let found = catalog.roles().into_iter().find(|role| i64::from(role.oid) == oid);
+    found.map_or_else(|| format!("unknown (OID={oid})"), |role| role.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_quoted_when_they_must_be() {
+        for (name, expected) in [("plain_1", "plain_1"), ("Upper", "\"Upper\""), ("1st", "\"1st\""), ("select", "\"select\""), ("a\"b", "\"a\"\"b\"")] {
+            assert_eq!(quote_identifier(name), expected);
+        }
+        assert_eq!(split_name("Public.\"My.T\"\"x\""), ["public", "My.T\"x"]);
+    }
+}

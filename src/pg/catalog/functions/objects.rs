@@ -1,0 +1,91 @@
+//! What an object is defined as, commented with, sized, and whether a bare name reaches it.
+
+use arrow::datatypes::DataType;
+use datafusion::scalar::ScalarValue;
+
+use super::super::definitions::tables;
+use super::{Function, function, integer, text, utf8};
+use crate::engine::Session;
+use crate::error::Result;
+
+pub(super) fn functions() -> Vec<Function> {
+    let mut functions = vec![
+        function("pg_get_expr", 2..=3, DataType::Utf8, |_, row| Ok(utf8(text(row, 0)))),
+        function("pg_get_viewdef", 1..=2, DataType::Utf8, |session, row| Ok(utf8(view(session, row)))),
+        function("pg_table_is_visible", 1..=1, DataType::Boolean, |_, row| Ok(ScalarValue::Boolean(integer(row, 0).map(is_visible)))),
+        function("pg_size_pretty", 1..=1, DataType::Utf8, |_, row| Ok(utf8(integer(row, 0).map(pretty)))),
+    ];
+    // There are no comments, constraints, indexes, rules, triggers, statistics or sequences yet.
+    for (name, arguments) in [
+        ("obj_description", 1..=2),
+        ("col_description", 2..=2),
+        ("shobj_description", 2..=2),
+        ("pg_get_constraintdef", 1..=2),
+        ("pg_get_indexdef", 1..=3),
+        ("pg_get_ruledef", 1..=2),
+        ("pg_get_triggerdef", 1..=2),
+        ("pg_get_statisticsobjdef_columns", 1..=1),
+        ("pg_get_partkeydef", 1..=1),
+        ("pg_get_partition_constraintdef", 1..=1),
+        ("pg_get_serial_sequence", 2..=2),
+        ("pg_get_functiondef", 1..=1),
+        ("pg_get_function_result", 1..=1),
+        ("pg_get_function_arguments", 1..=1),
+        ("pg_get_function_identity_arguments", 1..=1),
+        ("pg_tablespace_location", 1..=1),
+        ("pg_describe_object", 3..=3),
+    ] {
+        functions.push(function(name, arguments, DataType::Utf8, |_, _| Ok(utf8(None))));
+    }
+    // Bytes on disk are not accounted for yet: unknown, not zero.
+    for name in ["pg_table_size", "pg_relation_size", "pg_total_relation_size", "pg_indexes_size", "pg_database_size"] {
+        functions.push(function(name, 1..=2, DataType::Int64, |_, _| Ok(ScalarValue::Int64(None))));
+    }
+    for name in ["pg_type_is_visible", "pg_function_is_visible", "pg_operator_is_visible", "pg_collation_is_visible", "pg_opclass_is_visible"] {
+        functions.push(function(name, 1..=1, DataType::Boolean, |_, row| Ok(ScalarValue::Boolean(integer(row, 0).map(|_| true)))));
+    }
+    functions
+}
+
+/// Whether `search_path` reaches a relation without its schema: ours and those of `pg_catalog`.
+fn is_visible(oid: i64) -> bool {
+    match tables().iter().find(|table| i64::from(table.oid) == oid) {
+        Some(table) => table.schema_name == "pg_catalog",
+        // OIDs made from names belong to schemas that others attached.
+        None => oid < 0x4000_0000,
+    }
+}
+
+fn view(session: &Session, row: &[ScalarValue]) -> Option<String> {
+    let catalog = session.engine().catalog();
+    let oid = integer(row, 0).or_else(|| super::names::relation_by_name(catalog, &text(row, 0)?).map(i64::from))?;
+    let info = catalog.list().into_iter().find(|info| i64::from(info.oid) == oid)?;
+    info.definition.filter(|_| info.kind == crate::catalog::ObjectKind::View)
+}
+
+/// As PostgreSQL rounds: two digits at least in each unit.
+fn pretty(bytes: i64) -> String {
+    let (mut value, mut units) = (bytes, ["bytes", "kB", "MB", "GB", "TB", "PB"].into_iter());
+    let mut unit = units.next().unwrap_or_default();
+    for next in units {
+        if value.abs() < 10 * 1024 {
+            break;
+        }
+        value = (value + value.signum() * 512) / 1024;
+        unit = next;
+    }
+    format!("{value} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded() -> Result<()> {
+        for (bytes, expected) in [(0, "0 bytes"), (10_239, "10239 bytes"), (10_240, "10 kB"), (123_456_789, "118 MB"), (-20_480, "-20 kB")] {
+            assert_eq!(pretty(bytes), expected);
+        }
+        Ok(())
+    }
+}

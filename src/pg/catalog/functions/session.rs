@@ -1,0 +1,86 @@
+//! Who, where, since when, and with which settings.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::scalar::ScalarValue;
+
+use super::super::super::startup::DATABASE;
+use super::{Function, boolean, function, text, utf8};
+use crate::engine::Session;
+use crate::engine::settings::Scope;
+use crate::error::{Code, Error, Result};
+
+/// Microseconds since 1970 when the process first looked.
+static STARTED_US: LazyLock<i64> =
+    LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64));
+
+pub(super) fn functions() -> Vec<Function> {
+    LazyLock::force(&STARTED_US);
+    let names = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
+    let timestamptz = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let mut functions = vec![
+        function("version", 0..=0, DataType::Utf8, |_, _| Ok(utf8(version()))),
+        function("current_database", 0..=0, DataType::Utf8, |_, _| Ok(utf8(DATABASE.to_owned()))),
+        function("current_catalog", 0..=0, DataType::Utf8, |_, _| Ok(utf8(DATABASE.to_owned()))),
+        function("current_schema", 0..=0, DataType::Utf8, |session, _| Ok(utf8(schemas(session, false).into_iter().next()))),
+        function("current_schemas", 1..=1, names, |session, row| {
+            let names: Vec<_> = schemas(session, boolean(row, 0).unwrap_or_default()).into_iter().map(utf8).collect();
+            Ok(ScalarValue::List(ScalarValue::new_list_nullable(&names, &DataType::Utf8)))
+        }),
+        function("current_setting", 1..=2, DataType::Utf8, current_setting),
+        Function { volatile: true, ..function("set_config", 3..=3, DataType::Utf8, set_config) },
+        function("pg_backend_pid", 0..=0, DataType::Int32, |session, _| Ok(ScalarValue::Int32(i32::try_from(session.id()).ok()))),
+        function("pg_is_in_recovery", 0..=0, DataType::Boolean, |_, _| Ok(ScalarValue::Boolean(Some(false)))),
+        function("pg_is_wal_replay_paused", 0..=0, DataType::Boolean, |_, _| Ok(ScalarValue::Boolean(Some(false)))),
+        function("pg_postmaster_start_time", 0..=0, timestamptz.clone(), started),
+        function("pg_conf_load_time", 0..=0, timestamptz, started),
+        function("pg_my_temp_schema", 0..=0, DataType::Int32, |_, _| Ok(ScalarValue::Int32(Some(0)))),
+        function("inet_client_addr", 0..=0, DataType::Utf8, |_, _| Ok(utf8(None))),
+        function("inet_server_addr", 0..=0, DataType::Utf8, |_, _| Ok(utf8(None))),
+        function("inet_server_port", 0..=0, DataType::Int32, |_, _| Ok(ScalarValue::Int32(None))),
+        // There are no advisory locks, so none is held: what connection pools send when a connection comes back.
+        Function { volatile: true, ..function("pg_advisory_unlock_all", 0..=0, DataType::Utf8, |_, _| Ok(utf8(String::new()))) },
+    ];
+    for name in ["current_user", "session_user", "user", "current_role"] {
+        functions.push(function(name, 0..=0, DataType::Utf8, |session, _| Ok(utf8(session.user().to_owned()))));
+    }
+    functions
+}
+
+fn version() -> String {
+    let (version, system) = (env!("CARGO_PKG_VERSION"), (std::env::consts::ARCH, std::env::consts::OS));
+    format!("PostgreSQL 15.0 (Portrait {version}) on {}-{}", system.0, system.1)
+}
+
+fn started(_: &Session, _: &[ScalarValue]) -> Result<ScalarValue> {
+    Ok(ScalarValue::TimestampMicrosecond(Some(*STARTED_US), Some("UTC".into())))
+}
+
+/// The schemas of `search_path` that exist.
+fn schemas(session: &Session, implicit: bool) -> Vec<String> {
+    let path = session.search_path();
+    let database = session.engine().catalog().catalog_provider();
+    let explicit = path.into_iter().filter(|name| database.schema(name).is_some());
+    implicit.then(|| "pg_catalog".to_owned()).into_iter().chain(explicit).collect()
+}
+
+fn current_setting(session: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
+    let Some(name) = text(row, 0) else { return Ok(utf8(None)) };
+    match session.with_settings(|settings| settings.show(&name)) {
+        Ok(value) => Ok(utf8(value)),
+        Err(error) if error.code == Code::UndefinedObject && boolean(row, 1) == Some(true) => Ok(utf8(None)),
+        Err(error) => Err(error),
+    }
+}
+
+fn set_config(session: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
+    let name = text(row, 0).ok_or_else(|| Error::new(Code::InvalidParameter, "SET requires parameter name"))?;
+    let scope = if boolean(row, 2) == Some(true) { Scope::Transaction } else { Scope::Session };
+    let value = text(row, 1);
+    session.change_settings(|settings| {
+        settings.set(&name, value.as_deref(), scope)?;
+        settings.show(&name).map(utf8)
+    })
+}

@@ -1,0 +1,58 @@
+//! What drivers ask a PostgreSQL server about itself: `pg_catalog` and `information_schema`.
+//!
+//! Every relation of PostgreSQL 15 exists with its columns and OIDs (`data/columns.tsv`); rows come from PostgreSQL
+//! where they are the same on every server (`data/*.tsv`: types, their functions, casts), from the [`snapshot`] of our
+//! own catalog where they describe tables and roles, and from the session for settings. What has no rows yet is
+//! empty, never wrong. Functions (`functions`) are scalar UDFs; `rewrite` changes the few constructs of catalog
+//! queries that the planner cannot read, and touches no other statement.
+//!
+//! OIDs of tables and roles are persisted by `crate::catalog`; those of schemas and of the views that others attach
+//! are made from their names, so they are the same in every process.
+
+mod cells;
+mod definitions;
+mod functions;
+mod information_schema;
+mod relations;
+mod rewrite;
+mod schema;
+mod server;
+mod snapshot;
+mod types;
+
+use std::sync::Arc;
+
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::sql::sqlparser::ast;
+
+pub(crate) use definitions::regproc_name;
+
+use crate::engine::{Engine, Extension, WeakSession};
+
+/// Gives an engine its `pg_catalog`, its `information_schema` and the functions around them.
+pub fn install(engine: &Arc<Engine>) {
+    for name in ["pg_catalog", "information_schema"] {
+        engine.catalog().attach_schema(name, Arc::new(schema::SystemSchema::new(name, engine)));
+    }
+    engine.extend(Arc::new(PgExtension));
+}
+
+/// The session behind a state, for tables that show it.
+#[derive(Debug, Clone)]
+pub(crate) struct OfSession(pub(crate) WeakSession);
+
+struct PgExtension;
+
+impl Extension for PgExtension {
+    fn extend(&self, mut builder: SessionStateBuilder, session: &WeakSession) -> SessionStateBuilder {
+        let functions = builder.scalar_functions().get_or_insert_default();
+        functions.extend(functions::all(session));
+        let config = builder.config().get_or_insert_default();
+        config.set_extension(Arc::new(OfSession(session.clone())));
+        builder
+    }
+
+    fn rewrite(&self, statement: &mut ast::Statement) {
+        rewrite::rewrite(statement);
+    }
+}

@@ -1,0 +1,73 @@
+//! `pg_class`, `pg_attribute`, `pg_namespace` and the views over them.
+
+use super::cells::{Row, row};
+use super::snapshot::{SUPERUSER_OID, Snapshot, schema_oid};
+
+const HEAP: i32 = 2;
+
+pub(super) fn classes(snapshot: &Snapshot) -> Vec<Row> {
+    let class = |relation: &super::snapshot::Relation| {
+        row! {
+            oid: relation.oid,
+            relname: relation.name.clone(),
+            relnamespace: schema_oid(&relation.schema),
+            relowner: relation.owner_oid,
+            relam: if relation.kind == "r" { HEAP } else { 0 },
+            reltuples: -1,
+            relpersistence: "p",
+            relkind: relation.kind,
+            relnatts: relation.attributes.len() as i64,
+            relhasrules: relation.kind == "v",
+            relispopulated: true,
+            relreplident: "n",
+        }
+    };
+    snapshot.relations.iter().map(class).collect()
+}
+
+pub(super) fn attributes(snapshot: &Snapshot) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for relation in &snapshot.relations {
+        for (index, attribute) in relation.attributes.iter().enumerate() {
+            let array = matches!(attribute.r#type.kind(), postgres_types::Kind::Array(_));
+            rows.push(row! {
+                attrelid: relation.oid,
+                attname: attribute.name.clone(),
+                atttypid: attribute.r#type.oid() as i32,
+                attstattarget: -1,
+                attlen: i32::from(attribute.size),
+                attnum: index as i64 + 1,
+                attndims: i32::from(array),
+                attcacheoff: -1,
+                atttypmod: attribute.modifier,
+                attbyval: matches!(attribute.size, 1 | 2 | 4 | 8),
+                attalign: "i",
+                attstorage: if attribute.size < 0 { "x" } else { "p" },
+                attnotnull: attribute.required,
+                attislocal: true,
+                attcollation: super::types::collation(&attribute.r#type),
+            });
+        }
+    }
+    rows
+}
+
+pub(super) fn namespaces(snapshot: &Snapshot) -> Vec<Row> {
+    snapshot.schemas.iter().map(|(name, oid)| row! { oid: *oid, nspname: name.clone(), nspowner: SUPERUSER_OID }).collect()
+}
+
+pub(super) fn tables(snapshot: &Snapshot) -> Vec<Row> {
+    let table = |relation: &super::snapshot::Relation| {
+        row! { schemaname: relation.schema.clone(), tablename: relation.name.clone(), tableowner: relation.owner.clone(),
+               hasindexes: false, hasrules: false, hastriggers: false, rowsecurity: false }
+    };
+    snapshot.relations.iter().filter(|relation| relation.kind == "r").map(table).collect()
+}
+
+pub(super) fn views(snapshot: &Snapshot) -> Vec<Row> {
+    let view = |relation: &super::snapshot::Relation| {
+        row! { schemaname: relation.schema.clone(), viewname: relation.name.clone(), viewowner: relation.owner.clone(),
+               definition: relation.definition.clone() }
+    };
+    snapshot.relations.iter().filter(|relation| relation.kind == "v").map(view).collect()
+}

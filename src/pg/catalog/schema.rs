@@ -1,0 +1,104 @@
+//! The two system schemas as DataFusion sees them: each table makes its rows when it is scanned.
+
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{SchemaProvider, Session, TableProvider};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::cells::{Row, batch};
+use super::definitions::{Table, fixed_rows, tables};
+use super::snapshot::Snapshot;
+use super::{OfSession, information_schema, relations, server, types};
+use crate::engine::Engine;
+use crate::error::Error;
+
+/// `pg_catalog` or `information_schema`.
+#[derive(Debug)]
+pub(super) struct SystemSchema {
+    name: &'static str,
+    /// The engine holds the catalog that holds this.
+    engine: Weak<Engine>,
+}
+
+impl SystemSchema {
+    pub(super) fn new(name: &'static str, engine: &Arc<Engine>) -> Self {
+        Self { name, engine: Arc::downgrade(engine) }
+    }
+
+    fn find(&self, name: &str) -> Option<&'static Arc<Table>> {
+        tables().iter().find(|table| table.schema_name == self.name && table.name == name)
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for SystemSchema {
+    fn table_names(&self) -> Vec<String> {
+        tables().iter().filter(|table| table.schema_name == self.name).map(|table| table.name.to_owned()).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(self.find(name).map(|table| {
+            Arc::new(SystemTable { table: Arc::clone(table), engine: Weak::clone(&self.engine) }) as Arc<dyn TableProvider>
+        }))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+}
+
+/// One system relation.
+#[derive(Debug)]
+struct SystemTable {
+    table: Arc<Table>,
+    engine: Weak<Engine>,
+}
+
+#[async_trait]
+impl TableProvider for SystemTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.table.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let engine = self.engine.upgrade().ok_or_else(|| Error::internal("the engine is gone"))?;
+        let session = state.config().get_extension::<OfSession>().and_then(|session| session.0.upgrade());
+        let rows = rows(&self.table, &engine, session.as_ref()).await?;
+        let batch = batch(&self.table, &rows)?;
+        Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema(), projection.cloned())?)
+    }
+}
+
+/// What a relation holds now.
+async fn rows(table: &Table, engine: &Arc<Engine>, session: Option<&crate::engine::Session>) -> Result<Vec<Row>> {
+    let snapshot = || Snapshot::take(engine);
+    Ok(match (table.schema_name, table.name) {
+        ("pg_catalog", "pg_class") => relations::classes(&snapshot().await?),
+        ("pg_catalog", "pg_attribute") => relations::attributes(&snapshot().await?),
+        ("pg_catalog", "pg_namespace") => relations::namespaces(&snapshot().await?),
+        ("pg_catalog", "pg_tables") => relations::tables(&snapshot().await?),
+        ("pg_catalog", "pg_views") => relations::views(&snapshot().await?),
+        ("pg_catalog", "pg_type") => types::types(&snapshot().await?),
+        ("pg_catalog", "pg_database") => server::databases(),
+        ("pg_catalog", "pg_tablespace") => server::tablespaces(),
+        ("pg_catalog", "pg_roles" | "pg_authid" | "pg_user" | "pg_shadow") => server::roles(engine.catalog()),
+        ("pg_catalog", "pg_settings") => session.map_or_else(Vec::new, server::settings),
+        ("information_schema", name) => information_schema::rows(name, &snapshot().await?),
+        (_, name) => fixed_rows(name).to_vec(),
+    })
+}

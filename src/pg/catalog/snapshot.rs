@@ -1,0 +1,159 @@
+//! Our own catalog at one moment, in PostgreSQL's terms.
+
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+use datafusion::error::Result;
+use pgwire::api::Type;
+
+use super::super::types::{field_type, type_modifier, type_size};
+use super::definitions::tables;
+use crate::catalog::{Catalog, ObjectKind};
+use crate::engine::Engine;
+
+/// The owner of everything that was there from the start.
+pub(super) const SUPERUSER_OID: i32 = 10;
+/// The OIDs that PostgreSQL's own schemas have.
+const PG_CATALOG_OID: i32 = 11;
+const PUBLIC_OID: i32 = 2200;
+const INFORMATION_SCHEMA_OID: i32 = 13_000;
+
+/// One column of a relation.
+#[derive(Debug, Clone)]
+pub(super) struct Attribute {
+    pub(super) name: String,
+    pub(super) r#type: Type,
+    pub(super) modifier: i32,
+    pub(super) size: i16,
+    pub(super) required: bool,
+}
+
+/// One table or view.
+#[derive(Debug, Clone)]
+pub(super) struct Relation {
+    pub(super) oid: i32,
+    pub(super) schema: String,
+    pub(super) name: String,
+    /// `r` table, `v` view.
+    pub(super) kind: &'static str,
+    pub(super) owner: String,
+    pub(super) owner_oid: i32,
+    pub(super) attributes: Vec<Attribute>,
+    /// A view's query.
+    pub(super) definition: Option<String>,
+}
+
+/// Schemas and relations.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    /// Names and OIDs.
+    pub(super) schemas: Vec<(String, i32)>,
+    pub(super) relations: Vec<Relation>,
+    /// The name of the role that owns the system.
+    pub(super) superuser: String,
+}
+
+impl Snapshot {
+    /// Reads the catalog, and the columns of the views that others attached to it.
+    pub(super) async fn take(engine: &Arc<Engine>) -> Result<Self> {
+        let catalog = engine.catalog();
+        let database = catalog.catalog_provider();
+        let superuser = owner(catalog);
+        let mut relations = system_relations(&superuser);
+        relations.extend(catalog.list().into_iter().map(|info| Relation {
+            oid: info.oid as i32,
+            schema: info.schema_name,
+            name: info.name,
+            kind: if info.kind == ObjectKind::View { "v" } else { "r" },
+            owner_oid: role_oid(catalog, &info.owner),
+            owner: info.owner,
+            attributes: attributes(&info.schema),
+            definition: info.definition.filter(|_| info.kind == ObjectKind::View),
+        }));
+        let mut schemas = Vec::new();
+        for schema in database.schema_names() {
+            schemas.push((schema.clone(), schema_oid(&schema)));
+            let Some(provider) = database.schema(&schema).filter(|_| is_attached(&schema)) else { continue };
+            for name in provider.table_names() {
+                let Some(table) = provider.table(&name).await? else { continue };
+                relations.push(Relation {
+                    oid: named_oid(&schema, &name),
+                    schema: schema.clone(),
+                    kind: "v",
+                    owner: superuser.clone(),
+                    owner_oid: SUPERUSER_OID,
+                    attributes: attributes(&table.schema()),
+                    definition: None,
+                    name,
+                });
+            }
+        }
+        schemas.sort();
+        schemas.dedup();
+        Ok(Self { schemas, relations, superuser })
+    }
+}
+
+fn system_relations(superuser: &str) -> Vec<Relation> {
+    let relation = |table: &Arc<super::definitions::Table>| Relation {
+        oid: table.oid,
+        schema: table.schema_name.to_owned(),
+        name: table.name.to_owned(),
+        kind: table.kind,
+        owner: superuser.to_owned(),
+        owner_oid: SUPERUSER_OID,
+        attributes: attributes(&table.schema)
+            .into_iter()
+            .zip(&table.columns)
+            .map(|(attribute, column)| Attribute { required: column.required, ..attribute })
+            .collect(),
+        definition: None,
+    };
+    tables().iter().map(relation).collect()
+}
+
+fn attributes(schema: &Schema) -> Vec<Attribute> {
+    let attribute = |field: &Arc<arrow::datatypes::Field>| {
+        let r#type = field_type(field);
+        Attribute {
+            name: field.name().clone(),
+            modifier: type_modifier(field.data_type()),
+            size: type_size(&r#type),
+            required: !field.is_nullable(),
+            r#type,
+        }
+    };
+    schema.fields().iter().map(attribute).collect()
+}
+
+/// Whether a schema's relations are made by others, not by the catalog or by us.
+pub(super) fn is_attached(schema: &str) -> bool {
+    !matches!(schema, "public" | "pg_catalog" | "information_schema")
+}
+
+/// The OID of a schema.
+pub(super) fn schema_oid(name: &str) -> i32 {
+    match name {
+        "pg_catalog" => PG_CATALOG_OID,
+        "public" => PUBLIC_OID,
+        "information_schema" => INFORMATION_SCHEMA_OID,
+        other => named_oid(other, ""),
+    }
+}
+
+/// An OID made from a name: above those that are given out one by one, below the sign bit.
+pub(super) fn named_oid(schema: &str, name: &str) -> i32 {
+    let hash = blake3::hash(format!("{schema}.{name}").as_bytes());
+    let bytes = hash.as_bytes();
+    (i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) & 0x3fff_ffff) | 0x4000_0000
+}
+
+/// The OID of a role; names that are not a role belong to the superuser.
+pub(super) fn role_oid(catalog: &Catalog, name: &str) -> i32 {
+    catalog.role(name).map_or(SUPERUSER_OID, |role| role.oid as i32)
+}
+
+/// The name of the first superuser.
+pub(super) fn owner(catalog: &Catalog) -> String {
+    catalog.roles().into_iter().find(|role| role.superuser).map_or_else(|| "portrait".to_owned(), |role| role.name)
+}
