@@ -37,18 +37,12 @@ pub fn install(engine: &Arc<Engine>) {
     engine.extend(Arc::new(PgExtension));
 }
 
-/// The session behind a state, for tables that show it.
-#[derive(Debug, Clone)]
-pub(crate) struct OfSession(pub(crate) WeakSession);
-
 struct PgExtension;
 
 impl Extension for PgExtension {
     fn extend(&self, mut builder: SessionStateBuilder, session: &WeakSession) -> SessionStateBuilder {
         let functions = builder.scalar_functions().get_or_insert_default();
         functions.extend(functions::all(session));
-        let config = builder.config().get_or_insert_default();
-        config.set_extension(Arc::new(OfSession(session.clone())));
         builder
     }
 

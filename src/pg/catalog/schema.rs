@@ -13,8 +13,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::cells::{Row, batch};
 use super::definitions::{Table, fixed_rows, tables};
 use super::snapshot::Snapshot;
-use super::{OfSession, information_schema, relations, server, types};
-use crate::engine::Engine;
+use super::{information_schema, relations, server, types};
+use crate::engine::{Engine, session_of};
 use crate::error::Error;
 
 /// `pg_catalog` or `information_schema`.
@@ -77,7 +77,7 @@ impl TableProvider for SystemTable {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let engine = self.engine.upgrade().ok_or_else(|| Error::internal("the engine is gone"))?;
-        let session = state.config().get_extension::<OfSession>().and_then(|session| session.0.upgrade());
+        let session = session_of(state.config_options());
         let rows = rows(&self.table, &engine, session.as_ref()).await?;
         let batch = batch(&self.table, &rows)?;
         Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema(), projection.cloned())?)

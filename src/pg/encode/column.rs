@@ -22,6 +22,7 @@ use super::datetime::{EPOCH_DAYS, EPOCH_US, Zone, write_date, write_interval, wr
 use super::json::Json;
 use super::number::{Digits, write_f32, write_f64};
 use super::{PgError, PgResult, Style};
+use crate::pg::catalog::regproc_name;
 
 /// A column ready to be written.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub(crate) enum Kind {
     LargeBytes(LargeBinaryArray),
     BytesView(BinaryViewArray),
     FixedBytes(FixedSizeBinaryArray),
+    /// OIDs of functions: their names in text.
+    Regproc(PrimitiveArray<Int32Type>),
     Date(PrimitiveArray<Date32Type>),
     Time(PrimitiveArray<Time64MicrosecondType>),
     Timestamp(PrimitiveArray<TimestampMicrosecondType>, Option<Zone>),
@@ -69,6 +72,7 @@ impl Column {
             DataType::Null => Kind::Null,
             DataType::Boolean => Kind::Bool(array.as_boolean().clone()),
             DataType::Int16 => Kind::Int2(array.as_primitive().clone()),
+            DataType::Int32 if *target == Type::REGPROC => Kind::Regproc(array.as_primitive().clone()),
             DataType::Int32 => Kind::Int4(array.as_primitive().clone()),
             DataType::Int64 => Kind::Int8(array.as_primitive().clone()),
             DataType::UInt64 => Kind::UInt8(array.as_primitive().clone()),
@@ -113,6 +117,7 @@ impl Column {
             Kind::Int2(values) => put_int(values.value(row), output),
             Kind::Int4(values) => put_int(values.value(row), output),
             Kind::Int8(values) => put_int(values.value(row), output),
+            Kind::Regproc(values) => output.put_slice(regproc_name(values.value(row)).as_bytes()),
             Kind::UInt8(values) => put_int(values.value(row), output),
             Kind::Float4(values) => write_f32(values.value(row), output),
             Kind::Float8(values) => write_f64(values.value(row), output),
@@ -141,6 +146,7 @@ impl Column {
             Kind::Int2(values) => output.put_i16(values.value(row)),
             Kind::Int4(values) => output.put_i32(values.value(row)),
             Kind::Int8(values) => output.put_i64(values.value(row)),
+            Kind::Regproc(values) => output.put_i32(values.value(row)),
             Kind::UInt8(values) => Digits::from_u64(values.value(row)).write_binary(0, output),
             Kind::Float4(values) => output.put_f32(values.value(row)),
             Kind::Float8(values) => output.put_f64(values.value(row)),

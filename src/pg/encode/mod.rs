@@ -57,11 +57,10 @@ impl Rows {
 
     /// Appends the next row as a `DataRow`. On an error nothing of it stays in `output`.
     pub(crate) fn write_next(&mut self, output: &mut BytesMut) -> PgResult<()> {
-        let start = output.len();
-        let result = self.write(output, start);
-        if result.is_err() {
-            output.truncate(start);
-        }
+        let mut whole = Whole { start: output.len(), output, done: false };
+        let start = whole.start;
+        let result = self.write(whole.output, start);
+        whole.done = result.is_ok();
         self.next += 1;
         result
     }
@@ -79,6 +78,21 @@ impl Rows {
         }
         set_length(output, start + 1, length);
         Ok(())
+    }
+}
+
+/// Takes back what was written of a row that was not finished, whether it failed or panicked.
+struct Whole<'a> {
+    output: &'a mut BytesMut,
+    start: usize,
+    done: bool,
+}
+
+impl Drop for Whole<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.output.truncate(self.start);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who, where, since when, and with which settings.
+//! Who, where, since when. (`current_setting` and `set_config` belong to the engine.)
 
 use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,10 +7,9 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::scalar::ScalarValue;
 
 use super::super::super::startup::DATABASE;
-use super::{Function, boolean, function, text, utf8};
+use super::{Function, boolean, function, utf8};
 use crate::engine::Session;
-use crate::engine::settings::Scope;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 
 /// Microseconds since 1970 when the process first looked.
 static STARTED_US: LazyLock<i64> =
@@ -29,8 +28,6 @@ pub(super) fn functions() -> Vec<Function> {
             let names: Vec<_> = schemas(session, boolean(row, 0).unwrap_or_default()).into_iter().map(utf8).collect();
             Ok(ScalarValue::List(ScalarValue::new_list_nullable(&names, &DataType::Utf8)))
         }),
-        function("current_setting", 1..=2, DataType::Utf8, current_setting),
-        Function { volatile: true, ..function("set_config", 3..=3, DataType::Utf8, set_config) },
         function("pg_backend_pid", 0..=0, DataType::Int32, |session, _| Ok(ScalarValue::Int32(i32::try_from(session.id()).ok()))),
         function("pg_is_in_recovery", 0..=0, DataType::Boolean, |_, _| Ok(ScalarValue::Boolean(Some(false)))),
         function("pg_is_wal_replay_paused", 0..=0, DataType::Boolean, |_, _| Ok(ScalarValue::Boolean(Some(false)))),
@@ -64,23 +61,4 @@ fn schemas(session: &Session, implicit: bool) -> Vec<String> {
     let database = session.engine().catalog().catalog_provider();
     let explicit = path.into_iter().filter(|name| database.schema(name).is_some());
     implicit.then(|| "pg_catalog".to_owned()).into_iter().chain(explicit).collect()
-}
-
-fn current_setting(session: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
-    let Some(name) = text(row, 0) else { return Ok(utf8(None)) };
-    match session.with_settings(|settings| settings.show(&name)) {
-        Ok(value) => Ok(utf8(value)),
-        Err(error) if error.code == Code::UndefinedObject && boolean(row, 1) == Some(true) => Ok(utf8(None)),
-        Err(error) => Err(error),
-    }
-}
-
-fn set_config(session: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
-    let name = text(row, 0).ok_or_else(|| Error::new(Code::InvalidParameter, "SET requires parameter name"))?;
-    let scope = if boolean(row, 2) == Some(true) { Scope::Transaction } else { Scope::Session };
-    let value = text(row, 1);
-    session.change_settings(|settings| {
-        settings.set(&name, value.as_deref(), scope)?;
-        settings.show(&name).map(utf8)
-    })
 }
