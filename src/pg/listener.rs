@@ -103,7 +103,7 @@ pub async fn serve(
     });
     let tasks = TaskTracker::new();
     let unknown = Arc::new(Semaphore::new(shared.limits.unknown));
-    tracing::info!(%address, tls = shared.tls.is_some(), "ready");
+    tracing::debug!(%address, tls = shared.tls.is_some(), "accepting connections");
     loop {
         let permit = tokio::select! {
             biased;

@@ -1,0 +1,16 @@
+-- What a person at psql looks at first.
+CREATE TABLE events (user_id BIGINT NOT NULL, event_time TIMESTAMP, event_type TEXT, amount DECIMAL(10,2), score REAL);
+CREATE VIEW buyers AS SELECT DISTINCT user_id FROM events WHERE event_type = 'buy';
+\l
+\dn
+\dt
+\dv
+\d
+\d events
+\d buyers
+\du
+\dt nothing_there
+\d nothing_there
+\conninfo
+DROP VIEW buyers;
+DROP TABLE events;

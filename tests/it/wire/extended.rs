@@ -1,0 +1,199 @@
+//! The extended protocol: preparing, binding, portals, pipelines, and clients that get it wrong.
+
+use futures::StreamExt;
+
+use super::raw::{Raw, bind, execute, kinds, message, parse, sync};
+use super::{Server, code};
+
+#[test]
+fn drivers_prepare_bind_and_read() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("ann").await;
+        let statement = client.prepare("SELECT $1::bigint + 1 AS next, $2::text AS name").await.unwrap();
+        assert_eq!(statement.params().iter().map(|r#type| r#type.name()).collect::<Vec<_>>(), ["int8", "text"]);
+        let row = client.query_one(&statement, &[&41_i64, &"x"]).await.unwrap();
+        assert_eq!((row.get::<_, i64>("next"), row.get::<_, &str>("name")), (42, "x"));
+        let row = client.query_one(&statement, &[&None::<i64>, &None::<&str>]).await.unwrap();
+        assert_eq!((row.get::<_, Option<i64>>(0), row.get::<_, Option<&str>>(1)), (None, None));
+        client.batch_execute("CREATE TABLE t (a BIGINT, b TEXT)").await.unwrap();
+        let inserted = client.execute("INSERT INTO t VALUES ($1, $2), ($3, $4)", &[&1_i64, &"x", &2_i64, &"y"]).await.unwrap();
+        assert_eq!(inserted, 2);
+        let rows = client.query("SELECT b FROM t WHERE a = ANY($1)", &[&vec![2_i64, 3]]).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>(), ["y"]);
+    });
+}
+
+#[test]
+fn an_error_skips_to_sync() {
+    let server = Server::start();
+    server.run(async {
+        let mut raw = Raw::ready(server.address).await;
+        let mut bytes = parse("SELECT nonsense");
+        bytes.extend([bind(), execute(0), sync(), parse("SELECT 1"), bind(), execute(0), sync()].concat());
+        raw.send(&bytes).await;
+        assert_eq!(kinds(&raw.until('Z').await), "EZ");
+        assert_eq!(kinds(&raw.until('Z').await), "12DCZ");
+    });
+}
+
+#[test]
+fn portals_suspend_and_go_on() {
+    let server = Server::start();
+    server.run(async {
+        let mut raw = Raw::ready(server.address).await;
+        let mut bytes = parse("SELECT * FROM generate_series(1, 5)");
+        bytes.extend([bind(), execute(2), execute(2), execute(2), execute(2), sync()].concat());
+        raw.send(&bytes).await;
+        let answers = raw.until('Z').await;
+        assert_eq!(kinds(&answers), "12DDsDDsDCCZ");
+        let tags: Vec<_> = answers.iter().filter(|answer| answer.kind == 'C').map(|answer| answer.body.clone()).collect();
+        assert_eq!(tags, [b"SELECT 1\0", b"SELECT 0\0"]);
+    });
+}
+
+#[test]
+fn limits_that_make_no_sense_mean_none() {
+    let server = Server::start();
+    server.run(async {
+        let mut raw = Raw::ready(server.address).await;
+        for limit in [-1, i32::MIN, i32::MAX] {
+            let bytes = [parse("SELECT * FROM generate_series(1, 3)"), bind(), execute(limit), sync()].concat();
+            raw.send(&bytes).await;
+            assert_eq!(kinds(&raw.until('Z').await), "12DDDCZ", "{limit}");
+        }
+    });
+}
+
+#[test]
+fn mismatches_are_errors_and_the_connection_lives() {
+    let server = Server::start();
+    server.run(async {
+        let mut raw = Raw::ready(server.address).await;
+        for (bytes, code) in [
+            ([parse("SELECT 1, 2, 3"), message('B', b"\0\0\0\0\0\0\0\x02\0\0\0\x01")].concat(), "08P01"),
+            ([parse("SELECT 1"), message('B', b"\0\0\0\0\0\0\0\x01\0\x07")].concat(), "22023"),
+            ([parse("SELECT $1::int"), bind()].concat(), "08P01"),
+            ([parse("SELECT $1::int"), message('B', b"\0\0\0\x01\0\x01\0\x01\0\0\0\x03abc\0\0")].concat(), "22P03"),
+            ([parse("SELECT $1::int"), message('B', b"\0\0\0\0\0\x01\0\0\0\x03abc\0\0")].concat(), "22P02"),
+            (message('B', b"\0nothing\0\0\0\0\0\0\0"), "26000"),
+            (execute(0), "34000"),
+            (message('D', b"Snothing\0"), "26000"),
+            (message('B', b"\0\0\x7f\xff"), "08P01"),
+            (message('P', b"\0SELECT '\xff'\0\0\0"), "22021"),
+            (parse("SELECT 1; SELECT 2"), "42601"),
+            (message('P', b"\0SELECT $1\0\0\x01\xff\xff\xff\xff"), "42704"),
+        ] {
+            raw.send(&[bytes, sync()].concat()).await;
+            let answers = raw.until('Z').await;
+            let error = answers.iter().find(|answer| answer.kind == 'E').unwrap_or_else(|| panic!("{code}: {answers:?}"));
+            assert_eq!(error.field('C'), code, "{}", error.field('M'));
+        }
+        raw.send(&[parse("SELECT 1"), bind(), execute(0), sync()].concat()).await;
+        assert_eq!(kinds(&raw.until('Z').await), "12DCZ");
+    });
+}
+
+#[test]
+fn broken_frames_end_the_connection_and_no_other() {
+    let server = Server::start();
+    server.run(async {
+        let mut other = Raw::ready(server.address).await;
+        for bytes in [vec![b'Q', 0xff, 0xff, 0xff, 0xff], vec![b'Q', 0x7f, 0xff, 0xff, 0xff], vec![b'S', 0, 1, 0, 0], vec![b'?', 0, 0, 0, 4]] {
+            let mut raw = Raw::ready(server.address).await;
+            raw.send(&bytes).await;
+            let answer = raw.next().await.unwrap();
+            assert_eq!((answer.kind, answer.field('S').as_str(), answer.field('C').as_str()), ('E', "FATAL", "08P01"));
+            assert!(raw.is_closed().await);
+        }
+        other.query("SELECT 1").await;
+        assert_eq!(kinds(&other.until('Z').await), "TDCZ");
+    });
+}
+
+#[test]
+fn names_are_kept_until_closed() {
+    let server = Server::start();
+    server.run(async {
+        let mut raw = Raw::ready(server.address).await;
+        let named = message('P', b"one\0SELECT 7\0\0\0");
+        raw.send(&[named.clone(), sync(), named, sync()].concat()).await;
+        assert_eq!(kinds(&raw.until('Z').await), "1Z");
+        let answers = raw.until('Z').await;
+        assert_eq!(answers[0].field('C'), "42P05");
+        let closed = [message('C', b"Sone\0"), message('D', b"Sone\0"), sync()].concat();
+        raw.send(&closed).await;
+        let answers = raw.until('Z').await;
+        assert_eq!((kinds(&answers).as_str(), answers[1].field('C').as_str()), ("3EZ", "26000"));
+        raw.send(&[message('P', b"two\0SELECT 7\0\0\0"), sync()].concat()).await;
+        raw.until('Z').await;
+        raw.query("DEALLOCATE two").await;
+        assert_eq!(kinds(&raw.until('Z').await), "CZ");
+    });
+}
+
+#[test]
+fn statements_and_portals_are_capped() {
+    let server = Server::start();
+    server.run(async {
+        let mut raw = Raw::ready(server.address).await;
+        raw.send(&parse("SELECT 1")).await;
+        for index in 0..65 {
+            raw.send(&message('B', format!("p{index}\0\0\0\0\0\0\0\0").as_bytes())).await;
+        }
+        raw.send(&sync()).await;
+        let answers = raw.until('Z').await;
+        assert_eq!(kinds(&answers).matches('2').count(), 64);
+        assert_eq!(answers.iter().find(|answer| answer.kind == 'E').unwrap().field('C'), "54000");
+        raw.send(&[parse("SELECT 1"), bind(), sync()].concat()).await;
+        assert_eq!(kinds(&raw.until('Z').await), "12Z", "Sync outside a transaction closed them");
+    });
+}
+
+#[test]
+fn empty_and_row_less_statements() {
+    let server = Server::start();
+    server.run(async {
+        let mut raw = Raw::ready(server.address).await;
+        let describe = message('D', b"S\0");
+        raw.send(&[parse(""), describe.clone(), bind(), execute(0), sync()].concat()).await;
+        assert_eq!(kinds(&raw.until('Z').await), "1tn2IZ");
+        raw.send(&[parse("SET application_name = 'x'"), describe, bind(), execute(0), sync()].concat()).await;
+        assert_eq!(kinds(&raw.until('Z').await), "1tn2CSZ");
+    });
+}
+
+#[test]
+fn describing_and_explaining_run_nothing() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("ann").await;
+        client.prepare("CREATE TABLE described (a INT)").await.unwrap();
+        assert!(server.engine.catalog().describe("described").is_none());
+    });
+}
+
+#[test]
+fn large_results_stream() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("ann").await;
+        // The first rows arrive long before the last could exist.
+        let rows = client.query_raw("SELECT a, repeat('x', 100) FROM generate_series(1, 100000000000) AS t(a)", Vec::<i64>::new()).await.unwrap();
+        let first: Vec<_> = rows.take(1000).collect().await;
+        assert!(first.iter().all(Result::is_ok));
+    });
+}
+
+#[test]
+fn failed_transactions_refuse_to_prepare() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("ann").await;
+        client.batch_execute("BEGIN").await.unwrap();
+        assert_eq!(code(client.query("SELECT nonsense", &[]).await), "42703");
+        assert_eq!(code(client.query("SELECT 1", &[]).await), "25P02");
+        client.batch_execute("ROLLBACK").await.unwrap();
+        assert!(client.query("SELECT 1", &[]).await.is_ok());
+    });
+}
