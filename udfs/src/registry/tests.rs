@@ -18,8 +18,7 @@ use crate::error::{Code, Error, Result};
 type Seen = BTreeMap<String, (Option<u32>, Vec<u32>)>;
 
 async fn seen(registry: &Registry) -> Seen {
-    let mut seen: Seen =
-        registry.list_models().into_iter().map(|model| (model.name, (model.active_version, vec![]))).collect();
+    let mut seen: Seen = registry.list_models().into_iter().map(|model| (model.name, (model.active_version, vec![]))).collect();
     for entry in registry.list_versions() {
         assert_eq!(registry.resolve(&entry.reference.to_string()).unwrap(), entry.reference);
         registry.load(&entry.reference).await.unwrap();
@@ -197,8 +196,7 @@ async fn a_pinned_version_outlives_rename_and_what_is_loaded_outlives_drop() {
 #[tokio::test]
 async fn a_training_survives_rename_but_not_drop() {
     let registry = open(&base().await).await;
-    let (first, second) =
-        (registry.begin_version(request("a")).await.unwrap(), registry.begin_version(request("a")).await.unwrap());
+    let (first, second) = (registry.begin_version(request("a")).await.unwrap(), registry.begin_version(request("a")).await.unwrap());
     registry.rename("a", "d").await.unwrap();
     let manifest = manifest();
     registry.publish(first, manifest.clone(), &parameters(&manifest, 1)).await.unwrap();

@@ -56,8 +56,12 @@ pub fn documentation() -> Vec<(&'static str, Documentation)> {
     all.filter_map(|action| action.documentation().map(|found| (action.name(), found.clone()))).collect()
 }
 
-/// The parameters of a function of the family, in order; `None` for any other name.
-pub fn parameters(name: &str) -> Option<Vec<&'static str>> {
+/// The parameters of a function of the family, in order, and how many must be given; `None` for any other name.
+pub fn parameters(name: &str) -> Option<(Vec<&'static str>, usize)> {
     let found = actions().into_iter().chain(waits()).find(|action| action.name() == name)?;
-    Some(found.parameters().iter().map(|parameter| parameter.name).collect())
+    let parameters = found.parameters();
+    Some((parameters.iter().map(|parameter| parameter.name).collect(), parameters.iter().filter(|parameter| parameter.required).count()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{ColumnarValue, Signature, Volatility};
 use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Code, Error};
+use crate::functions::ml::lifecycle;
 
 /// One prediction function: what it is called, what it takes and what it gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,24 +137,28 @@ impl Marker {
     }
 }
 
-/// Puts the arguments of a prediction call in the order of its parameters, so that a named argument may skip
+/// Puts the arguments of a prediction or life-cycle call in the order of its parameters, so that a named argument may skip
 /// optional ones: `embed_user('m', 7, normalize => false)` becomes `embed_user('m', 7, NULL, false)`. The planner by itself
 /// accepts a named argument only when nothing before it is left out.
 ///
 /// Calls of other functions stay as they are.
 ///
 /// # Errors
-/// An unknown or repeated argument name, or a positional argument after a named one.
+/// An unknown, repeated or missing argument name, or a positional argument after a named one.
 pub fn complete_arguments(call: &mut ast::Function) -> crate::Result<()> {
     let [part] = call.name.0.as_slice() else { return Ok(()) };
-    let Some(marker) = part.as_ident().and_then(|name| Marker::named(&name.value.to_ascii_lowercase())) else {
-        return Ok(());
+    let Some(function) = part.as_ident().map(|name| name.value.to_ascii_lowercase()) else { return Ok(()) };
+    let (parameters, required) = match Marker::named(&function) {
+        Some(marker) => (marker.parameters().to_vec(), marker.required()),
+        None => match lifecycle::parameters(&function) {
+            Some(found) => found,
+            None => return Ok(()),
+        },
     };
     let ast::FunctionArguments::List(list) = &mut call.args else { return Ok(()) };
     if list.args.iter().all(|argument| matches!(argument, ast::FunctionArg::Unnamed(_))) {
         return Ok(());
     }
-    let parameters = marker.parameters();
     let mut placed: Vec<Option<ast::FunctionArgExpr>> = vec![None; parameters.len().max(list.args.len())];
     let mut named = false;
     for (index, argument) in list.args.iter().enumerate() {
@@ -171,12 +176,16 @@ pub fn complete_arguments(call: &mut ast::Function) -> crate::Result<()> {
         named = true;
         let wanted = name.to_ascii_lowercase();
         let Some(position) = parameters.iter().position(|parameter| *parameter == wanted) else {
-            let error = Error::new(Code::UndefinedFunction, format!("{} has no argument \"{name}\"", marker.name()));
-            return Err(error.hint(format!("The arguments are {}({}).", marker.name(), parameters.join(", "))));
+            let error = Error::new(Code::UndefinedFunction, format!("{function} has no argument \"{name}\""));
+            return Err(error.hint(format!("The arguments are {function}({}).", parameters.join(", "))));
         };
         if placed[position].replace(value.clone()).is_some() {
             return Err(Error::invalid(format!("argument \"{wanted}\" is given twice")));
         }
+    }
+    if let Some(missing) = placed.iter().take(required).position(Option::is_none) {
+        let error = Error::new(Code::UndefinedFunction, format!("{function} needs its argument \"{}\"", parameters[missing]));
+        return Err(error.hint(format!("The arguments are {function}({}).", parameters.join(", "))));
     }
     let last = placed.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
     list.args = placed.into_iter().take(last).map(|value| ast::FunctionArg::Unnamed(value.unwrap_or_else(null))).collect();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::streaming::StreamingTable;
@@ -38,7 +38,6 @@ pub(super) enum Kind {
     Int,
     BigInt,
     Float,
-    Bool,
     /// With time zone, microseconds.
     Time,
 }
@@ -50,7 +49,6 @@ pub(super) enum Column {
     Int(Vec<Option<i32>>),
     BigInt(Vec<Option<i64>>),
     Float(Vec<Option<f64>>),
-    Bool(Vec<Option<bool>>),
     Time(Vec<Option<i64>>),
 }
 
@@ -63,7 +61,6 @@ impl Kind {
             Self::Int => DataType::Int32,
             Self::BigInt => DataType::Int64,
             Self::Float => DataType::Float64,
-            Self::Bool => DataType::Boolean,
             Self::Time => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
         }
     }
@@ -79,7 +76,6 @@ impl Column {
             Self::Float(values) => {
                 Arc::new(Float64Array::from(values.into_iter().map(|value| value.filter(|value| !value.is_nan())).collect::<Vec<_>>()))
             }
-            Self::Bool(values) => Arc::new(BooleanArray::from(values)),
             Self::Time(values) => Arc::new(TimestampMicrosecondArray::from(values).with_timezone(UTC)),
         }
     }
