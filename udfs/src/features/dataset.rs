@@ -14,10 +14,34 @@ pub use events::EventDatasetBuilder;
 pub use labels::stratified_folds;
 pub use table::TableDatasetBuilder;
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::encoder::Encoder;
 use super::events::UserKey;
 use super::inputs::{Inputs, Labels, Rows};
 use crate::error::{Error, Result};
+
+/// Asks whether to give up; see [`EventDatasetBuilder::interrupted_by`].
+#[derive(Clone, Default)]
+struct Interrupt(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
+
+impl Interrupt {
+    /// # Errors
+    /// `Cancelled` once the caller wants to stop. Asks at every 1024th `step` only.
+    fn check(&self, step: usize) -> Result<()> {
+        match &self.0 {
+            Some(stop) if step.is_multiple_of(1024) && stop() => Err(Error::cancelled()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Interrupt").field(&self.0.is_some()).finish()
+    }
+}
 
 /// Labelled rows that a training needs at least.
 pub const ROWS_MIN: usize = 200;

@@ -1,9 +1,11 @@
 //! Histories → training data.
 
+use std::sync::Arc;
+
 use arrow::datatypes::SchemaRef;
 
 use super::store::HistoryStore;
-use super::{Dataset, check_enough, class_map};
+use super::{Dataset, Interrupt, check_enough, class_map};
 use crate::error::{Code, Error, Result};
 use crate::features::anchor::{Cutter, Grid, NONE_CODE, Question, Row, Summand, split_by_time};
 use crate::features::encoder::{Encoder, EventPlan, Fitted, RawRows, Source, fit, is_excluded, too_many_steps};
@@ -38,6 +40,7 @@ pub struct EventDatasetBuilder {
     users_total: u64,
     sampled_out: u64,
     censored_rows: u64,
+    interrupt: Interrupt,
 }
 
 impl EventDatasetBuilder {
@@ -105,7 +108,15 @@ impl EventDatasetBuilder {
             users_total: 0,
             sampled_out: 0,
             censored_rows: 0,
+            interrupt: Interrupt::default(),
         })
+    }
+
+    /// Makes finishing stop soon after `stop` says so, with the error of a cancelled statement.
+    #[must_use]
+    pub fn interrupted_by(mut self, stop: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.interrupt = Interrupt(Some(Arc::new(stop)));
+        self
     }
 
     /// Only rows at these anchors, all of them test rows; for `next_event` and `next_item` the events within their
@@ -167,15 +178,16 @@ impl EventDatasetBuilder {
         let known = self.known_prefixes();
         self.tabular.event_types = self.event_types(&known);
         let weekdays = weekday_table();
-        let (raw, rfm) = self.raw_rows();
+        let (raw, rfm) = self.raw_rows()?;
         let tables: Vec<&Interner> =
             self.tabular.categorical_names().iter().map(|(_, table)| table_of(*table, &self.store.strings, &weekdays)).collect();
         let train: Vec<u32> = super::rows_of(&split, Rows::Train);
+        self.interrupt.check(0)?;
         let fitted = fit(&raw, &train, &labels, &tables, &self.options, &self.excludable())?;
         let mut inputs = raw.encode(self.rows.len(), &fitted, &tables);
         drop(raw);
         let sequence = self.fit_sequence(&known);
-        inputs.sequence = Some(self.encode_sequences(&sequence));
+        inputs.sequence = Some(self.encode_sequences(&sequence)?);
         let typical_gap_us = self.typical_gap_us(&known);
         let encoder = self.encoder(fitted, sequence, typical_gap_us);
         Ok(Dataset {
@@ -215,7 +227,8 @@ impl EventDatasetBuilder {
         let mut inputs = Inputs::default();
         let mut rfm = Vec::with_capacity(self.rows.len());
         let mut user = None;
-        for row in &self.rows {
+        for (step, row) in self.rows.iter().enumerate() {
+            self.interrupt.check(step)?;
             let events = self.store.view(row.user as usize);
             if user.replace(row.user) != Some(row.user) {
                 history_encoder.begin();
@@ -396,7 +409,7 @@ impl EventDatasetBuilder {
         }
     }
 
-    fn raw_rows(&self) -> (RawRows, Vec<[f32; 2]>) {
+    fn raw_rows(&self) -> Result<(RawRows, Vec<[f32; 2]>)> {
         let plan = &self.tabular;
         let mut raw = RawRows {
             numeric_names: plan.numeric_names(),
@@ -408,7 +421,8 @@ impl EventDatasetBuilder {
         let mut rfm = Vec::with_capacity(self.rows.len());
         let mut state = TabularState::new(plan);
         let mut user = None;
-        for row in &self.rows {
+        for (step, row) in self.rows.iter().enumerate() {
+            self.interrupt.check(step)?;
             let events = self.store.view(row.user as usize);
             if user != Some(row.user) {
                 user = Some(row.user);
@@ -418,7 +432,7 @@ impl EventDatasetBuilder {
             state.emit(plan, &events, row.anchor_us, &mut raw.numbers, &mut raw.codes);
             rfm.push(recency_and_frequency(&events, row));
         }
-        (raw, rfm)
+        Ok((raw, rfm))
     }
 
     fn fit_sequence(&self, known: &[u32]) -> SequencePlan {
@@ -454,7 +468,7 @@ impl EventDatasetBuilder {
         }
     }
 
-    fn encode_sequences(&self, plan: &SequencePlan) -> Sequences {
+    fn encode_sequences(&self, plan: &SequencePlan) -> Result<Sequences> {
         let shape = plan.shape();
         let mut sequences = Sequences::default();
         // Steps before the first anchor's reach and after the last anchor are never read.
@@ -462,6 +476,7 @@ impl EventDatasetBuilder {
         let mut rows = self.rows.iter().peekable();
         while let Some(first) = rows.next() {
             let user = first.user;
+            self.interrupt.check(user as usize)?;
             let mut ends = vec![first.end as usize];
             while let Some(row) = rows.next_if(|row| row.user == user) {
                 ends.push(row.end as usize);
@@ -475,7 +490,7 @@ impl EventDatasetBuilder {
                 sequences.spans.push(((base + from - start) as u32, (end - from) as u32));
             }
         }
-        sequences
+        Ok(sequences)
     }
 
     /// The median gap between events, of a sample of them when there are many.

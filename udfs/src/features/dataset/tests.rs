@@ -149,6 +149,13 @@ fn too_little_data_says_so_with_counts() {
 }
 
 #[test]
+fn finishing_can_be_interrupted() {
+    let mut builder = builder("purchase", &Options::default()).interrupted_by(|| true);
+    (0..400).for_each(|user| builder.push(&history(user, 40), &strings()).unwrap());
+    assert_eq!(builder.finish().unwrap_err().code, Code::Cancelled);
+}
+
+#[test]
 fn one_class_is_nothing_to_learn() {
     let target = Target::parse("view").unwrap();
     let mut builder = EventDatasetBuilder::new(&columns(), schema(), &target, HORIZON_US, None, &Options::default(), watermark()).unwrap();

@@ -99,6 +99,8 @@ impl Reader {
             &cut.options,
             cut.as_of_us,
         )?;
+        let cancel = self.cancel.clone();
+        builder = builder.interrupted_by(move || cancel.is_cancelled());
         if let Some(anchors) = cut.anchors_us.clone() {
             builder = builder.at_anchors(anchors);
         }
