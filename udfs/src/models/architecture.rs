@@ -169,7 +169,8 @@ pub fn load(config: &NetworkConfig, parameters: &Parameters) -> Result<Box<dyn N
     let tape = Tape::silent();
     let mut weights = Weights::default();
     for spec in module.specs() {
-        let found = parameters.0.get(&spec.name).filter(|(shape, values)| *shape == spec.shape && values.len() == shape.iter().product::<usize>());
+        let found =
+            parameters.0.get(&spec.name).filter(|(shape, values)| *shape == spec.shape && values.len() == shape.iter().product::<usize>());
         let (shape, values) = found.ok_or_else(|| {
             Error::new(Code::DataCorrupted, "model weights do not fit the model's configuration")
                 .detail(format!("Parameter \"{}\" of shape {:?} is missing or has another shape.", spec.name, spec.shape))
@@ -211,7 +212,13 @@ impl Network for Loaded {
 }
 
 /// A pass that records nothing; ensemble members are averaged: probabilities for classes, values for numbers.
-pub(crate) fn outputs(config: &NetworkConfig, module: &dyn Module, weights: &Weights, batch: &Batch, want_embedding: bool) -> Result<Outputs> {
+pub(crate) fn outputs(
+    config: &NetworkConfig,
+    module: &dyn Module,
+    weights: &Weights,
+    batch: &Batch,
+    want_embedding: bool,
+) -> Result<Outputs> {
     if batch.rows == 0 {
         return Ok(Outputs::default());
     }

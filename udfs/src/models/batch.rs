@@ -61,16 +61,13 @@ mod tests {
 
     #[test]
     fn gather_pads_to_the_longest_row() {
-        let shape = InputShape { numeric: 1, categorical: vec![5], sequence: Some(SequenceShape { fields: vec![9, 9], numeric: 1, max_len: 4 }) };
+        let shape =
+            InputShape { numeric: 1, categorical: vec![5], sequence: Some(SequenceShape { fields: vec![9, 9], numeric: 1, max_len: 4 }) };
         let inputs = Inputs {
             rows: 3,
             numeric: vec![0.1, 0.2, 0.3],
             categorical: vec![1, 2, 3],
-            sequence: Some(Sequences {
-                tokens: vec![1, 2, 3, 4, 5, 6],
-                numeric: vec![0.5, 0.6, 0.7],
-                spans: vec![(0, 3), (1, 1), (0, 0)],
-            }),
+            sequence: Some(Sequences { tokens: vec![1, 2, 3, 4, 5, 6], numeric: vec![0.5, 0.6, 0.7], spans: vec![(0, 3), (1, 1), (0, 0)] }),
         };
         let mut batch = Batch::default();
         Batch::gather(&inputs, &shape, &[2, 1], &mut batch);

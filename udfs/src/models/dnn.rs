@@ -64,12 +64,8 @@ impl Module for Dnn {
         let mut x = self.embedding.forward(tape, weights, batch)?.ok_or_else(|| Error::internal("dnn: no features"))?;
         for layer in 0..self.layers {
             let get = |part: &str| weights.get(&format!("blocks.{layer}.{part}"));
-            let own = EnsembleWeights {
-                weight: get("weight")?,
-                scale_in: get("scale_in")?,
-                scale_out: get("scale_out")?,
-                bias: get("bias")?,
-            };
+            let own =
+                EnsembleWeights { weight: get("weight")?, scale_in: get("scale_in")?, scale_out: get("scale_out")?, bias: get("bias")? };
             x = ops::batch_ensemble(tape, &x, batch.rows, &own, Activation::Relu)?;
             x = ops::dropout(tape, &x, self.dropout)?;
         }

@@ -16,6 +16,8 @@ pub mod ops;
 pub mod parameters;
 mod recurrent;
 mod tabular;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 

@@ -46,7 +46,8 @@ impl Recurrent {
     }
 
     fn step_width(&self) -> usize {
-        self.sequence.fields.iter().map(|vocabulary| embedding_width(*vocabulary, self.embedding_dim)).sum::<usize>() + self.sequence.numeric
+        self.sequence.fields.iter().map(|vocabulary| embedding_width(*vocabulary, self.embedding_dim)).sum::<usize>()
+            + self.sequence.numeric
     }
 
     /// Every step as one vector, packed: `[steps, step_width]`.

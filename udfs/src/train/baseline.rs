@@ -106,7 +106,8 @@ mod tests {
     #[test]
     fn finds_the_weights_that_made_the_labels() {
         let random = Philox::new(4, 4);
-        let rfm: Vec<[f32; 2]> = (0..5000u64).map(|i| [random.uniform(i) as f32 * 300.0, (random.fork(1).uniform(i) * 50.0) as f32]).collect();
+        let rfm: Vec<[f32; 2]> =
+            (0..5000u64).map(|i| [random.uniform(i) as f32 * 300.0, (random.fork(1).uniform(i) * 50.0) as f32]).collect();
         let truth = |row: &[f32; 2]| sigmoid(1.0 - 0.8 * features(row)[0] + 1.2 * features(row)[1]);
         let labels: Vec<u32> = rfm.iter().enumerate().map(|(i, row)| u32::from(random.fork(2).uniform(i as u64) < truth(row))).collect();
         let rows: Vec<u32> = (0..5000).collect();

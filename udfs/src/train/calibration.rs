@@ -114,7 +114,13 @@ fn fit_platt(logits: &[f32], labels: &[u32]) -> Transform {
         .map(|(row, label)| (f64::from(row[1]) - f64::from(row[0]), if *label == 1 { high } else { low }))
         .collect();
     let loss = |scale: f64, offset: f64| -> f64 {
-        points.iter().map(|(x, y)| { let z = scale * x + offset; z.max(0.0) - z * y + (-z.abs()).exp().ln_1p() }).sum()
+        points
+            .iter()
+            .map(|(x, y)| {
+                let z = scale * x + offset;
+                z.max(0.0) - z * y + (-z.abs()).exp().ln_1p()
+            })
+            .sum()
     };
     let mut best = loss(scale, offset);
     for _ in 0..50 {
@@ -219,7 +225,13 @@ mod tests {
             let row: Vec<f64> = (0..3).map(|c| random.normal(i * 3 + c)).collect();
             let norm = log_sum_exp(row.iter().copied());
             let mut draw = random.fork(1).uniform(i);
-            let label = row.iter().position(|x| { draw -= (x - norm).exp(); draw < 0.0 }).unwrap_or(2);
+            let label = row
+                .iter()
+                .position(|x| {
+                    draw -= (x - norm).exp();
+                    draw < 0.0
+                })
+                .unwrap_or(2);
             labels.push(label as u32);
             logits.extend(row.iter().map(|x| *x as f32 * 4.0));
         }

@@ -4,17 +4,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use super::baseline::RecencyFrequency;
 use super::calibration::Transform;
 use super::fit::{self, Data, Fitted, Targets, Watch};
 use super::hyper;
 use super::metrics::{self, Metric};
-use super::{Calibration, CandidateReport, Scorer, Scores, TrainRequest, Trained};
+use super::{Calibration, CandidateReport, Progress, Scorer, Scores, TrainRequest, Trained};
 use crate::error::{Error, Result};
-use crate::features::dataset::Dataset;
-use crate::features::inputs::{Inputs, Labels, Rows};
-use crate::features::options::ClassWeights;
-use crate::models::{self, Architecture, Task};
+use crate::features::inputs::{InputShape, Inputs, Labels, Rows};
+use crate::features::options::{ClassWeights, Options};
+use crate::models::{self, Architecture, NetworkConfig, Parameters, Task};
 
 /// Stack of the training threads.
 const STACK_BYTES: usize = 64 << 20;
@@ -28,6 +29,51 @@ const SKEWNESS_LIMIT: f64 = 2.0;
 /// # Errors
 /// `Cancelled`; `InvalidParameter` when the data cannot be learned from; `Internal` for a bug of ours.
 pub fn train(request: TrainRequest<'_>) -> Result<Trained> {
+    let dataset = request.dataset;
+    train_rows(Request {
+        rows: Labelled {
+            shape: dataset.encoder.shape(),
+            inputs: &dataset.inputs,
+            labels: &dataset.labels,
+            classes: &dataset.classes,
+            split: &dataset.split,
+            rfm: &dataset.rfm,
+        },
+        architecture: request.architecture,
+        options: request.options,
+        task: request.task,
+        threads: request.threads,
+        cancel: request.cancel,
+        progress: request.progress,
+        init: request.init,
+    })
+}
+
+/// A dataset without its encoder.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Labelled<'a> {
+    pub(super) shape: &'a InputShape,
+    pub(super) inputs: &'a Inputs,
+    pub(super) labels: &'a Labels,
+    pub(super) classes: &'a [String],
+    pub(super) split: &'a [Rows],
+    pub(super) rfm: &'a [[f32; 2]],
+}
+
+/// [`TrainRequest`] on such rows.
+pub(super) struct Request<'a> {
+    pub(super) rows: Labelled<'a>,
+    pub(super) architecture: Option<Architecture>,
+    pub(super) options: &'a Options,
+    pub(super) task: Task,
+    pub(super) threads: usize,
+    pub(super) cancel: &'a CancellationToken,
+    pub(super) progress: &'a (dyn Fn(Progress) + Send + Sync),
+    pub(super) init: Option<(&'a NetworkConfig, &'a Parameters)>,
+}
+
+/// See [`train`].
+pub(super) fn train_rows(request: Request<'_>) -> Result<Trained> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(request.threads.max(1))
         .stack_size(STACK_BYTES)
@@ -45,15 +91,17 @@ struct Candidate {
     test: f64,
 }
 
-fn run(request: &TrainRequest<'_>) -> Result<Trained> {
+fn run(request: &Request<'_>) -> Result<Trained> {
     let started = Instant::now();
-    let deadline = request.options.max_seconds.filter(|seconds| *seconds > 0.0 && *seconds < 1e9).map(|s| started + Duration::from_secs_f64(s));
+    let deadline =
+        request.options.max_seconds.filter(|seconds| *seconds > 0.0 && *seconds < 1e9).map(|s| started + Duration::from_secs_f64(s));
     let problem = Problem::new(request)?;
     let architectures = match request.architecture {
         Some(architecture) => vec![architecture],
-        None => sensible(request.dataset),
+        None => sensible(&request.rows),
     };
-    let (mut best, mut reports, mut notes): (Option<Candidate>, Vec<CandidateReport>, Vec<String>) = (None, Vec::new(), problem.notes.clone());
+    let (mut best, mut reports, mut notes): (Option<Candidate>, Vec<CandidateReport>, Vec<String>) =
+        (None, Vec::new(), problem.notes.clone());
     for (at, architecture) in architectures.iter().enumerate() {
         let watch_deadline = fit::share_of_budget(deadline, architectures.len() - at);
         let candidate = match problem.candidate(request, *architecture, watch_deadline) {
@@ -94,7 +142,7 @@ fn run(request: &TrainRequest<'_>) -> Result<Trained> {
         valid: best.valid,
         test: best.test,
         baseline: problem.baseline(),
-        simple_baseline: problem.simple_baseline(request.dataset),
+        simple_baseline: problem.simple_baseline(request.rows.rfm),
         candidates: reports,
         notes,
         seconds: started.elapsed().as_secs_f64(),
@@ -102,13 +150,13 @@ fn run(request: &TrainRequest<'_>) -> Result<Trained> {
 }
 
 /// The architectures that `auto` tries on a dataset.
-fn sensible(dataset: &Dataset) -> Vec<Architecture> {
-    let shape = dataset.encoder.shape();
+fn sensible(rows: &Labelled<'_>) -> Vec<Architecture> {
+    let shape = rows.shape;
     let mut list = Vec::new();
     if shape.numeric + shape.categorical.len() > 0 {
         list.extend([Architecture::Logreg, Architecture::Dnn]);
     }
-    let has_steps = dataset.inputs.sequence.as_ref().is_some_and(|sequence| sequence.spans.iter().any(|span| span.1 > 1));
+    let has_steps = rows.inputs.sequence.as_ref().is_some_and(|sequence| sequence.spans.iter().any(|span| span.1 > 1));
     if shape.sequence.is_some() && (has_steps || list.is_empty()) {
         list.push(Architecture::Gru);
     }
@@ -129,8 +177,8 @@ struct Problem<'a> {
 }
 
 impl<'a> Problem<'a> {
-    fn new(request: &TrainRequest<'a>) -> Result<Self> {
-        let dataset = request.dataset;
+    fn new(request: &Request<'a>) -> Result<Self> {
+        let dataset = request.rows;
         let rows = |part: Rows| -> Vec<u32> {
             dataset.split.iter().enumerate().filter(|(_, own)| **own == part).map(|(row, _)| row as u32).collect()
         };
@@ -142,7 +190,7 @@ impl<'a> Problem<'a> {
         if validation.is_empty() {
             notes.push("there are no validation rows: the training loss decides when to stop".to_owned());
         }
-        let (targets, prior, truth, value_transform, classes) = match (&dataset.labels, request.task) {
+        let (targets, prior, truth, value_transform, classes) = match (dataset.labels, request.task) {
             (Labels::Class(labels), Task::Classification) => {
                 let classes = dataset.classes.len();
                 if classes < 2 || labels.iter().any(|label| *label as usize >= classes) {
@@ -165,8 +213,8 @@ impl<'a> Problem<'a> {
             2 => Metric::PrAuc,
             _ => Metric::LogLoss,
         };
-        let class_weights = class_weights(&request.options.class_weights, &dataset.classes, &targets, &train)?;
-        let data = Data { inputs: &dataset.inputs, targets, train, validation, test, class_weights };
+        let class_weights = class_weights(&request.options.class_weights, dataset.classes, &targets, &train)?;
+        let data = Data { inputs: dataset.inputs, targets, train, validation, test, class_weights };
         Ok(Self { data, task: request.task, classes, metric, prior, truth, value_transform, notes })
     }
 
@@ -191,9 +239,8 @@ impl<'a> Problem<'a> {
     }
 
     /// Fits, calibrates on the validation rows and measures on validation and test rows.
-    fn candidate(&self, request: &TrainRequest<'_>, architecture: Architecture, deadline: Option<Instant>) -> Result<Candidate> {
-        let hyper =
-            hyper::resolve(architecture, request.dataset.encoder.shape(), self.outputs(), self.task, request.options, self.data.train.len());
+    fn candidate(&self, request: &Request<'_>, architecture: Architecture, deadline: Option<Instant>) -> Result<Candidate> {
+        let hyper = hyper::resolve(architecture, request.rows.shape, self.outputs(), self.task, request.options, self.data.train.len());
         let valid_rows = &self.data.validation;
         let (labels, truth) = (self.labels_of(valid_rows), if self.classes == 0 { self.truth_of(valid_rows) } else { Vec::new() });
         let plain = self.uncalibrated();
@@ -209,11 +256,12 @@ impl<'a> Problem<'a> {
         let fitted = fit::fit(&self.data, &hyper, init.map(|(_, parameters)| (parameters, request.options.freeze)), &watch)?;
         let network: Arc<dyn models::Network> = Arc::from(models::load(&fitted.config, &fitted.parameters)?);
         // Calibration sees the raw outputs of the very path that scoring takes.
-        let logits = Scorer::new(Arc::clone(&network), self.uncalibrated()).logits(&self.select(valid_rows), Some(request.cancel))?;
+        let cancel = Some(request.cancel).filter(|_| !request.options.keep_partial);
+        let logits = Scorer::new(Arc::clone(&network), self.uncalibrated()).logits(&self.select(valid_rows), cancel)?;
         let calibration = self.calibrate(&logits, &labels, &truth);
         let valid = self.headline(&calibration, &logits, &labels, &truth);
         let scorer = Scorer::new(network, calibration.clone());
-        let test = self.headline_scores(&scorer.score(&self.select(&self.data.test))?, &self.data.test);
+        let test = self.headline_scores(&scorer.score_until(&self.select(&self.data.test), cancel)?, &self.data.test);
         Ok(Candidate { fitted, calibration, valid, test })
     }
 
@@ -260,18 +308,18 @@ impl<'a> Problem<'a> {
     }
 
     /// Recency and frequency alone, for binary targets over events.
-    fn simple_baseline(&self, dataset: &Dataset) -> Option<f64> {
+    fn simple_baseline(&self, rfm: &[[f32; 2]]) -> Option<f64> {
         let Targets::Classes(labels) = &self.data.targets else { return None };
-        if self.classes != 2 || dataset.rfm.len() != labels.len() || self.data.test.is_empty() {
+        if self.classes != 2 || rfm.len() != labels.len() || self.data.test.is_empty() {
             return None;
         }
-        let model = RecencyFrequency::fit(&dataset.rfm, labels, &self.data.train)?;
+        let model = RecencyFrequency::fit(rfm, labels, &self.data.train)?;
         let probabilities: Vec<f64> = self
             .data
             .test
             .iter()
             .flat_map(|row| {
-                let positive = model.probability(&dataset.rfm[*row as usize]);
+                let positive = model.probability(&rfm[*row as usize]);
                 [1.0 - positive, positive]
             })
             .collect();
@@ -299,7 +347,10 @@ fn select(inputs: &Inputs, rows: &[u32]) -> Inputs {
     Inputs {
         rows: rows.len(),
         numeric: take(&inputs.numeric),
-        categorical: rows.iter().flat_map(|row| inputs.categorical[*row as usize * fields..(*row as usize + 1) * fields].iter().copied()).collect(),
+        categorical: rows
+            .iter()
+            .flat_map(|row| inputs.categorical[*row as usize * fields..(*row as usize + 1) * fields].iter().copied())
+            .collect(),
         sequence,
     }
 }
@@ -328,8 +379,10 @@ fn class_weights(option: &ClassWeights, classes: &[String], targets: &Targets<'_
             let mut weights = vec![1.0; classes.len()];
             for (name, weight) in given {
                 let class = classes.iter().position(|class| class == name).ok_or_else(|| {
-                    Error::invalid(format!("class \"{name}\" in class_weights does not exist"))
-                        .detail(format!("The classes are {}.", classes.iter().map(|class| format!("\"{class}\"")).collect::<Vec<_>>().join(", ")))
+                    Error::invalid(format!("class \"{name}\" in class_weights does not exist")).detail(format!(
+                        "The classes are {}.",
+                        classes.iter().map(|class| format!("\"{class}\"")).collect::<Vec<_>>().join(", ")
+                    ))
                 })?;
                 if !weight.is_finite() || *weight < 0.0 {
                     return Err(Error::invalid(format!("the weight of class \"{name}\" must not be negative")));

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::batches;
 use super::hyper::Hyper;
 use super::{EpochRecord, Progress};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
 use crate::models::architecture::{ParameterSpec, Weights, module, outputs};
 use crate::models::ops::{self, Optimizer, Philox, StepOutcome, Tape, Update, storage};
@@ -131,7 +131,13 @@ pub(super) fn fit(data: &Data<'_>, hyper: &Hyper, init: Option<(&Parameters, boo
             return Err(Error::cancelled());
         }
         if done.end == End::Complete || best.is_none() {
-            let record = fit.evaluate(epoch, &done, watch)?;
+            let record = match fit.evaluate(epoch, &done, watch) {
+                Err(error) if error.code == Code::Cancelled && watch.keep_partial && best.is_some() => {
+                    notes.push(format!("cancelled after epoch {epoch}: the best weights so far were kept"));
+                    break;
+                }
+                other => other?,
+            };
             let better = best.as_ref().is_none_or(|(loss, _, _)| record.valid_loss < *loss);
             let loss = record.valid_loss;
             history.push(record);
@@ -253,7 +259,11 @@ impl<'a> Fit<'a> {
         let loss = match &self.data.targets {
             Targets::Classes(labels) => {
                 let targets: Arc<[u32]> = rows.iter().map(|row| labels[*row as usize]).collect();
-                let weights = self.data.class_weights.as_ref().map(|weights| targets.iter().map(|class| weights[*class as usize]).collect::<Vec<_>>());
+                let weights = self
+                    .data
+                    .class_weights
+                    .as_ref()
+                    .map(|weights| targets.iter().map(|class| weights[*class as usize]).collect::<Vec<_>>());
                 ops::softmax_cross_entropy(&tape, &forward.logits, &targets, weights.as_deref())?
             }
             Targets::Values(values) => {
@@ -287,7 +297,7 @@ impl<'a> Fit<'a> {
                 weights.insert(learned.spec.name.clone(), tape.constant(&learned.tensor)?);
             }
             let logits = predict(self.data.inputs, &self.hyper.config, &*self.module, &weights, &self.data.validation, watch.cancel)?;
-            valid_loss = mean_loss(&self.data.targets, &logits, &self.data.validation, self.hyper.config.outputs);
+            valid_loss = mean_loss(self.data, &logits, &self.data.validation, self.hyper.config.outputs);
             valid_metric = (watch.metric)(&logits);
         }
         Ok(EpochRecord {
@@ -363,23 +373,24 @@ pub(super) fn predict(
     Ok(all)
 }
 
-/// Mean log loss, or mean squared error of the standardised values.
-fn mean_loss(targets: &Targets<'_>, logits: &[f32], rows: &[u32], outputs: usize) -> f64 {
-    let total: f64 = match targets {
-        Targets::Classes(labels) => logits
-            .chunks_exact(outputs)
-            .zip(rows)
-            .map(|(row, at)| {
+/// Mean log loss under the class weights, or mean squared error of the standardised values.
+fn mean_loss(data: &Data<'_>, logits: &[f32], rows: &[u32], outputs: usize) -> f64 {
+    let (mut total, mut norm) = (0.0, 0.0);
+    for (row, at) in logits.chunks_exact(outputs).zip(rows) {
+        let (loss, weight) = match &data.targets {
+            Targets::Classes(labels) => {
+                let label = labels[*at as usize] as usize;
                 let largest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
                 let sum: f64 = row.iter().map(|x| (f64::from(*x) - largest).exp()).sum();
-                sum.ln() + largest - f64::from(row[labels[*at as usize] as usize])
-            })
-            .sum(),
-        Targets::Values(values) => {
-            logits.iter().zip(rows).map(|(prediction, at)| (f64::from(*prediction) - f64::from(values[*at as usize])).powi(2)).sum()
-        }
-    };
-    total / rows.len() as f64
+                let weight = data.class_weights.as_ref().map_or(1.0, |weights| f64::from(weights[label]));
+                (sum.ln() + largest - f64::from(row[label]), weight)
+            }
+            Targets::Values(values) => ((f64::from(row[0]) - f64::from(values[*at as usize])).powi(2), 1.0),
+        };
+        total += weight * loss;
+        norm += weight;
+    }
+    total / norm
 }
 
 /// The time left for one of `remaining` fits.

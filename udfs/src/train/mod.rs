@@ -17,6 +17,8 @@ mod fit;
 pub mod hyper;
 pub mod metrics;
 pub mod scorer;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;

@@ -78,8 +78,16 @@ impl Scorer {
     /// # Errors
     /// `Internal` when `inputs` do not have the network's shape.
     pub fn score(&self, inputs: &Inputs) -> Result<Scores> {
+        self.score_until(inputs, None)
+    }
+
+    /// The same, ended by `cancel`.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score), and `Cancelled`.
+    pub fn score_until(&self, inputs: &Inputs, cancel: Option<&CancellationToken>) -> Result<Scores> {
         let config = self.network.config();
-        let (logits, embedding) = self.forward(inputs, None)?;
+        let (logits, embedding) = self.forward(inputs, cancel)?;
         let (rows, embedding_dim) = (inputs.rows, self.network.embedding_dim());
         let mut scores = Scores { rows, embedding, embedding_dim, ..Scores::default() };
         match config.task {

@@ -17,7 +17,7 @@ pub enum Activation {
 
 impl Activation {
     /// Applies it in place.
-    #[inline]
+    #[inline(always)]
     pub(super) fn apply<T: Real>(self, values: &mut [T]) {
         match self {
             Self::Identity => {}

@@ -156,10 +156,13 @@ fn forward<T: Real>(shape: Shape, slices: &[&[T]], keep: bool) -> (Vec<T>, Vec<T
         let mut scratch = vec![T::ZERO; if keep { 0 } else { count * outputs }];
         // SAFETY: chunks are disjoint.
         let (y, kept) = unsafe {
-            (shared_y.slice(first * outputs, count * outputs), shared_z.slice(first * outputs * usize::from(keep), if keep { count * outputs } else { 0 }))
+            (
+                shared_y.slice(first * outputs, count * outputs),
+                shared_z.slice(first * outputs * usize::from(keep), if keep { count * outputs } else { 0 }),
+            )
         };
         let z = if keep { kept } else { &mut scratch[..] };
-        multiply(&scaled, inputs, count, &panels, z, outputs);
+        multiply(&scaled, inputs, count, &panels, z, outputs, false);
         for (at, (out, z)) in y.chunks_exact_mut(outputs.max(1)).zip(z.chunks_exact(outputs.max(1))).enumerate() {
             let at = first + at;
             finish_row(z, shape.member(slices[3], at, outputs), shape.member(slices[4], at, outputs), out, shape.activation);
@@ -187,7 +190,16 @@ fn backward<T: Real>(shape: Shape, slices: &[&[T]], z: &[T], y: &[T], gradient: 
     let chunk_rows = BACKWARD_CHUNK.div_ceil(members) * members;
     let mut d_z = vec![T::ZERO; all * outputs];
     let mut scaled = vec![T::ZERO; all * inputs];
-    let mut d_x = vec![T::ZERO; if !wants_x { 0 } else if shared_input { all / members * inputs } else { all * inputs }];
+    let mut d_x = vec![
+        T::ZERO;
+        if !wants_x {
+            0
+        } else if shared_input {
+            all / members * inputs
+        } else {
+            all * inputs
+        }
+    ];
     let (shared_z, shared_scaled, shared_x) = (Shared::new(&mut d_z), Shared::new(&mut scaled), Shared::new(&mut d_x));
     let parts = parallel::map(all.div_ceil(chunk_rows.max(1)), |chunk| {
         let first = chunk * chunk_rows;
@@ -195,17 +207,31 @@ fn backward<T: Real>(shape: Shape, slices: &[&[T]], z: &[T], y: &[T], gradient: 
         let (mut d_in, mut d_out, mut d_b) =
             (vec![T::ZERO; members * inputs], vec![T::ZERO; members * outputs], vec![T::ZERO; members * outputs]);
         // SAFETY: chunks are disjoint.
-        let (d_z, scaled) = unsafe { (shared_z.slice(first * outputs, count * outputs), shared_scaled.slice(first * inputs, count * inputs)) };
+        let (d_z, scaled) =
+            unsafe { (shared_z.slice(first * outputs, count * outputs), shared_scaled.slice(first * inputs, count * inputs)) };
         for at in 0..count {
             let (all_at, member) = (first + at, (first + at) % members);
             let (row, own) = (all_at * outputs..(all_at + 1) * outputs, member * outputs..(member + 1) * outputs);
             let d_z = &mut d_z[at * outputs..(at + 1) * outputs];
             let scale = shape.member(slices[3], all_at, outputs);
-            finish_row_backward(&gradient[row.clone()], &y[row.clone()], &z[row], scale, &mut d_out[own.clone()], &mut d_b[own], d_z, activation);
-            product(shape.input_row(slices[0], all_at), shape.member(slices[2], all_at, inputs), &mut scaled[at * inputs..(at + 1) * inputs]);
+            finish_row_backward(
+                &gradient[row.clone()],
+                &y[row.clone()],
+                &z[row],
+                scale,
+                &mut d_out[own.clone()],
+                &mut d_b[own],
+                d_z,
+                activation,
+            );
+            product(
+                shape.input_row(slices[0], all_at),
+                shape.member(slices[2], all_at, inputs),
+                &mut scaled[at * inputs..(at + 1) * inputs],
+            );
         }
         let mut d_scaled = vec![T::ZERO; count * inputs];
-        multiply(d_z, outputs, count, &panels, &mut d_scaled, inputs);
+        multiply(d_z, outputs, count, &panels, &mut d_scaled, inputs, false);
         for (at, d_scaled) in d_scaled.chunks_exact(inputs.max(1)).enumerate() {
             let (all_at, member) = (first + at, (first + at) % members);
             add_product(d_scaled, shape.input_row(slices[0], all_at), &mut d_in[member * inputs..(member + 1) * inputs]);

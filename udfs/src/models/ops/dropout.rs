@@ -1,18 +1,38 @@
 //! Dropout (Srivastava et al., 2014) with a mask that is a function of (seed, step, operator, element).
 
 use super::parallel::{self, Shared};
-use super::philox::Philox;
+use super::philox::{LANES, Philox};
 use super::real::Real;
 use super::storage::{dispatch, read, tensor};
 use super::tape::{Sink, Tape, Var};
+use super::vectorise::vectorise;
 use crate::error::Result;
 
-/// Elements of one unit of work; a multiple of what one random block gives.
-const CHUNK: usize = 1 << 14;
-/// 16 random bits decide one element: eight elements a block.
-const PER_BLOCK: usize = 8;
+/// 16 random bits decide one element, so a group of 16 blocks of 128 bits decides 128.
+const GROUP: usize = LANES * 8;
+/// Elements of one unit of work.
+const CHUNK: usize = 128 * GROUP;
 
-/// `values · keep / (1 - rate)`, element `i` kept when its 16 bits are not below `rate · 2¹⁶`.
+vectorise! {
+    /// Masks elements whose first one belongs to group `group`.
+    fn mask_chunk<T>(values: &[T], out: &mut [T], group: u32, random: Philox, threshold: u32, scale: T) {
+        for (at, (out, values)) in out.chunks_mut(GROUP).zip(values.chunks(GROUP)).enumerate() {
+            let words = random.group(group + at as u32);
+            let mut factors = [T::ZERO; GROUP];
+            for (half, factors) in factors.chunks_exact_mut(LANES).enumerate() {
+                for (factor, word) in factors.iter_mut().zip(words[half >> 1]) {
+                    let draw = (word >> ((half & 1) * 16)) & 0xFFFF;
+                    *factor = if draw >= threshold { scale } else { T::ZERO };
+                }
+            }
+            for ((out, value), factor) in out.iter_mut().zip(values).zip(factors) {
+                *out = *value * factor;
+            }
+        }
+    }
+}
+
+/// `values · keep / (1 - rate)`, an element kept when its 16 bits are not below `rate · 2¹⁶`.
 fn mask<T: Real>(values: &[T], rate: f64, random: Philox) -> Vec<T> {
     let threshold = (rate * 65_536.0) as u32;
     let scale = T::of(65_536.0 / f64::from(65_536 - threshold));
@@ -23,13 +43,7 @@ fn mask<T: Real>(values: &[T], rate: f64, random: Philox) -> Vec<T> {
         let count = CHUNK.min(values.len() - first);
         // SAFETY: chunks are disjoint.
         let out = unsafe { shared.slice(first, count) };
-        for (block, (out, values)) in out.chunks_mut(PER_BLOCK).zip(values[first..first + count].chunks(PER_BLOCK)).enumerate() {
-            let bits = random.block((first / PER_BLOCK + block) as u64);
-            for (at, (out, value)) in out.iter_mut().zip(values).enumerate() {
-                let draw = (bits[at >> 1] >> ((at & 1) * 16)) & 0xFFFF;
-                *out = if draw >= threshold { *value * scale } else { T::ZERO };
-            }
-        }
+        mask_chunk(&values[first..first + count], out, (first / GROUP) as u32, random, threshold, scale);
     });
     out
 }

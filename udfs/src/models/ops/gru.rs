@@ -29,7 +29,7 @@ fn forward_chunk<T: Real>(chunk: &Chunk, layer: &Layer<'_, T>, x: &[T], gates: &
     let (hidden, width) = (layer.hidden, 3 * layer.hidden);
     gates.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(layer.bias_ih));
     recurrent.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(layer.bias_hh));
-    multiply(x, layer.inputs, chunk.len(), &layer.input_panels, gates, width);
+    multiply(x, layer.inputs, chunk.len(), &layer.input_panels, gates, width, true);
     for step in 0..chunk.steps() {
         let (start, count) = (chunk.offsets[step], chunk.active(step));
         let own = start * width..(start + count) * width;
@@ -37,7 +37,7 @@ fn forward_chunk<T: Real>(chunk: &Chunk, layer: &Layer<'_, T>, x: &[T], gates: &
         let before = if step == 0 { start } else { chunk.offsets[step - 1] };
         let h_before = &h_before[before * hidden..];
         if step > 0 {
-            multiply(h_before, hidden, count, &layer.recurrent_panels, &mut recurrent[own.clone()], width);
+            multiply(h_before, hidden, count, &layer.recurrent_panels, &mut recurrent[own.clone()], width, true);
         }
         gru_forward(hidden, &mut gates[own.clone()], &recurrent[own], h_before, &mut h[..count * hidden]);
     }
@@ -109,7 +109,7 @@ pub fn gru(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeig
                 backward_chunk(chunk, hidden, gates, recurrent, &h[own.clone()], &gradient[own], &recurrent_panels);
                 if wants_x {
                     // SAFETY: chunks are disjoint.
-                    multiply(gates, width, count, &input_panels, unsafe { shared_x.slice(start * inputs, count * inputs) }, inputs);
+                    multiply(gates, width, count, &input_panels, unsafe { shared_x.slice(start * inputs, count * inputs) }, inputs, false);
                 }
             });
             let before = states_before(h, &packing, hidden);
@@ -125,7 +125,15 @@ pub fn gru(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeig
 }
 
 /// One chunk back: activated gates and the state's shares become gradients.
-fn backward_chunk<T: Real>(chunk: &Chunk, hidden: usize, gates: &mut [T], recurrent: &mut [T], h: &[T], gradient: &[T], panels: &Panels<T>) {
+fn backward_chunk<T: Real>(
+    chunk: &Chunk,
+    hidden: usize,
+    gates: &mut [T],
+    recurrent: &mut [T],
+    h: &[T],
+    gradient: &[T],
+    panels: &Panels<T>,
+) {
     let width = 3 * hidden;
     let mut d_h = vec![T::ZERO; chunk.rows.len() * hidden];
     for step in (0..chunk.steps()).rev() {
@@ -135,7 +143,7 @@ fn backward_chunk<T: Real>(chunk: &Chunk, hidden: usize, gates: &mut [T], recurr
         let recurrent = &mut recurrent[own.clone()];
         gru_backward(hidden, &mut gates[own], recurrent, &h[before * hidden..], &gradient[start * hidden..], &mut d_h, step == 0);
         if step > 0 {
-            multiply(recurrent, width, count, panels, &mut d_h, hidden);
+            multiply(recurrent, width, count, panels, &mut d_h, hidden, true);
         }
     }
 }

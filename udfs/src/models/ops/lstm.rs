@@ -66,10 +66,19 @@ struct Sizes {
 }
 
 /// One chunk forward; slices hold the chunk's own steps.
-fn forward_chunk<T: Real>(chunk: &Chunk, sizes: &Sizes, x: &[T], panels: (&Panels<T>, &Panels<T>), bias: &[T], gates: &mut [T], c: &mut [T], h: &mut [T]) {
+fn forward_chunk<T: Real>(
+    chunk: &Chunk,
+    sizes: &Sizes,
+    x: &[T],
+    panels: (&Panels<T>, &Panels<T>),
+    bias: &[T],
+    gates: &mut [T],
+    c: &mut [T],
+    h: &mut [T],
+) {
     let (hidden, width) = (sizes.hidden, 4 * sizes.hidden);
     gates.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(bias));
-    multiply(x, sizes.inputs, chunk.len(), panels.0, gates, width);
+    multiply(x, sizes.inputs, chunk.len(), panels.0, gates, width, true);
     for step in 0..chunk.steps() {
         let (start, count) = (chunk.offsets[step], chunk.active(step));
         let gates = &mut gates[start * width..(start + count) * width];
@@ -78,7 +87,7 @@ fn forward_chunk<T: Real>(chunk: &Chunk, sizes: &Sizes, x: &[T], panels: (&Panel
         let before = if step == 0 { start } else { chunk.offsets[step - 1] };
         let (h_before, c_before) = (&h_before[before * hidden..], &c_before[before * hidden..]);
         if step > 0 {
-            multiply(h_before, hidden, count, panels.1, gates, width);
+            multiply(h_before, hidden, count, panels.1, gates, width, true);
         }
         lstm_forward(hidden, gates, c_before, &mut c[..count * hidden], &mut h[..count * hidden]);
     }
@@ -144,7 +153,7 @@ pub fn lstm(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWei
                 backward_chunk(chunk, hidden, gates, &c[start * hidden..], &gradient[start * hidden..], &panels.1);
                 if wants_x {
                     // SAFETY: chunks are disjoint.
-                    multiply(gates, width, count, &panels.0, unsafe { shared_x.slice(start * inputs, count * inputs) }, inputs);
+                    multiply(gates, width, count, &panels.0, unsafe { shared_x.slice(start * inputs, count * inputs) }, inputs, false);
                 }
             });
             let before = states_before(h, &packing, hidden);
@@ -169,19 +178,9 @@ fn backward_chunk<T: Real>(chunk: &Chunk, hidden: usize, gates: &mut [T], c: &[T
         let (start, count) = (chunk.offsets[step], chunk.active(step));
         let gates = &mut gates[start * width..(start + count) * width];
         let before = if step == 0 { 0 } else { chunk.offsets[step - 1] };
-        lstm_backward(
-            hidden,
-            gates,
-            &c[start * hidden..],
-            &c[before * hidden..],
-            &d_h,
-            &gradient[start * hidden..],
-            &mut d_c,
-            step == 0,
-        );
+        lstm_backward(hidden, gates, &c[start * hidden..], &c[before * hidden..], &d_h, &gradient[start * hidden..], &mut d_c, step == 0);
         if step > 0 {
-            d_h[..count * hidden].fill(T::ZERO);
-            multiply(gates, width, count, recurrent, &mut d_h, hidden);
+            multiply(gates, width, count, recurrent, &mut d_h, hidden, false);
         }
     }
 }

@@ -2,23 +2,30 @@
 //!
 //! Forward products and input gradients run on our own kernel: the weight matrix is packed once into [`Panels`], the
 //! other operand is read where it lies, and every element of the result is one chain of multiply-adds in order of `k`.
-//! So a row's result never depends on how many rows surround it. Weight gradients (a long inner dimension) use `gemm`.
+//! So a row's result never depends on how many rows surround it. Weight gradients (a long inner dimension) run on the
+//! same kernel without packing.
 
 use std::sync::LazyLock;
 
 use super::parallel::{self, Shared};
 use super::real::Real;
+#[cfg(target_arch = "x86_64")]
+use super::x86;
 
+/// Columns of a panel where there are no special instructions.
+pub(super) const PORTABLE_WIDTH: usize = 8;
 /// Rows of one unit of work of a dense layer.
 pub(super) const ROW_CHUNK: usize = 96;
 /// Result rows of one unit of work of a weight gradient.
-const GRADIENT_CHUNK: usize = 128;
+const GRADIENT_CHUNK: usize = 96;
+/// Operand rows that a weight gradient takes in before it goes over them again for other columns: they stay in cache.
+const GRADIENT_ROWS: usize = 256;
 
 /// A matrix `[k, n]` cut into panels of a few columns, each stored row after row and padded with zeros.
 #[derive(Debug, Clone)]
 pub struct Panels<T> {
-    k: usize,
-    n: usize,
+    pub(super) k: usize,
+    pub(super) n: usize,
     width: usize,
     values: Vec<T>,
 }
@@ -53,23 +60,24 @@ impl<T: Real> Panels<T> {
         Self::pack(weight, outputs, inputs, inputs, 1)
     }
 
-    fn panel(&self, panel: usize) -> &[T] {
+    pub(super) fn panel(&self, panel: usize) -> &[T] {
         &self.values[panel * self.k * self.width..(panel + 1) * self.k * self.width]
     }
 
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.n.div_ceil(self.width)
     }
 }
 
-/// `c[rows, n] += a[rows, k] · b`, where rows of `a` are `lda` and rows of `c` are `ldc` numbers apart.
-pub(super) fn multiply<T: Real>(a: &[T], lda: usize, rows: usize, b: &Panels<T>, c: &mut [T], ldc: usize) {
-    if rows == 0 || b.n == 0 || b.k == 0 {
+/// `c[rows, n] (+)= a[rows, k] · b`, where rows of `a` are `lda` and rows of `c` are `ldc` numbers apart; added to what
+/// `c` holds when `accumulate`, else in its place.
+pub(super) fn multiply<T: Real>(a: &[T], lda: usize, rows: usize, b: &Panels<T>, c: &mut [T], ldc: usize, accumulate: bool) {
+    if rows == 0 || b.n == 0 {
         return;
     }
     assert!((rows - 1) * lda + b.k <= a.len() && (rows - 1) * ldc + b.n <= c.len());
     // SAFETY: both ends are inside their slices (asserted).
-    unsafe { T::multiply(a.as_ptr(), lda, rows, b, c.as_mut_ptr(), ldc) }
+    unsafe { T::multiply(a.as_ptr(), lda, rows, b, c.as_mut_ptr(), ldc, accumulate) }
 }
 
 /// `y[rows, n] = x[rows, k] · b + bias`, in parallel; then `finish(first_row, chunk)` on each finished chunk.
@@ -90,7 +98,7 @@ pub(super) fn affine<T: Real>(
         if let Some(bias) = bias {
             out.chunks_exact_mut(b.n).for_each(|row| row.copy_from_slice(bias));
         }
-        multiply(&x[first * b.k..(first + count) * b.k], b.k, count, b, out, b.n);
+        multiply(&x[first * b.k..(first + count) * b.k], b.k, count, b, out, b.n, bias.is_some());
         finish(first, out);
     });
     y
@@ -107,30 +115,15 @@ pub(super) fn weight_gradient<T: Real>(dy: &[T], x: &[T], rows: usize, outputs: 
     parallel::for_each(outputs.div_ceil(GRADIENT_CHUNK), |chunk| {
         let first = chunk * GRADIENT_CHUNK;
         let count = GRADIENT_CHUNK.min(outputs - first);
-        // SAFETY: chunks are disjoint; the strides describe the asserted shapes.
-        unsafe {
-            let out = shared.slice(first * inputs, count * inputs);
-            gemm::gemm(
-                count,
-                inputs,
-                rows,
-                out.as_mut_ptr(),
-                1,
-                inputs as isize,
-                false,
-                dy.as_ptr().add(first),
-                outputs as isize,
-                1,
-                x.as_ptr(),
-                1,
-                inputs as isize,
-                T::ZERO,
-                T::ONE,
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
+        for start in (0..rows).step_by(GRADIENT_ROWS) {
+            let steps = GRADIENT_ROWS.min(rows - start);
+            let (dy, x) = (&dy[start * outputs + first..], &x[start * inputs..]);
+            assert!((steps - 1) * outputs + count <= dy.len() && steps * inputs <= x.len());
+            // SAFETY: chunks are disjoint; both operands hold `steps` rows (asserted).
+            unsafe {
+                let out = shared.slice(first * inputs, count * inputs);
+                T::outer(dy.as_ptr(), outputs, count, x.as_ptr(), inputs, steps, out.as_mut_ptr());
+            }
         }
     });
     gradient
@@ -181,7 +174,7 @@ pub(super) fn isa() -> Isa {
 /// Columns of an `f32` panel.
 pub(super) fn panel_width_f32() -> usize {
     match isa() {
-        Isa::Portable => 8,
+        Isa::Portable => PORTABLE_WIDTH,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => 16,
         #[cfg(target_arch = "x86_64")]
@@ -193,15 +186,32 @@ pub(super) fn panel_width_f32() -> usize {
 ///
 /// # Safety
 /// As [`Real::multiply`].
-pub(super) unsafe fn multiply_f32(a: *const f32, lda: usize, rows: usize, b: &Panels<f32>, c: *mut f32, ldc: usize) {
+pub(super) unsafe fn multiply_f32(a: *const f32, lda: usize, rows: usize, b: &Panels<f32>, c: *mut f32, ldc: usize, accumulate: bool) {
     // SAFETY: features were detected; pointers are the caller's contract.
     unsafe {
         match isa() {
-            Isa::Portable => multiply_generic::<f32, 8>(a, lda, rows, b, c, ldc),
+            Isa::Portable => multiply_generic::<f32>(a, lda, rows, b, c, ldc, accumulate),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => x86::multiply_avx2(a, lda, rows, b, c, ldc),
+            Isa::Avx2 => x86::multiply_avx2(a, lda, rows, b, c, ldc, accumulate),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => x86::multiply_avx512(a, lda, rows, b, c, ldc),
+            Isa::Avx512 => x86::multiply_avx512(a, lda, rows, b, c, ldc, accumulate),
+        }
+    }
+}
+
+/// [`Real::outer`] for `f32` with the best kernel of this machine.
+///
+/// # Safety
+/// As [`Real::outer`].
+pub(super) unsafe fn outer_f32(dy: *const f32, ld_dy: usize, outputs: usize, x: *const f32, inputs: usize, rows: usize, c: *mut f32) {
+    // SAFETY: features were detected; pointers are the caller's contract.
+    unsafe {
+        match isa() {
+            Isa::Portable => outer_generic::<f32>(dy, ld_dy, outputs, x, inputs, rows, c),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => x86::outer_avx2(dy, ld_dy, outputs, x, inputs, rows, c),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => x86::outer_avx512(dy, ld_dy, outputs, x, inputs, rows, c),
         }
     }
 }
@@ -209,15 +219,17 @@ pub(super) unsafe fn multiply_f32(a: *const f32, lda: usize, rows: usize, b: &Pa
 /// [`multiply`] without special instructions.
 ///
 /// # Safety
-/// As [`Real::multiply`]; `WIDTH` must be the panels' width.
-pub(super) unsafe fn multiply_generic<T: Real, const WIDTH: usize>(
+/// As [`Real::multiply`].
+pub(super) unsafe fn multiply_generic<T: Real>(
     a: *const T,
     lda: usize,
     rows: usize,
     b: &Panels<T>,
     c: *mut T,
     ldc: usize,
+    accumulate: bool,
 ) {
+    const WIDTH: usize = PORTABLE_WIDTH;
     assert_eq!(b.width, WIDTH);
     for panel in 0..b.count() {
         let first = panel * WIDTH;
@@ -225,8 +237,9 @@ pub(super) unsafe fn multiply_generic<T: Real, const WIDTH: usize>(
         let values = b.panel(panel);
         for row in 0..rows {
             // SAFETY: the caller vouches for `rows` rows of `a` and `c`.
-            let (a, c) =
-                unsafe { (std::slice::from_raw_parts(a.add(row * lda), b.k), std::slice::from_raw_parts_mut(c.add(row * ldc + first), columns)) };
+            let (a, c) = unsafe {
+                (std::slice::from_raw_parts(a.add(row * lda), b.k), std::slice::from_raw_parts_mut(c.add(row * ldc + first), columns))
+            };
             let mut sums = [T::ZERO; WIDTH];
             for (x, w) in a.iter().zip(values.chunks_exact(WIDTH)) {
                 for (sum, w) in sums.iter_mut().zip(w) {
@@ -234,131 +247,37 @@ pub(super) unsafe fn multiply_generic<T: Real, const WIDTH: usize>(
                 }
             }
             for (c, sum) in c.iter_mut().zip(sums) {
-                *c += sum;
+                *c = if accumulate { *c + sum } else { sum };
             }
         }
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::{
-        __m256, __m512, __mmask16, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
-        _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-    };
-
-    use super::Panels;
-
-    /// Splits `rows` into blocks of `$max` and the rest, calling the kernel of that height.
-    macro_rules! row_blocks {
-        ($kernel:ident, $max:literal, $rows:expr, $row:ident => $args:tt, [$($rest:literal),*]) => {{
-            let mut $row = 0;
-            while $rows - $row >= $max {
-                row_blocks!(@call $kernel, $max, $args);
-                $row += $max;
-            }
-            match $rows - $row {
-                $($rest => row_blocks!(@call $kernel, $rest, $args),)*
-                _ => {}
-            }
-        }};
-        (@call $kernel:ident, $height:literal, ($($arg:expr),*)) => { $kernel::<$height>($($arg),*) };
-    }
-
-    /// # Safety
-    /// As [`super::Real::multiply`], on a machine with AVX-512.
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
-    pub(super) unsafe fn multiply_avx512(a: *const f32, lda: usize, rows: usize, b: &Panels<f32>, c: *mut f32, ldc: usize) {
-        for panel in 0..b.count() {
-            let first = panel * 32;
-            let columns = 32.min(b.n - first);
-            let mask = if columns == 32 { u32::MAX } else { (1u32 << columns) - 1 };
-            let values = b.panel(panel).as_ptr();
-            // SAFETY: rows and columns stay inside what the caller vouches for; masked lanes are not touched.
-            unsafe {
-                row_blocks!(kernel_avx512, 12, rows, row => (b.k, a.add(row * lda), lda, values, c.add(row * ldc + first), ldc, mask),
-                    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
-            }
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
-    unsafe fn kernel_avx512<const ROWS: usize>(
-        k: usize,
-        a: *const f32,
-        lda: usize,
-        b: *const f32,
-        c: *mut f32,
-        ldc: usize,
-        mask: u32,
-    ) {
-        let (low, high) = (mask as __mmask16, (mask >> 16) as __mmask16);
-        let mut sums: [[__m512; 2]; ROWS] = [[_mm512_setzero_ps(); 2]; ROWS];
-        // SAFETY: `a` has ROWS rows of k, `b` k rows of 32, `c` ROWS rows of the masked columns.
-        unsafe {
-            for step in 0..k {
-                let w = [_mm512_loadu_ps(b.add(step * 32)), _mm512_loadu_ps(b.add(step * 32 + 16))];
-                for row in 0..ROWS {
-                    let x = _mm512_set1_ps(*a.add(row * lda + step));
-                    sums[row][0] = _mm512_fmadd_ps(x, w[0], sums[row][0]);
-                    sums[row][1] = _mm512_fmadd_ps(x, w[1], sums[row][1]);
-                }
-            }
-            for row in 0..ROWS {
-                let at = c.add(row * ldc);
-                _mm512_mask_storeu_ps(at, low, _mm512_add_ps(_mm512_maskz_loadu_ps(low, at), sums[row][0]));
-                if high != 0 {
-                    let at = at.add(16);
-                    _mm512_mask_storeu_ps(at, high, _mm512_add_ps(_mm512_maskz_loadu_ps(high, at), sums[row][1]));
-                }
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`super::Real::multiply`], on a machine with AVX2 and FMA.
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn multiply_avx2(a: *const f32, lda: usize, rows: usize, b: &Panels<f32>, c: *mut f32, ldc: usize) {
-        for panel in 0..b.count() {
-            let first = panel * 16;
-            let columns = 16.min(b.n - first);
-            let values = b.panel(panel).as_ptr();
-            // SAFETY: rows and columns stay inside what the caller vouches for.
-            unsafe {
-                row_blocks!(kernel_avx2, 6, rows, row => (b.k, a.add(row * lda), lda, values, c.add(row * ldc + first), ldc, columns),
-                    [1, 2, 3, 4, 5]);
-            }
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn kernel_avx2<const ROWS: usize>(k: usize, a: *const f32, lda: usize, b: *const f32, c: *mut f32, ldc: usize, columns: usize) {
-        let mut sums: [[__m256; 2]; ROWS] = [[_mm256_setzero_ps(); 2]; ROWS];
-        // SAFETY: `a` has ROWS rows of k, `b` k rows of 16, `c` ROWS rows of `columns`.
-        unsafe {
-            for step in 0..k {
-                let w = [_mm256_loadu_ps(b.add(step * 16)), _mm256_loadu_ps(b.add(step * 16 + 8))];
-                for row in 0..ROWS {
-                    let x = _mm256_set1_ps(*a.add(row * lda + step));
-                    sums[row][0] = _mm256_fmadd_ps(x, w[0], sums[row][0]);
-                    sums[row][1] = _mm256_fmadd_ps(x, w[1], sums[row][1]);
-                }
-            }
-            for row in 0..ROWS {
-                let at = c.add(row * ldc);
-                if columns == 16 {
-                    _mm256_storeu_ps(at, _mm256_add_ps(_mm256_loadu_ps(at), sums[row][0]));
-                    _mm256_storeu_ps(at.add(8), _mm256_add_ps(_mm256_loadu_ps(at.add(8)), sums[row][1]));
-                } else {
-                    let mut all = [0f32; 16];
-                    _mm256_storeu_ps(all.as_mut_ptr(), sums[row][0]);
-                    _mm256_storeu_ps(all.as_mut_ptr().add(8), sums[row][1]);
-                    for (column, sum) in all.iter().enumerate().take(columns) {
-                        *at.add(column) += sum;
-                    }
-                }
+/// [`Real::outer`] without special instructions.
+///
+/// # Safety
+/// As [`Real::outer`].
+pub(super) unsafe fn outer_generic<T: Real>(
+    dy: *const T,
+    ld_dy: usize,
+    outputs: usize,
+    x: *const T,
+    inputs: usize,
+    rows: usize,
+    c: *mut T,
+) {
+    for row in 0..rows {
+        // SAFETY: the caller vouches for `rows` rows of both operands and for `c`.
+        let (dy, x, c) = unsafe {
+            (
+                std::slice::from_raw_parts(dy.add(row * ld_dy), outputs),
+                std::slice::from_raw_parts(x.add(row * inputs), inputs),
+                std::slice::from_raw_parts_mut(c, outputs * inputs),
+            )
+        };
+        for (g, c) in dy.iter().zip(c.chunks_exact_mut(inputs)) {
+            for (c, x) in c.iter_mut().zip(x) {
+                *c += *g * *x;
             }
         }
     }
@@ -376,9 +295,8 @@ mod tests {
 
     fn check<T: Real>(rows: usize, k: usize, n: usize, tolerance: f64) {
         let (x, w, bias) = (random::<T>(rows * k, 0), random::<T>(n * k, 1), random::<T>(n, 2));
-        let expected = |row: usize, column: usize| {
-            bias[column].wide() + (0..k).map(|i| x[row * k + i].wide() * w[column * k + i].wide()).sum::<f64>()
-        };
+        let expected =
+            |row: usize, column: usize| bias[column].wide() + (0..k).map(|i| x[row * k + i].wide() * w[column * k + i].wide()).sum::<f64>();
         let y = affine(&x, rows, &Panels::transposed(&w, n, k), Some(&bias), |_, _| {});
         for row in 0..rows {
             for column in 0..n {

@@ -30,6 +30,8 @@ pub mod real;
 pub mod storage;
 pub mod tape;
 mod vectorise;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 #[cfg(test)]
 mod gradcheck;

@@ -63,7 +63,12 @@ pub trait Real:
     ///
     /// # Safety
     /// `a` must be readable for `rows` rows of `lda`, `c` writable for `rows` rows of `ldc`.
-    unsafe fn multiply(a: *const Self, lda: usize, rows: usize, b: &Panels<Self>, c: *mut Self, ldc: usize);
+    unsafe fn multiply(a: *const Self, lda: usize, rows: usize, b: &Panels<Self>, c: *mut Self, ldc: usize, accumulate: bool);
+    /// `c[outputs, inputs] += dyᵀ · x` over `rows` rows; rows of `dy` are `ld_dy` numbers apart.
+    ///
+    /// # Safety
+    /// `dy` must be readable for `rows` rows of `outputs`, `x` for `rows · inputs`, `c` writable for `outputs · inputs`.
+    unsafe fn outer(dy: *const Self, ld_dy: usize, outputs: usize, x: *const Self, inputs: usize, rows: usize, c: *mut Self);
 }
 
 impl Real for f32 {
@@ -128,9 +133,13 @@ impl Real for f32 {
     fn panel_width() -> usize {
         super::matmul::panel_width_f32()
     }
-    unsafe fn multiply(a: *const Self, lda: usize, rows: usize, b: &Panels<Self>, c: *mut Self, ldc: usize) {
+    unsafe fn multiply(a: *const Self, lda: usize, rows: usize, b: &Panels<Self>, c: *mut Self, ldc: usize, accumulate: bool) {
         // SAFETY: the caller's contract is the callee's.
-        unsafe { super::matmul::multiply_f32(a, lda, rows, b, c, ldc) }
+        unsafe { super::matmul::multiply_f32(a, lda, rows, b, c, ldc, accumulate) }
+    }
+    unsafe fn outer(dy: *const Self, ld_dy: usize, outputs: usize, x: *const Self, inputs: usize, rows: usize, c: *mut Self) {
+        // SAFETY: the caller's contract is the callee's.
+        unsafe { super::matmul::outer_f32(dy, ld_dy, outputs, x, inputs, rows, c) }
     }
 }
 
@@ -177,11 +186,15 @@ impl Real for f64 {
         }
     }
     fn panel_width() -> usize {
-        8
+        super::matmul::PORTABLE_WIDTH
     }
-    unsafe fn multiply(a: *const Self, lda: usize, rows: usize, b: &Panels<Self>, c: *mut Self, ldc: usize) {
+    unsafe fn multiply(a: *const Self, lda: usize, rows: usize, b: &Panels<Self>, c: *mut Self, ldc: usize, accumulate: bool) {
         // SAFETY: the caller's contract is the callee's.
-        unsafe { super::matmul::multiply_generic::<Self, 8>(a, lda, rows, b, c, ldc) }
+        unsafe { super::matmul::multiply_generic::<Self>(a, lda, rows, b, c, ldc, accumulate) }
+    }
+    unsafe fn outer(dy: *const Self, ld_dy: usize, outputs: usize, x: *const Self, inputs: usize, rows: usize, c: *mut Self) {
+        // SAFETY: the caller's contract is the callee's.
+        unsafe { super::matmul::outer_generic::<Self>(dy, ld_dy, outputs, x, inputs, rows, c) }
     }
 }
 

@@ -33,7 +33,8 @@ pub fn log_loss(labels: &[u32], probabilities: &[f64], classes: usize) -> f64 {
 /// Mean over rows of the squared distance between probabilities and truth. Two classes: of the positive class only
 /// (Brier's score as scikit-learn defines it); more: summed over the classes. NaN without rows.
 pub fn brier(labels: &[u32], probabilities: &[f64], classes: usize) -> f64 {
-    let square = |row: usize, class: usize| (probabilities[row * classes + class] - f64::from(u8::from(labels[row] as usize == class))).powi(2);
+    let square =
+        |row: usize, class: usize| (probabilities[row * classes + class] - f64::from(u8::from(labels[row] as usize == class))).powi(2);
     let first = if classes == 2 { 1 } else { 0 };
     let total: f64 = (0..labels.len()).map(|row| (first..classes).map(|class| square(row, class)).sum::<f64>()).sum();
     total / labels.len() as f64

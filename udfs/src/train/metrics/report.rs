@@ -1,10 +1,10 @@
 //! Every measure of a model on some rows, each beside what the training prior alone reaches on the same rows.
 
+use super::Metric;
 use super::classification::{accuracy, brier, confusion, ece, log_loss, most_likely};
 use super::curves::{pr_auc, roc_auc};
 use super::ranking::{ndcg_at_k, recall_at_k};
 use super::regression::{mae, r2, rmse};
-use super::Metric;
 
 /// Intervals of the expected calibration error.
 pub const ECE_BINS: usize = 10;

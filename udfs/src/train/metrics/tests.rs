@@ -53,8 +53,7 @@ fn three_classes() {
 #[test]
 fn curves_have_a_point_per_distinct_score() {
     let roc = roc_curve(&positive(), &SCORES);
-    let expected =
-        [(0.0, 0.0), (0.0, 0.2), (1.0, 0.2), (1.0, 0.6), (2.0, 0.6), (3.0, 0.8), (4.0, 0.8), (5.0, 1.0), (6.0, 1.0), (7.0, 1.0)];
+    let expected = [(0.0, 0.0), (0.0, 0.2), (1.0, 0.2), (1.0, 0.6), (2.0, 0.6), (3.0, 0.8), (4.0, 0.8), (5.0, 1.0), (6.0, 1.0), (7.0, 1.0)];
     assert_eq!(roc.len(), expected.len());
     for (point, (misses, hits)) in roc.iter().zip(expected) {
         check(point.x, misses / 7.0);

@@ -1,0 +1,231 @@
+//! What every architecture must do: learn with all of its weights, overfit one batch, answer the same whatever
+//! the batch, and the house rule that only `ops` calls candle's operators.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::ops::{self, Optimizer, OptimizerKind, Philox, StepOutcome, Tape, Update, storage};
+use super::*;
+use crate::features::inputs::{Inputs, SequenceShape, Sequences};
+
+const ROWS: usize = 24;
+
+fn config(architecture: Architecture, task: Task) -> NetworkConfig {
+    NetworkConfig {
+        architecture,
+        shape: InputShape {
+            numeric: 3,
+            categorical: vec![5, 9],
+            sequence: Some(SequenceShape { fields: vec![7, 11], numeric: 2, max_len: 8 }),
+        },
+        outputs: if task == Task::Classification { 3 } else { 1 },
+        task,
+        hidden_dim: 16,
+        layers: 2,
+        embedding_dim: 4,
+        dropout: 0.0,
+        members: if architecture == Architecture::Dnn { 4 } else { 1 },
+        bins: if architecture == Architecture::Logreg { 0 } else { 6 },
+        numeric_embedding_dim: 4,
+    }
+}
+
+fn inputs() -> Inputs {
+    let random = Philox::new(8, 8);
+    let ids = |count: usize, stream: u32, vocabularies: &[u32]| -> Vec<u32> {
+        (0..count).map(|i| random.fork(stream).below(i as u64, vocabularies[i % vocabularies.len()])).collect()
+    };
+    let numbers = |count: usize, stream: u32| (0..count).map(|i| random.fork(stream).normal(i as u64) as f32).collect();
+    let spans = (0..ROWS as u32).map(|row| (row * 8, 1 + row % 8)).collect();
+    Inputs {
+        rows: ROWS,
+        numeric: numbers(ROWS * 3, 1),
+        categorical: ids(ROWS * 2, 2, &[5, 9]),
+        sequence: Some(Sequences { tokens: ids(ROWS * 8 * 2, 3, &[7, 11]), numeric: numbers(ROWS * 8 * 2, 4), spans }),
+    }
+}
+
+/// A network in training on one batch.
+struct Student {
+    config: NetworkConfig,
+    module: Box<dyn Module>,
+    tensors: Vec<(ParameterSpec, candle_core::Tensor)>,
+    optimizer: Optimizer,
+    batch: Batch,
+    steps: u32,
+}
+
+impl Student {
+    fn new(config: NetworkConfig) -> Self {
+        let module = module(&config).unwrap();
+        let inputs = inputs();
+        let rows: Vec<u32> = (0..ROWS as u32).collect();
+        let mut parameters = Parameters::default();
+        for spec in module.specs() {
+            parameters.0.insert(spec.name.clone(), (spec.shape.clone(), spec.initial(1)));
+        }
+        module.prepare(&inputs, &rows, &mut parameters);
+        let tensors = module.specs().into_iter().map(|spec| {
+            let (shape, values) = parameters.0.remove(&spec.name).unwrap();
+            (spec, storage::tensor(values, &shape).unwrap())
+        });
+        let mut batch = Batch::default();
+        Batch::gather(&inputs, &config.shape, &rows, &mut batch);
+        let tensors = tensors.collect();
+        Self { module, tensors, optimizer: Optimizer::new(OptimizerKind::Adamw, 0.0, None), config, batch, steps: 0 }
+    }
+
+    /// One step; returns the loss before it and checks that a gradient reached every trainable weight.
+    fn step(&mut self, learning_rate: f64) -> f64 {
+        self.steps += 1;
+        let tape = Tape::recording(Philox::new(1, 1).at_step(self.steps));
+        let mut weights = Weights::default();
+        for (spec, tensor) in &self.tensors {
+            let var = if spec.trainable { tape.leaf(tensor) } else { tape.constant(tensor) };
+            weights.insert(spec.name.clone(), var.unwrap());
+        }
+        let forward = self.module.forward(&tape, &weights, &self.batch, false).unwrap();
+        let loss = if self.config.task == Task::Classification {
+            let targets: Arc<[u32]> = (0..ROWS as u32).map(|row| (row * 7 + row / 5) % 3).collect();
+            ops::softmax_cross_entropy(&tape, &forward.logits, &targets, None).unwrap()
+        } else {
+            let targets: Vec<f32> = (0..ROWS).map(|row| (row * 7 % 5) as f32 - 2.0).collect();
+            ops::mean_squared_error(&tape, &forward.logits, &targets, None).unwrap()
+        };
+        let value = loss.scalar().unwrap();
+        let gradients = tape.backward(&loss).unwrap();
+        let updates: Vec<Update<'_>> = self
+            .tensors
+            .iter()
+            .filter(|(spec, _)| spec.trainable)
+            .map(|(spec, weights_of)| Update {
+                name: &spec.name,
+                weights: weights_of,
+                gradient: gradients.get(weights.get(&spec.name).unwrap()).unwrap_or_else(|| panic!("{} has no gradient", spec.name)),
+                decays: spec.decays,
+            })
+            .collect();
+        assert!(matches!(self.optimizer.step(&updates, learning_rate).unwrap(), StepOutcome::Done(_)));
+        value
+    }
+
+    fn parameters(&self) -> Parameters {
+        Parameters(
+            self.tensors.iter().map(|(spec, tensor)| (spec.name.clone(), (spec.shape.clone(), storage::to_vec(tensor).unwrap()))).collect(),
+        )
+    }
+}
+
+fn configs() -> Vec<NetworkConfig> {
+    Architecture::ALL.into_iter().flat_map(|a| [config(a, Task::Classification), config(a, Task::Regression)]).collect()
+}
+
+#[test]
+fn one_step_moves_every_trainable_weight() {
+    for config in configs() {
+        let mut student = Student::new(config);
+        let before = student.parameters();
+        // Weights that start at zero hold back the gradient of those in front of them for one step.
+        student.step(1e-2);
+        student.step(1e-2);
+        for (spec, _) in &student.tensors {
+            let moved = before.0[&spec.name] != student.parameters().0[&spec.name];
+            assert_eq!(moved, spec.trainable, "{} of {:?}", spec.name, student.config.architecture);
+        }
+    }
+}
+
+#[test]
+fn one_batch_can_be_learned_by_heart() {
+    for config in configs().into_iter().filter(|config| config.architecture != Architecture::Logreg) {
+        let name = format!("{:?} {:?}", config.architecture, config.task);
+        let mut student = Student::new(config);
+        let losses: Vec<f64> = (0..300).map(|_| student.step(1e-2)).collect();
+        assert!(losses[299] < 1e-2, "{name}: {} → {}", losses[0], losses[299]);
+    }
+    let mut linear = Student::new(config(Architecture::Logreg, Task::Classification));
+    let losses: Vec<f64> = (0..300).map(|_| linear.step(5e-2)).collect();
+    assert!(losses[299] < losses[0] * 0.6, "{} → {}", losses[0], losses[299]);
+}
+
+#[test]
+fn a_loaded_network_answers_each_row_alone_as_in_company() {
+    for config in configs() {
+        let mut student = Student::new(config.clone());
+        student.step(1e-2);
+        let network = load(&config, &student.parameters()).unwrap();
+        let together = network.forward(&student.batch).unwrap();
+        assert_eq!(together.logits.len(), ROWS * config.outputs);
+        assert_eq!(together.embedding.len(), ROWS * network.embedding_dim());
+        let (inputs, mut batch) = (inputs(), Batch::default());
+        for row in 0..ROWS {
+            Batch::gather(&inputs, &config.shape, &[row as u32], &mut batch);
+            let alone = network.forward(&batch).unwrap();
+            assert_eq!(alone.logits, together.logits[row * config.outputs..(row + 1) * config.outputs]);
+            assert_eq!(alone.embedding, together.embedding[row * network.embedding_dim()..(row + 1) * network.embedding_dim()]);
+        }
+        Batch::gather(&inputs, &config.shape, &[], &mut batch);
+        assert!(network.forward(&batch).unwrap().logits.is_empty());
+        assert_eq!(network.bytes(), network.parameter_count() * 4);
+    }
+}
+
+#[test]
+fn an_empty_history_has_an_answer() {
+    let config = config(Architecture::Gru, Task::Classification);
+    let student = Student::new(config.clone());
+    let network = load(&config, &student.parameters()).unwrap();
+    let mut inputs = inputs();
+    inputs.sequence.as_mut().unwrap().spans.iter_mut().for_each(|span| span.1 = 0);
+    let mut batch = Batch::default();
+    Batch::gather(&inputs, &config.shape, &[0, 1], &mut batch);
+    assert!(network.forward(&batch).unwrap().logits.iter().all(|logit| logit.is_finite()));
+}
+
+#[test]
+fn configurations_and_weights_are_checked() {
+    let good = config(Architecture::Gru, Task::Classification);
+    let mut parameters = Student::new(good.clone()).parameters();
+    parameters.0.get_mut("head.bias").unwrap().1.pop();
+    assert_eq!(load(&good, &parameters).unwrap_err().code, crate::error::Code::DataCorrupted);
+    parameters.0.remove("head.bias");
+    assert_eq!(load(&good, &parameters).unwrap_err().code, crate::error::Code::DataCorrupted);
+    let mut no_sequence = good.clone();
+    no_sequence.shape.sequence = None;
+    assert_eq!(module(&no_sequence).unwrap_err().code, crate::error::Code::InvalidParameter);
+    let mut no_features = config(Architecture::Dnn, Task::Classification);
+    no_features.shape = InputShape { sequence: good.shape.sequence.clone(), ..InputShape::default() };
+    assert_eq!(module(&no_features).unwrap_err().code, crate::error::Code::InvalidParameter);
+    let text = serde_json::to_string(&good).unwrap();
+    assert_eq!(serde_json::from_str::<NetworkConfig>(&text).unwrap(), good);
+}
+
+/// Candle's operators are methods of `Tensor`; its functions for gradients are those of `Var` and `GradStore`.
+#[test]
+fn only_ops_calls_candle() {
+    let mut callers = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.to_string_lossy().contains("/models/ops/") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+                // Naming the types is fine: the tensors have to be held somewhere. Importing anything else is not.
+                let imports = code.filter(|line| line.contains("candle_core::") || line.contains("candle_nn"));
+                callers.extend(imports.filter(|line| !allowed(line)).map(|line| format!("{}: {line}", path.display())));
+            }
+        }
+    }
+    assert!(callers.is_empty(), "{callers:#?}");
+}
+
+fn allowed(line: &str) -> bool {
+    ["use candle_core::Tensor;", "candle_core::Tensor)", "From<candle_core::Error>", "error: candle_core::Error"]
+        .iter()
+        .any(|part| line.contains(part))
+        || line.contains("line.contains(")
+        || line.contains("\"use candle_core")
+}
