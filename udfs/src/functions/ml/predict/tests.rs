@@ -339,7 +339,7 @@ async fn joins_values_and_nested_calls() {
             6,
         ),
         ("SELECT u.id FROM users u LEFT JOIN users x ON predict_intent('m', x.id) = 'zzz' AND x.id = u.id WHERE u.id = 1", &["1"], 1),
-        ("VALUES (predict_intent('m', 1), 1), (predict_intent('m', 2), 2)", &["b|1", "c|2"], 2),
+        ("SELECT * FROM (VALUES (predict_intent('m', 1), 1), (predict_intent('m', 2), 2)) AS t ORDER BY 2", &["b|1", "c|2"], 2),
         ("SELECT predict_intent('m', CAST(predict_value('v', 2) AS BIGINT))", &["c"], 2),
         (
             "SELECT id FROM users u WHERE id < 6 AND EXISTS (SELECT 1 FROM events e WHERE e.user_id = u.id \

@@ -243,9 +243,9 @@ async fn scalar_and_table_forms_agree() {
     for (model, table) in [("shopper", "events"), ("reader", "text_events")] {
         let differing = format!(
             "SELECT count(*) FROM score_users('{model}') s WHERE \
-             predict_intent('{model}', s.user_id) IS DISTINCT FROM s.intent \
-             OR predict_intent_proba('{model}', s.user_id, s.intent) IS DISTINCT FROM s.probability \
-             OR predict_intent_proba('{model}', s.user_id, s.runner_up) IS DISTINCT FROM s.runner_up_probability"
+             (predict_intent('{model}', s.user_id) IS DISTINCT FROM s.intent) \
+             OR (predict_intent_proba('{model}', s.user_id, s.intent) IS DISTINCT FROM s.probability) \
+             OR (predict_intent_proba('{model}', s.user_id, s.runner_up) IS DISTINCT FROM s.runner_up_probability)"
         );
         world.check(&differing, &["0"]).await;
         let differing = format!(
@@ -316,9 +316,9 @@ async fn rows_are_bound_by_name() {
     world.train_rows("visitor").await;
     world.check("SELECT count(*), count(intent), count(probability), count(value) FROM score_rows('visitor', 'visits')", &["400|400|400|0"]).await;
     let differing = "SELECT count(*) FROM score_rows('visitor', (SELECT label, country, pages, 1 AS extra FROM visits)) \
-                     WHERE predict_intent('visitor', named_struct('country', country, 'pages', pages)) IS DISTINCT FROM intent \
-                     OR predict_intent_proba('visitor', named_struct('pages', pages, 'country', country), intent) \
-                        IS DISTINCT FROM probability";
+                     WHERE (predict_intent('visitor', named_struct('country', country, 'pages', pages)) IS DISTINCT FROM intent) \
+                     OR (predict_intent_proba('visitor', named_struct('pages', pages, 'country', country), intent) \
+                        IS DISTINCT FROM probability)";
     world.check(differing, &["0"]).await;
     world.check("SELECT * FROM score_rows('visitor', (SELECT * FROM visits WHERE false))", &[]).await;
     world
