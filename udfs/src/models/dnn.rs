@@ -66,8 +66,7 @@ impl Module for Dnn {
             let get = |part: &str| weights.get(&format!("blocks.{layer}.{part}"));
             let own =
                 EnsembleWeights { weight: get("weight")?, scale_in: get("scale_in")?, scale_out: get("scale_out")?, bias: get("bias")? };
-            x = ops::batch_ensemble(tape, &x, batch.rows, &own, Activation::Relu)?;
-            x = ops::dropout(tape, &x, self.dropout)?;
+            x = ops::batch_ensemble(tape, &x, batch.rows, &own, Activation::Relu, self.dropout)?;
         }
         let logits = ops::member_linear(tape, &x, weights.get("output.weight")?, weights.get("output.bias")?)?;
         let embedding = if want_embedding { Some(ops::mean_groups(tape, &x, self.members)?) } else { None };

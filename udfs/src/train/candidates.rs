@@ -257,11 +257,11 @@ impl<'a> Problem<'a> {
         let network: Arc<dyn models::Network> = Arc::from(models::load(&fitted.config, &fitted.parameters)?);
         // Calibration sees the raw outputs of the very path that scoring takes.
         let cancel = Some(request.cancel).filter(|_| !request.options.keep_partial);
-        let logits = Scorer::new(Arc::clone(&network), self.uncalibrated()).logits(&self.select(valid_rows), cancel)?;
+        let logits = Scorer::new(Arc::clone(&network), self.uncalibrated()).logits(self.data.inputs, valid_rows, cancel)?;
         let calibration = self.calibrate(&logits, &labels, &truth);
         let valid = self.headline(&calibration, &logits, &labels, &truth);
         let scorer = Scorer::new(network, calibration.clone());
-        let test = self.headline_scores(&scorer.score_until(&self.select(&self.data.test), cancel)?, &self.data.test);
+        let test = self.headline_scores(&scorer.score_rows(self.data.inputs, &self.data.test, cancel)?, &self.data.test);
         Ok(Candidate { fitted, calibration, valid, test })
     }
 
@@ -324,34 +324,6 @@ impl<'a> Problem<'a> {
             })
             .collect();
         Some(metrics::headline_classes(&self.labels_of(&self.data.test), &probabilities, &self.prior).1)
-    }
-
-    /// Some rows of the dataset as inputs of their own.
-    fn select(&self, rows: &[u32]) -> Inputs {
-        select(self.data.inputs, rows)
-    }
-}
-
-/// Copies `rows` of `inputs`; steps are shared ranges, so only spans are copied for them.
-fn select(inputs: &Inputs, rows: &[u32]) -> Inputs {
-    let take = |values: &[f32]| {
-        let width = if inputs.rows == 0 { 0 } else { values.len() / inputs.rows };
-        rows.iter().flat_map(|row| values[*row as usize * width..(*row as usize + 1) * width].iter().copied()).collect()
-    };
-    let fields = if inputs.rows == 0 { 0 } else { inputs.categorical.len() / inputs.rows };
-    let sequence = inputs.sequence.as_ref().map(|sequence| crate::features::inputs::Sequences {
-        tokens: sequence.tokens.clone(),
-        numeric: sequence.numeric.clone(),
-        spans: rows.iter().map(|row| sequence.spans[*row as usize]).collect(),
-    });
-    Inputs {
-        rows: rows.len(),
-        numeric: take(&inputs.numeric),
-        categorical: rows
-            .iter()
-            .flat_map(|row| inputs.categorical[*row as usize * fields..(*row as usize + 1) * fields].iter().copied())
-            .collect(),
-        sequence,
     }
 }
 

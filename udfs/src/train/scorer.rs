@@ -78,18 +78,18 @@ impl Scorer {
     /// # Errors
     /// `Internal` when `inputs` do not have the network's shape.
     pub fn score(&self, inputs: &Inputs) -> Result<Scores> {
-        self.score_until(inputs, None)
+        let rows: Vec<u32> = (0..inputs.rows as u32).collect();
+        self.score_rows(inputs, &rows, None)
     }
 
-    /// The same, ended by `cancel`.
+    /// Scores some rows, in the order given; `cancel` ends it.
     ///
     /// # Errors
     /// As [`score`](Self::score), and `Cancelled`.
-    pub fn score_until(&self, inputs: &Inputs, cancel: Option<&CancellationToken>) -> Result<Scores> {
+    pub fn score_rows(&self, inputs: &Inputs, rows: &[u32], cancel: Option<&CancellationToken>) -> Result<Scores> {
         let config = self.network.config();
-        let (logits, embedding) = self.forward(inputs, cancel)?;
-        let (rows, embedding_dim) = (inputs.rows, self.network.embedding_dim());
-        let mut scores = Scores { rows, embedding, embedding_dim, ..Scores::default() };
+        let (logits, embedding) = self.forward(inputs, rows, cancel)?;
+        let mut scores = Scores { rows: rows.len(), embedding, embedding_dim: self.network.embedding_dim(), ..Scores::default() };
         match config.task {
             Task::Classification => {
                 scores.classes = config.outputs;
@@ -101,33 +101,33 @@ impl Scorer {
     }
 
     /// The network's own outputs `[rows, outputs]`, before calibration.
-    ///
-    /// # Errors
-    /// As [`score`](Self::score), and `Cancelled`.
-    pub(super) fn logits(&self, inputs: &Inputs, cancel: Option<&CancellationToken>) -> Result<Vec<f32>> {
-        Ok(self.forward(inputs, cancel)?.0)
+    pub(super) fn logits(&self, inputs: &Inputs, rows: &[u32], cancel: Option<&CancellationToken>) -> Result<Vec<f32>> {
+        Ok(self.forward(inputs, rows, cancel)?.0)
     }
 
-    fn forward(&self, inputs: &Inputs, cancel: Option<&CancellationToken>) -> Result<(Vec<f32>, Vec<f32>)> {
+    /// Outputs and embeddings of `rows`, in their order.
+    fn forward(&self, inputs: &Inputs, rows: &[u32], cancel: Option<&CancellationToken>) -> Result<(Vec<f32>, Vec<f32>)> {
         let config = self.network.config();
-        let (rows, outputs, embedding_dim) = (inputs.rows, config.outputs, self.network.embedding_dim());
-        let mut logits = vec![0f32; rows * outputs];
-        let mut embedding = vec![0f32; rows * embedding_dim];
-        let mut order: Vec<u32> = (0..rows as u32).collect();
+        let (outputs, embedding_dim) = (config.outputs, self.network.embedding_dim());
+        let mut logits = vec![0f32; rows.len() * outputs];
+        let mut embedding = vec![0f32; rows.len() * embedding_dim];
+        let mut order: Vec<u32> = (0..rows.len() as u32).collect();
         if let (true, Some(sequence)) = (config.architecture.is_sequential(), &inputs.sequence) {
-            order.sort_by_key(|&row| sequence.spans[row as usize].1);
+            order.sort_by_key(|&at| sequence.spans[rows[at as usize] as usize].1);
         }
-        let mut batch = Batch::default();
+        let (mut batch, mut chunk_rows) = (Batch::default(), Vec::with_capacity(CHUNK_ROWS));
         for chunk in order.chunks(CHUNK_ROWS) {
             if cancel.is_some_and(CancellationToken::is_cancelled) {
                 return Err(Error::cancelled());
             }
-            Batch::gather(inputs, &config.shape, chunk, &mut batch);
+            chunk_rows.clear();
+            chunk_rows.extend(chunk.iter().map(|&at| rows[at as usize]));
+            Batch::gather(inputs, &config.shape, &chunk_rows, &mut batch);
             let out = self.network.forward(&batch)?;
-            for (at, &row) in chunk.iter().enumerate() {
-                let row = row as usize;
-                logits[row * outputs..][..outputs].copy_from_slice(&out.logits[at * outputs..][..outputs]);
-                embedding[row * embedding_dim..][..embedding_dim].copy_from_slice(&out.embedding[at * embedding_dim..][..embedding_dim]);
+            for (from, &to) in chunk.iter().enumerate() {
+                let to = to as usize;
+                logits[to * outputs..][..outputs].copy_from_slice(&out.logits[from * outputs..][..outputs]);
+                embedding[to * embedding_dim..][..embedding_dim].copy_from_slice(&out.embedding[from * embedding_dim..][..embedding_dim]);
             }
         }
         Ok((logits, embedding))

@@ -4,8 +4,10 @@
 //! Row `r` of member `m` is at `r · members + m` everywhere.
 
 use super::activation::Activation;
+use super::dropout::{Mask, dropout};
 use super::matmul::{Panels, ROW_CHUNK, multiply, weight_gradient};
 use super::parallel::{self, Shared};
+use super::pool;
 use super::real::Real;
 use super::storage::{dispatch, read, tensor};
 use super::tape::{Sink, Tape, Var};
@@ -45,11 +47,11 @@ vectorise! {
 
 vectorise! {
     /// One row back through `act(z · s + b)`: sums for `s` and `b`, and the gradient of `z`.
-    fn finish_row_backward<T>(gradient: &[T], y: &[T], z: &[T], s: &[T], d_s: &mut [T], d_b: &mut [T], d_z: &mut [T], activation: Activation) {
+    fn finish_row_backward<T>(gradient: &[T], y: &[T], z: &[T], s: &[T], d_s: &mut [T], d_b: &mut [T], d_z: &mut [T], activation: Activation, survivors: T) {
         let count = gradient.len();
         let (y, z, s, d_s, d_b, d_z) = (&y[..count], &z[..count], &s[..count], &mut d_s[..count], &mut d_b[..count], &mut d_z[..count]);
         for i in 0..count {
-            let g = activation.backward(gradient[i], y[i]);
+            let g = activation.backward(gradient[i] * survivors, y[i]);
             d_s[i] += g * z[i];
             d_b[i] += g;
             d_z[i] = g * s[i];
@@ -80,6 +82,7 @@ struct Shape {
     /// Whether all members read the same input row.
     shared_input: bool,
     activation: Activation,
+    mask: Option<Mask>,
 }
 
 impl Shape {
@@ -94,12 +97,25 @@ impl Shape {
     }
 }
 
-/// `act(((x ∘ scale_in) · weightᵀ) ∘ scale_out + bias)`. `x` is `[rows, in]` (read by all members) or
-/// `[rows · members, in]`; the result is `[rows · members, out]`.
+/// `dropout(act(((x ∘ scale_in) · weightᵀ) ∘ scale_out + bias))`. `x` is `[rows, in]` (read by all members) or
+/// `[rows · members, in]`; the result is `[rows · members, out]`. Dropout is part of the layer because behind a ReLU it
+/// is free on the way back: a silenced unit is one whose result is 0.
 ///
 /// # Errors
 /// `Internal` when shapes disagree.
-pub fn batch_ensemble(tape: &Tape, x: &Var, rows: usize, weights: &EnsembleWeights<'_>, activation: Activation) -> Result<Var> {
+pub fn batch_ensemble(
+    tape: &Tape,
+    x: &Var,
+    rows: usize,
+    weights: &EnsembleWeights<'_>,
+    activation: Activation,
+    dropout_rate: f32,
+) -> Result<Var> {
+    let mask = Mask::new(tape, dropout_rate);
+    if let (Some(_), true) = (&mask, activation != Activation::Relu) {
+        let x = batch_ensemble(tape, x, rows, weights, activation, 0.0)?;
+        return dropout(tape, &x, dropout_rate);
+    }
     let (x_rows, inputs) = x.dims2()?;
     let (outputs, weight_inputs) = weights.weight.dims2()?;
     let members = weights.scale_in.dims2()?.0;
@@ -112,7 +128,7 @@ pub fn batch_ensemble(tape: &Tape, x: &Var, rows: usize, weights: &EnsembleWeigh
     {
         return Err(Error::internal("batch_ensemble: the weights do not fit the input"));
     }
-    let shape = Shape { all, members, inputs, outputs, shared_input: x_rows == rows, activation };
+    let shape = Shape { all, members, inputs, outputs, shared_input: x_rows == rows, activation, mask };
     let parents = [x, weights.weight, weights.scale_in, weights.scale_out, weights.bias];
     dispatch!(x.value(), T => {
         let (y, z) = {
@@ -128,6 +144,7 @@ pub fn batch_ensemble(tape: &Tape, x: &Var, rows: usize, weights: &EnsembleWeigh
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
             let (guard, y) = (read(&gradient)?, read(&saved_y)?);
             let own = backward(shape, &slices, &z, y.slice::<T>()?, guard.slice::<T>()?, sink.wants(0));
+            pool::give(z);
             if sink.wants(0) {
                 sink.add(0, tensor(own.x, saved[0].dims())?)?;
             }
@@ -144,7 +161,7 @@ fn forward<T: Real>(shape: Shape, slices: &[&[T]], keep: bool) -> (Vec<T>, Vec<T
     let Shape { all, inputs, outputs, .. } = shape;
     let panels = Panels::transposed(slices[1], outputs, inputs);
     let mut y = vec![T::ZERO; all * outputs];
-    let mut z = vec![T::ZERO; if keep { all * outputs } else { 0 }];
+    let mut z = pool::take(if keep { all * outputs } else { 0 });
     let (shared_y, shared_z) = (Shared::new(&mut y), Shared::new(&mut z));
     parallel::for_each(all.div_ceil(ROW_CHUNK), |chunk| {
         let first = chunk * ROW_CHUNK;
@@ -167,6 +184,9 @@ fn forward<T: Real>(shape: Shape, slices: &[&[T]], keep: bool) -> (Vec<T>, Vec<T
             let at = first + at;
             finish_row(z, shape.member(slices[3], at, outputs), shape.member(slices[4], at, outputs), out, shape.activation);
         }
+        if let Some(mask) = shape.mask {
+            mask.apply(first * outputs, y);
+        }
     });
     (y, z)
 }
@@ -184,12 +204,13 @@ fn add_all<T: Real>(sums: &mut [T], part: &[T]) {
 }
 
 fn backward<T: Real>(shape: Shape, slices: &[&[T]], z: &[T], y: &[T], gradient: &[T], wants_x: bool) -> Own<T> {
-    let Shape { all, members, inputs, outputs, shared_input, activation } = shape;
+    let Shape { all, members, inputs, outputs, shared_input, activation, .. } = shape;
     let panels = Panels::straight(slices[1], outputs, inputs);
     // Chunks hold whole rows of all members, so that a shared input row belongs to one chunk.
     let chunk_rows = BACKWARD_CHUNK.div_ceil(members) * members;
-    let mut d_z = vec![T::ZERO; all * outputs];
-    let mut scaled = vec![T::ZERO; all * inputs];
+    let mut d_z = pool::take(all * outputs);
+    let mut scaled = pool::take(all * inputs);
+    let survivors = shape.mask.map_or(T::ONE, |mask| mask.scale());
     let mut d_x = vec![
         T::ZERO;
         if !wants_x {
@@ -223,6 +244,7 @@ fn backward<T: Real>(shape: Shape, slices: &[&[T]], z: &[T], y: &[T], gradient: 
                 &mut d_b[own],
                 d_z,
                 activation,
+                survivors,
             );
             product(
                 shape.input_row(slices[0], all_at),
@@ -250,7 +272,10 @@ fn backward<T: Real>(shape: Shape, slices: &[&[T]], z: &[T], y: &[T], gradient: 
         add_all(&mut scale_out, &d_out);
         add_all(&mut bias, &d_b);
     }
-    Own { x: d_x, weight: weight_gradient(&d_z, &scaled, all, outputs, inputs), scale_in, scale_out, bias }
+    let weight = weight_gradient(&d_z, &scaled, all, outputs, inputs);
+    pool::give(d_z);
+    pool::give(scaled);
+    Own { x: d_x, weight, scale_in, scale_out, bias }
 }
 
 /// Sum of products in sixteen interleaved chains: vectorisable, and always in the same order.
@@ -344,7 +369,11 @@ mod tests {
                     ];
                     check(&tensors, |tape, v| {
                         let weights = EnsembleWeights { weight: &v[1], scale_in: &v[2], scale_out: &v[3], bias: &v[4] };
-                        batch_ensemble(tape, &v[0], rows, &weights, activation)
+                        batch_ensemble(tape, &v[0], rows, &weights, activation, 0.0)
+                    });
+                    check(&tensors, |tape, v| {
+                        let weights = EnsembleWeights { weight: &v[1], scale_in: &v[2], scale_out: &v[3], bias: &v[4] };
+                        batch_ensemble(tape, &v[0], rows, &weights, activation, 0.3)
                     });
                 }
             }

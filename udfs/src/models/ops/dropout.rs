@@ -14,10 +14,12 @@ const GROUP: usize = LANES * 8;
 const CHUNK: usize = 128 * GROUP;
 
 vectorise! {
-    /// Masks elements whose first one belongs to group `group`.
-    fn mask_chunk<T>(values: &[T], out: &mut [T], group: u32, random: Philox, threshold: u32, scale: T) {
-        for (at, (out, values)) in out.chunks_mut(GROUP).zip(values.chunks(GROUP)).enumerate() {
-            let words = random.group(group + at as u32);
+    /// Masks elements whose first one is at position `first` of the whole.
+    fn mask_chunk<T>(values: &mut [T], first: usize, random: Philox, threshold: u32, scale: T) {
+        let mut at = 0;
+        while at < values.len() {
+            let (group, skip) = ((first + at) / GROUP, (first + at) % GROUP);
+            let words = random.group(group as u32);
             let mut factors = [T::ZERO; GROUP];
             for (half, factors) in factors.chunks_exact_mut(LANES).enumerate() {
                 for (factor, word) in factors.iter_mut().zip(words[half >> 1]) {
@@ -25,27 +27,49 @@ vectorise! {
                     *factor = if draw >= threshold { scale } else { T::ZERO };
                 }
             }
-            for ((out, value), factor) in out.iter_mut().zip(values).zip(factors) {
-                *out = *value * factor;
+            let count = (GROUP - skip).min(values.len() - at);
+            for (value, factor) in values[at..at + count].iter_mut().zip(&factors[skip..skip + count]) {
+                *value *= *factor;
             }
+            at += count;
         }
     }
 }
 
-/// `values · keep / (1 - rate)`, an element kept when its 16 bits are not below `rate · 2¹⁶`.
-fn mask<T: Real>(values: &[T], rate: f64, random: Philox) -> Vec<T> {
-    let threshold = (rate * 65_536.0) as u32;
-    let scale = T::of(65_536.0 / f64::from(65_536 - threshold));
-    let mut out = vec![T::ZERO; values.len()];
-    let shared = Shared::new(&mut out);
-    parallel::for_each(values.len().div_ceil(CHUNK), |chunk| {
-        let first = chunk * CHUNK;
-        let count = CHUNK.min(values.len() - first);
-        // SAFETY: chunks are disjoint.
-        let out = unsafe { shared.slice(first, count) };
-        mask_chunk(&values[first..first + count], out, (first / GROUP) as u32, random, threshold, scale);
-    });
-    out
+/// Which elements of an operator's result are silenced, as a function of their position.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mask {
+    random: Philox,
+    threshold: u32,
+}
+
+impl Mask {
+    /// `None` when nothing is silenced: at scoring, or at rate 0.
+    pub(super) fn new(tape: &Tape, rate: f32) -> Option<Self> {
+        let threshold = (f64::from(rate).clamp(0.0, 0.99) * 65_536.0) as u32;
+        (tape.is_recording() && threshold > 0).then(|| Self { random: tape.random(), threshold })
+    }
+
+    /// What the survivors are multiplied with.
+    pub(super) fn scale<T: Real>(self) -> T {
+        T::of(65_536.0 / f64::from(65_536 - self.threshold))
+    }
+
+    /// Masks the elements from position `first` on, in place.
+    pub(super) fn apply<T: Real>(self, first: usize, values: &mut [T]) {
+        mask_chunk(values, first, self.random, self.threshold, self.scale());
+    }
+
+    fn of<T: Real>(self, values: &[T]) -> Vec<T> {
+        let mut out = values.to_vec();
+        let shared = Shared::new(&mut out);
+        parallel::for_each(values.len().div_ceil(CHUNK), |chunk| {
+            let first = chunk * CHUNK;
+            // SAFETY: chunks are disjoint.
+            self.apply(first, unsafe { shared.slice(first, CHUNK.min(values.len() - first)) });
+        });
+        out
+    }
 }
 
 /// Silences a share `rate` of the elements while the tape records, and scales the others up; else nothing.
@@ -53,15 +77,11 @@ fn mask<T: Real>(values: &[T], rate: f64, random: Philox) -> Vec<T> {
 /// # Errors
 /// `Internal` for an element type without kernels.
 pub fn dropout(tape: &Tape, x: &Var, rate: f32) -> Result<Var> {
-    let rate = f64::from(rate).clamp(0.0, 0.99);
-    if !tape.is_recording() || rate <= 0.0 {
-        return Ok(x.clone());
-    }
-    let random = tape.random();
+    let Some(mask) = Mask::new(tape, rate) else { return Ok(x.clone()) };
     dispatch!(x.value(), T => {
-        let value = tensor::<T>(mask(read(x.value())?.slice::<T>()?, rate, random), x.dims())?;
+        let value = tensor::<T>(mask.of(read(x.value())?.slice::<T>()?), x.dims())?;
         Ok(tape.record(value, &[x], move |gradient, sink: &mut Sink<'_>| {
-            let own = mask(read(&gradient)?.slice::<T>()?, rate, random);
+            let own = mask.of(read(&gradient)?.slice::<T>()?);
             sink.add(0, tensor(own, gradient.dims())?)
         }))
     })

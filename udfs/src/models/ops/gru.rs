@@ -10,6 +10,7 @@ use super::lstm::{RecurrentWeights, states_before};
 use super::matmul::{Panels, column_sums, multiply, weight_gradient};
 use super::packing::{Chunk, Packing};
 use super::parallel::{self, Shared};
+use super::pool;
 use super::real::Real;
 use super::storage::{dispatch, read, tensor};
 use super::tape::{Sink, Tape, Var};
@@ -55,7 +56,7 @@ pub fn gru(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeig
         let keep = tape.tracks(&parents);
         let mut h = vec![T::ZERO; steps * hidden];
         let kept = if keep { steps * width } else { 0 };
-        let (mut gates, mut recurrent) = (vec![T::ZERO; kept], vec![T::ZERO; kept]);
+        let (mut gates, mut recurrent) = (pool::take(kept), pool::take(kept));
         {
             let held: Vec<_> = parents.iter().map(|var| read(var.value())).collect::<Result<_>>()?;
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
@@ -119,7 +120,11 @@ pub fn gru(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeig
             sink.add(1, tensor(weight_gradient(&gates, x, steps, width, inputs), &[width, inputs])?)?;
             sink.add(2, tensor(weight_gradient(&recurrent, &before, steps, width, hidden), &[width, hidden])?)?;
             sink.add(3, tensor(column_sums(&gates, width), &[width])?)?;
-            sink.add(4, tensor(column_sums(&recurrent, width), &[width])?)
+            sink.add(4, tensor(column_sums(&recurrent, width), &[width])?)?;
+            pool::give(gates);
+            pool::give(recurrent);
+            pool::give(before);
+            Ok(())
         }))
     })
 }

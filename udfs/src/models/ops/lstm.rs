@@ -9,6 +9,7 @@ use super::gates::{lstm_backward, lstm_forward};
 use super::matmul::{Panels, column_sums, multiply, weight_gradient};
 use super::packing::{Chunk, Packing};
 use super::parallel::{self, Shared};
+use super::pool;
 use super::real::Real;
 use super::storage::{dispatch, read, tensor};
 use super::tape::{Sink, Tape, Var};
@@ -50,8 +51,9 @@ impl<'a> RecurrentWeights<'a> {
 
 /// `hidden` states of the step before, for every packed step; zeros at first steps: `[steps, hidden]`.
 pub(super) fn states_before<T: Real>(h: &[T], packing: &Packing, hidden: usize) -> Vec<T> {
-    let mut before = vec![T::ZERO; h.len()];
+    let mut before = pool::take::<T>(h.len());
     for chunk in packing.chunks() {
+        before[chunk.start * hidden..][..chunk.offsets.get(1).map_or(0, |first| first * hidden)].fill(T::ZERO);
         for step in 1..chunk.steps() {
             let (from, to, count) = (chunk.start + chunk.offsets[step - 1], chunk.start + chunk.offsets[step], chunk.active(step));
             before[to * hidden..(to + count) * hidden].copy_from_slice(&h[from * hidden..(from + count) * hidden]);
@@ -106,7 +108,7 @@ pub fn lstm(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWei
         let keep = tape.tracks(&parents);
         let mut h = vec![T::ZERO; steps * hidden];
         let kept = if keep { steps } else { 0 };
-        let (mut gates, mut c) = (vec![T::ZERO; kept * width], vec![T::ZERO; kept * hidden]);
+        let (mut gates, mut c) = (pool::take(kept * width), pool::take(kept * hidden));
         {
             let held: Vec<_> = parents.iter().map(|var| read(var.value())).collect::<Result<_>>()?;
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
@@ -158,11 +160,14 @@ pub fn lstm(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWei
             });
             let before = states_before(h, &packing, hidden);
             let bias = column_sums(&gates, width);
+            pool::give(c);
             if wants_x {
                 sink.add(0, tensor(d_x, &[steps, inputs])?)?;
             }
             sink.add(1, tensor(weight_gradient(&gates, x, steps, width, inputs), &[width, inputs])?)?;
             sink.add(2, tensor(weight_gradient(&gates, &before, steps, width, hidden), &[width, hidden])?)?;
+            pool::give(gates);
+            pool::give(before);
             sink.add(3, tensor(bias.clone(), &[width])?)?;
             sink.add(4, tensor(bias, &[width])?)
         }))

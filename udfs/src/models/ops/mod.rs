@@ -26,6 +26,7 @@ pub mod packing;
 pub mod parallel;
 pub mod philox;
 pub mod piecewise;
+mod pool;
 pub mod real;
 pub mod storage;
 pub mod tape;

@@ -1,5 +1,7 @@
 //! The number types that kernels are written for: `f32` for work, `f64` for gradient checks.
 
+use std::cell::RefCell;
+
 use candle_core::{CpuStorage, WithDType};
 
 use super::matmul::Panels;
@@ -57,6 +59,8 @@ pub trait Real:
     }
     /// The values of a CPU storage, for writing.
     fn storage_mut(storage: &mut CpuStorage) -> Option<&mut Vec<Self>>;
+    /// The buffers that this thread keeps for its next step; see [`super::pool`].
+    fn with_pool<R>(body: impl FnOnce(&mut Vec<Vec<Self>>) -> R) -> R;
     /// Columns of one panel of a packed matrix on this machine.
     fn panel_width() -> usize;
     /// See [`super::matmul::multiply`].
@@ -130,6 +134,12 @@ impl Real for f32 {
             _ => None,
         }
     }
+    fn with_pool<R>(body: impl FnOnce(&mut Vec<Vec<Self>>) -> R) -> R {
+        thread_local! {
+            static POOL: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+        }
+        POOL.with_borrow_mut(body)
+    }
     fn panel_width() -> usize {
         super::matmul::panel_width_f32()
     }
@@ -184,6 +194,12 @@ impl Real for f64 {
             CpuStorage::F64(values) => Some(values),
             _ => None,
         }
+    }
+    fn with_pool<R>(body: impl FnOnce(&mut Vec<Vec<Self>>) -> R) -> R {
+        thread_local! {
+            static POOL: RefCell<Vec<Vec<f64>>> = const { RefCell::new(Vec::new()) };
+        }
+        POOL.with_borrow_mut(body)
     }
     fn panel_width() -> usize {
         super::matmul::PORTABLE_WIDTH
