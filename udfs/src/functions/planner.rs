@@ -38,6 +38,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::MlContext;
 use super::prepass::{self, FORM_ARGUMENT, SQL_ARGUMENT};
+use super::reference::signature;
 use super::relation::{Argument, Arguments, Call, Kind, MlRelation, Parameter, Source, conform, unknown_argument};
 use crate::context::StatementContext;
 use crate::error::{Code, Error, Result};
@@ -186,7 +187,7 @@ fn bind(
         };
         if !given {
             let message = format!("{} needs the argument \"{}\"", node.relation.name(), parameter.name);
-            return Err(Error::new(Code::UndefinedFunction, message).detail(signature(node.relation.as_ref())).into());
+            return Err(Error::new(Code::UndefinedFunction, message).detail(format!("The signature is {}.", signature(node.relation.name(), node.relation.parameters()))).into());
         }
     }
     let args = node.arguments(&|expr| constant(expr, &options))?;
@@ -199,16 +200,6 @@ fn bind(
 
 fn json_schema(name: &str) -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, false)]))
-}
-
-/// The signature as the reference writes it.
-pub fn signature(relation: &dyn MlRelation) -> String {
-    let shown = relation.parameters().iter().map(|p| match (p.required, p.kind) {
-        (true, Kind::Source) => p.name.to_owned(),
-        (true, kind) => format!("{} {}", p.name, kind.sql_name()),
-        (false, _) => format!("{} => {}", p.name, p.default),
-    });
-    format!("The signature is {}({}).", relation.name(), shown.collect::<Vec<_>>().join(", "))
 }
 
 /// Plans the source as a derived table: it sees outer common table expressions and the caller's tables.
