@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn syntax_errors_have_positions() {
         let error = parse("SELECT 1; SELECT * FORM t").unwrap_err();
-        assert_eq!((error.code, error.position), (Code::Syntax, Some(20)), "{error:?}");
+        assert_eq!((error.code, error.position), (Code::Syntax, Some(25)), "{error:?}");
         let error = parse("SELECT 'é',\n  FROM").unwrap_err();
         assert_eq!(error.code, Code::Syntax);
         assert!(error.position.is_some());

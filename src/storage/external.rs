@@ -494,7 +494,7 @@ fn object_meta(file: &DataFile) -> Result<ObjectMeta> {
 fn damaged(path: &Path, error: datafusion::error::DataFusionError) -> Error {
     let error = super::engine_error(error);
     match error.code {
-        Code::Io => Error::new(Code::DataCorrupted, format!("file \"{}\" cannot be read: {error}", path.display())),
+        Code::Io | Code::DataCorrupted => Error::new(Code::DataCorrupted, format!("file \"{}\" cannot be read: {error}", path.display())),
         _ => error,
     }
 }

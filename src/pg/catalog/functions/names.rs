@@ -84,7 +84,7 @@ fn is_reserved(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     ALL_KEYWORDS
         .binary_search(&upper.as_str())
-        .is_ok_and(|index| RESERVED_FOR_IDENTIFIER.contains(&ALL_KEYWORDS_INDEX[index]) || matches!(upper.as_str(), "TABLE" | "USER" | "ORDER" | "GROUP"))
+        .is_ok_and(|index| RESERVED_FOR_IDENTIFIER.contains(&ALL_KEYWORDS_INDEX[index]) || matches!(upper.as_str(), "SELECT" | "FROM" | "WHERE" | "TABLE" | "USER" | "ORDER" | "GROUP"))
 }
 
 /// The parts of `schema."Name"`.
