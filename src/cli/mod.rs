@@ -16,9 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, LogFormat, Options};
 use crate::engine::Engine;
+use crate::pg;
 
 /// The role that the first start creates and that embedded statements run as.
 const SUPERUSER: &str = "portrait";
+
+/// Stack of a connection's thread; statements run elsewhere, on bigger ones.
+const IO_STACK_BYTES: usize = 8 << 20;
 
 const ABOUT: &str = "A SQL-queryable user-profile store with in-database deep learning";
 
@@ -128,7 +132,8 @@ fn configure(flags: Options, file: Option<PathBuf>, quiet: bool) -> Result<Confi
 /// # Errors
 /// As [`Engine::open`].
 pub async fn open(config: &Config) -> Result<Arc<Engine>> {
-    let engine = Engine::open(config).await?;
+    let engine = crate::sql::open(config).await?;
+    pg::install(&engine);
     if let Some(passfile) = engine.catalog().ensure_superuser(SUPERUSER).await? {
         tracing::info!(user = SUPERUSER, passfile = %passfile.display(), "superuser created");
     }
@@ -153,7 +158,7 @@ fn cancel_on_interrupt() -> CancellationToken {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = tokio::runtime::Builder::new_multi_thread().thread_name("io").enable_all().build().map_err(Error::from).and_then(|runtime| {
+    let result = tokio::runtime::Builder::new_multi_thread().thread_name("io").thread_stack_size(IO_STACK_BYTES).enable_all().build().map_err(Error::from).and_then(|runtime| {
         let result = runtime.block_on(async {
             match arguments.command {
                 Command::Serve(serve) => serve.run().await,

@@ -17,7 +17,6 @@ mod search_path;
 mod session;
 pub mod settings;
 mod statement;
-mod views;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -53,6 +52,9 @@ const TRAINING_GRACE: Duration = Duration::from_secs(5);
 
 /// Adds to every session what only a higher layer knows: the functions of `pg_catalog`, for example.
 pub trait Extension: Send + Sync {
+    /// A name of its own.
+    fn name(&self) -> &'static str;
+
     /// Called once per session, while its state is built. `session` is not usable for statements yet; functions may
     /// keep it to read settings later (it holds only a weak reference to the session).
     fn extend(&self, builder: SessionStateBuilder, session: &WeakSession) -> SessionStateBuilder;
@@ -103,21 +105,31 @@ impl Engine {
             files: roots as Arc<dyn FileAccess>,
         });
         catalog.attach_schema("ml", ml_schema_provider(Arc::clone(&ml)));
-        let engine = Arc::new(Self {
+        Ok(Arc::new(Self {
             config: config.clone(),
             catalog,
             ml,
             runtime,
             extensions: RwLock::default(),
             sessions: AtomicU32::new(1),
-        });
-        engine.catalog.set_view_planner(Arc::new(views::Planner::new(&engine)));
-        Ok(engine)
+        }))
     }
 
-    /// Adds `extension` to every session that is opened from now on.
+    /// Adds `extension` to every session that is opened from now on; one of the same name takes its place.
     pub fn extend(&self, extension: Arc<dyn Extension>) {
-        self.extensions.write().push(extension);
+        let mut extensions = self.extensions.write();
+        match extensions.iter_mut().find(|present| present.name() == extension.name()) {
+            Some(present) => *present = extension,
+            None => extensions.push(extension),
+        }
+    }
+
+    /// A state that belongs to no client, with the default settings: views are planned with it.
+    ///
+    /// # Errors
+    /// When the session's state cannot be built.
+    pub fn detached_state(self: &Arc<Self>) -> Result<SessionState> {
+        Session::open(Arc::clone(self), "portrait", 0)?.state()
     }
 
     /// Lets the extensions rewrite a query.

@@ -84,7 +84,11 @@ impl Command {
                 parser.parser.next_token();
                 Explain::parse(&mut parser.parser).map(Self::Explain).map_err(syntax)
             }
-            "SELECT" | "WITH" | "VALUES" | "TABLE" | "INSERT" | "" => Self::parse_sql(&mut parser, text),
+            "TABLE" => {
+                parser.parser.next_token();
+                query::table_command(&mut parser.parser).map(|query| Self::Query(Box::new(query))).map_err(syntax)
+            }
+            "SELECT" | "WITH" | "VALUES" | "INSERT" | "" => Self::parse_sql(&mut parser, text),
             _ => match compat::unsupported(&first, &second) {
                 Some(error) => Err(error),
                 None => Err(Error::new(Code::Syntax, format!("syntax error at or near \"{}\"", parser.parser.peek_token().token)).at(1)),
@@ -193,7 +197,7 @@ impl Command {
 
     fn checked_query(query: Box<ast::Query>) -> Result<Self> {
         query::check(&query)?;
-        Ok(Self::Query(Box::new(ast::Statement::Query(query::without_table_command(query)?))))
+        Ok(Self::Query(Box::new(ast::Statement::Query(query))))
     }
 
     /// The kind of statement, as in a command tag.

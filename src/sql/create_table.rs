@@ -13,7 +13,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use super::command::Description;
 use super::plan::{self, Planned, bind, physical};
 use super::support::relation_name;
-use super::{Call, Outcome, guard};
+use super::{Call, Outcome, guard, names};
 use crate::catalog::Created;
 use crate::engine::Running;
 use crate::error::classify;
@@ -113,7 +113,7 @@ impl CreateTable {
         let (catalog, owner) = (Arc::clone(call.running.engine().catalog()), call.session.user().to_owned());
         call.running
             .run(async move {
-                let rows = execute_stream(plan, task).map_err(classify)?;
+                let rows = names::show(execute_stream(plan, task).map_err(classify)?);
                 catalog.create_managed_as(&name, schema, rows, &owner).await
             })
             .await

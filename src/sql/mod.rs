@@ -19,6 +19,7 @@ mod execute;
 mod explain;
 mod guard;
 mod insert;
+mod names;
 mod parser;
 mod plan;
 mod prepare;
@@ -29,6 +30,7 @@ mod set;
 mod show;
 mod support;
 mod transaction;
+mod views;
 
 use std::sync::Arc;
 
@@ -39,7 +41,8 @@ use portrait_udfs::context::NoticeSink;
 use portrait_udfs::error::{Code, Error, Result};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Running, Session, TransactionStatus};
+use crate::config::Config;
+use crate::engine::{Engine, Running, Session, TransactionStatus};
 use command::Command;
 
 pub use parser::parse;
@@ -204,6 +207,16 @@ struct Call<'a> {
     params: Vec<ScalarValue>,
 }
 
+/// Opens the data directory of `config` with everything that SQL needs.
+///
+/// # Errors
+/// As [`Engine::open`].
+pub async fn open(config: &Config) -> Result<Arc<Engine>> {
+    let engine = Engine::open(config).await?;
+    views::install(&engine);
+    Ok(engine)
+}
+
 /// Plans `statement` without running it. `declared` are the parameter types that the client declared.
 ///
 /// # Errors
@@ -222,11 +235,12 @@ pub async fn prepare_with(
     declared: &[Option<DataType>],
     cancel: &CancellationToken,
 ) -> Result<Prepared> {
-    let result = async {
-        refuse_in_failed_transaction(session, statement)?;
-        let running = session.statement(statement.text(), cancel, Arc::new(|_| {}))?;
-        command::describe(session, &running, statement, declared).await
-    }
+    let (own_session, own_statement, declared, cancel) = (session.clone(), statement.clone(), declared.to_vec(), cancel.clone());
+    let result = on_query_threads(session, async move {
+        refuse_in_failed_transaction(&own_session, &own_statement)?;
+        let running = own_session.statement(own_statement.text(), &cancel, Arc::new(|_| {}))?;
+        command::describe(&own_session, &running, &own_statement, &declared).await
+    })
     .await;
     match result {
         Ok(described) => Ok(Prepared {
@@ -275,16 +289,22 @@ pub async fn run(session: &Session, statement: &Statement, run: RunOptions) -> R
 }
 
 async fn start(session: &Session, statement: &Statement, params: Vec<ScalarValue>, run: RunOptions) -> Result<Outcome> {
-    let result = async {
-        refuse_in_failed_transaction(session, statement)?;
-        let running = session.statement(statement.text(), &run.cancel, run.notice)?;
-        command::run(Call { session, running, statement, params }).await
-    }
+    let (own_session, own_statement) = (session.clone(), statement.clone());
+    let result = on_query_threads(session, async move {
+        refuse_in_failed_transaction(&own_session, &own_statement)?;
+        let running = own_session.statement(own_statement.text(), &run.cancel, run.notice)?;
+        command::run(Call { session: &own_session, running, statement: &own_statement, params }).await
+    })
     .await;
     result.map_err(|error| {
         session.statement_failed();
         statement.place(error)
     })
+}
+
+/// Runs a statement where stacks are big: a connection's thread only waits for it.
+async fn on_query_threads<T: Send + 'static>(session: &Session, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    session.engine().runtime().run(Box::pin(work)).await
 }
 
 fn refuse_in_failed_transaction(session: &Session, statement: &Statement) -> Result<()> {

@@ -14,7 +14,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
 use portrait_udfs::error::{Code, Error, Result};
 
-use super::{PARAMETERS_MAX, guard};
+use super::{PARAMETERS_MAX, guard, names};
 use crate::engine::Running;
 use crate::error::classify;
 
@@ -28,7 +28,7 @@ pub(super) struct Planned {
 impl Planned {
     /// The columns of its rows.
     pub(super) fn schema(&self) -> SchemaRef {
-        Arc::new(self.plan.schema().as_arrow().clone())
+        names::shown(self.plan.schema().as_arrow())
     }
 }
 

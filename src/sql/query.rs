@@ -1,10 +1,13 @@
 //! `SELECT`, `VALUES`, `WITH`, `TABLE`: a query that only reads.
 
 use datafusion::sql::sqlparser::ast::{self, SetExpr};
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use portrait_udfs::error::{Code, Error, Result};
 
+use super::parser::DIALECT;
 use super::plan::{bind, physical, plan_query};
-use super::{Call, Outcome, RowTag};
+use super::support::end;
+use super::{Call, Outcome, RowTag, names};
 
 /// Checks what the parser accepts and we do not.
 ///
@@ -22,17 +25,14 @@ pub(super) fn check(query: &ast::Query) -> Result<()> {
     }
 }
 
-/// `TABLE x` as the query that it stands for.
+/// Reads what follows `TABLE`: `SELECT * FROM` that relation.
 ///
 /// # Errors
-/// None in practice: the name was read by the same parser.
-pub(super) fn without_table_command(mut query: Box<ast::Query>) -> Result<Box<ast::Query>> {
-    let SetExpr::Table(table) = query.body.as_ref() else { return Ok(query) };
-    let rewritten = format!("SELECT * FROM {table}");
-    let tokens = datafusion::sql::sqlparser::parser::Parser::new(&super::parser::DIALECT).try_with_sql(&rewritten);
-    let inner = tokens.and_then(|mut parser| parser.parse_query()).map_err(|error| super::parser::syntax_error(error, &rewritten))?;
-    query.body = inner.body;
-    Ok(query)
+/// When it is not the name of a relation.
+pub(super) fn table_command(parser: &mut Parser<'_>) -> Result<ast::Statement, ParserError> {
+    let name = parser.parse_object_name(false)?;
+    end(parser)?;
+    Parser::new(&DIALECT).try_with_sql(&format!("SELECT * FROM {name}"))?.parse_statement()
 }
 
 /// Runs a query.
@@ -42,6 +42,6 @@ pub(super) async fn run(call: Call<'_>, query: &ast::Statement) -> Result<Outcom
     let schema = planned.schema();
     let plan = bind(planned.plan, call.params)?;
     let plan = physical(&call.running, plan).await?;
-    let stream = call.running.stream(plan);
+    let stream = names::show(call.running.stream(plan));
     Ok(Outcome::Rows { schema, stream, tag: RowTag::Select })
 }

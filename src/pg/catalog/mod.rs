@@ -40,6 +40,10 @@ pub fn install(engine: &Arc<Engine>) {
 struct PgExtension;
 
 impl Extension for PgExtension {
+    fn name(&self) -> &'static str {
+        "pg_catalog"
+    }
+
     fn extend(&self, mut builder: SessionStateBuilder, session: &WeakSession) -> SessionStateBuilder {
         let functions = builder.scalar_functions().get_or_insert_default();
         functions.extend(functions::all(session));

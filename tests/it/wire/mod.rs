@@ -40,7 +40,7 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_stack_size(8 << 20).enable_all().build().unwrap();
         let stop = CancellationToken::new();
         let (engine, address) = runtime.block_on(async {
-            let engine = Engine::open(&config).await.unwrap();
+            let engine = portrait::sql::open(&config).await.unwrap();
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             tokio::spawn(serve(Arc::clone(&engine), listener, auth, tls, stop.clone()));
