@@ -80,6 +80,7 @@ impl Connection {
                 .hint("Close those that are no longer needed, or use DEALLOCATE.")
                 .into());
         }
+        let oids = &with_casts(query, oids);
         let mut types = oids.iter().map(|oid| declared(*oid)).collect::<PgResult<Vec<_>>>()?;
         let statements = self.parse_text(query).await?;
         let statement = match statements.as_slice() {
@@ -252,11 +253,11 @@ impl Connection {
 
 /// The name in `DEALLOCATE [PREPARE] name`.
 fn deallocated(text: &str) -> Option<String> {
-    let name = text.trim().rsplit(|character: char| character.is_whitespace()).next()?;
-    match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
-        Some(quoted) => Some(quoted.replace("\"\"", "\"")),
-        None => Some(name.to_ascii_lowercase()),
+    let text = text.trim();
+    if let Some((_, quoted)) = text.split_once('"') {
+        return Some(quoted.strip_suffix('"')?.replace("\"\"", "\""));
     }
+    text.rsplit(char::is_whitespace).next().map(str::to_ascii_lowercase)
 }
 
 /// What the client is told of its parameters: its own declarations, and for the rest what was planned.
@@ -265,6 +266,53 @@ fn wire_types(oids: &[u32], planned: &[DataType]) -> Vec<Type> {
     planned.iter().enumerate().map(|(index, planned)| declared(index).unwrap_or_else(|| data_type(planned))).collect()
 }
 
+/// The declared types, and for parameters without one the type that the query casts them to when only PostgreSQL has it:
+/// a driver that compares OIDs must be told that `$1::oid[]` is an array of OIDs.
+fn with_casts(query: &str, oids: &[u32]) -> Vec<u32> {
+    let mut oids = oids.to_vec();
+    if !query.contains("pg_") {
+        return oids;
+    }
+    for (at, _) in query.match_indices('$') {
+        let rest = &query[at + 1..];
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (Ok(number @ 1..=65_535), Some(cast)) = (rest[..digits].parse::<usize>(), rest[digits..].strip_prefix("::")) else { continue };
+        let cast = cast.strip_prefix("pg_catalog.").unwrap_or(cast);
+        let word = cast.find(|character: char| !(character.is_alphanumeric() || "_[]".contains(character))).map_or(cast, |end| &cast[..end]);
+        let oid = match word {
+            "oid" => Type::OID.oid(),
+            "oid[]" => Type::OID_ARRAY.oid(),
+            "name" => Type::NAME.oid(),
+            "name[]" => Type::NAME_ARRAY.oid(),
+            _ => continue,
+        };
+        if oids.len() < number {
+            oids.resize(number, 0);
+        }
+        if oids[number - 1] == 0 {
+            oids[number - 1] = oid;
+        }
+    }
+    oids
+}
+
 fn missing_portal(name: &str) -> PgError {
     PgError::new("34000", format!("portal \"{name}\" does not exist"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn casts_to_types_of_the_catalog_declare_parameters() {
+        assert_eq!(with_casts("SELECT any($1::oid[]), $3::pg_catalog.oid, $2::int, $x, $ FROM pg_type", &[]), [1028, 0, 26]);
+        assert_eq!(with_casts("SELECT $1::oid FROM pg_type", &[23]), [23]);
+    }
+
+    #[test]
+    fn deallocated_names_are_folded() {
+        assert_eq!(deallocated("DEALLOCATE PREPARE Plan_1").unwrap(), "plan_1");
+        assert_eq!(deallocated("deallocate \"Plan 1\"").unwrap(), "Plan 1");
+    }
 }
