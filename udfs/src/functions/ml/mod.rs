@@ -31,7 +31,7 @@ pub fn scalars(context: &Arc<MlContext>) -> Vec<Arc<ScalarUDF>> {
 
 /// Operators.
 pub fn expr_planners(_context: &Arc<MlContext>) -> Vec<Arc<dyn ExprPlanner>> {
-    vec![]
+    vector::expr_planners()
 }
 
 /// Rules of the analyzer.

@@ -291,9 +291,13 @@ impl ScalarUDFImpl for WaitFunction {
 #[async_trait]
 impl AsyncScalarUDFImpl for WaitFunction {
     async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
+        let (rows, statement) = (args.number_rows, StatementContext::of_options(&args.config_options));
+        let values = tokio::select! {
+            biased;
+            values = run(Arc::clone(&self.0.action), Arc::clone(&self.0.context), args) => values?,
+            () = statement.cancel.cancelled() => return Err(Error::cancelled().into()),
+        };
         // The engine wants an array here, whatever the arguments are.
-        let rows = args.number_rows;
-        let values = run(Arc::clone(&self.0.action), Arc::clone(&self.0.context), args).await?;
         values.into_array(rows).map(ColumnarValue::Array)
     }
 }
@@ -325,7 +329,8 @@ fn coerce(action: &dyn Action, given: &[DataType]) -> Result<Vec<DataType>> {
     given.iter().zip(parameters).map(cast).collect()
 }
 
-/// Runs an action once when every argument is a constant, else once per row, one after another.
+/// Runs an action once when every argument is a constant, else once per row, one after another. A cancelled statement
+/// starts no further one; one that runs goes to its end, so that memory and store agree.
 async fn run(action: Arc<dyn Action>, context: Arc<MlContext>, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
     let statement = StatementContext::of_options(&args.config_options);
     let constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
@@ -339,11 +344,10 @@ async fn run(action: Arc<dyn Action>, context: Arc<MlContext>, args: ScalarFunct
             continue;
         }
         let call = Call { context: Arc::clone(&context), statement: Arc::clone(&statement), arguments };
-        let done = tokio::select! {
-            biased;
-            done = action.run(call) => done,
-            () = statement.cancel.cancelled() => Err(Error::cancelled()),
-        };
+        if statement.cancel.is_cancelled() {
+            return Err(Error::cancelled().into());
+        }
+        let done = action.run(call).await;
         results.push(Some(done?));
     }
     if constant {

@@ -287,6 +287,24 @@ async fn a_prepared_statement_sees_the_registry_of_its_execution() {
     f.check("EXECUTE p", &["1"]).await;
 }
 
+#[tokio::test]
+async fn vectors_are_compared() {
+    let f = Fixture::new().await;
+    f.check(
+        "SELECT l2_distance([0.0, 0.0], [3, 4]), inner_product(b => [2], a => [3]), cosine_similarity([1, 0], [2, 0])",
+        &["5.0|6.0|1.0"],
+    )
+    .await;
+    f.check("SELECT cosine_similarity(NULL, [1]), l2_distance([v], [1]) FROM (VALUES (3), (NULL)) AS t(v) WHERE v > 0", &["NULL|2.0"])
+        .await;
+    f.fails("SELECT l2_distance([1], [1, 2])", Code::InvalidParameter, "different vector dimensions 1 and 2").await;
+    f.fails("SELECT l2_distance(['a'], [1])", Code::DatatypeMismatch, "l2_distance compares two arrays of numbers, got List(Utf8)").await;
+    f.rows("SET datafusion.sql_parser.dialect = 'postgresql'").await.unwrap();
+    f.check("SELECT ARRAY[0, 0] <-> ARRAY[3, 4], ARRAY[1, 0] <=> ARRAY[0, 1], ARRAY[1, 2] <#> ARRAY[3, 4]", &["5.0|1.0|-11.0"]).await;
+    f.check("SELECT v FROM (VALUES (1), (5), (2)) AS t(v) ORDER BY ARRAY[v] <-> ARRAY[4] LIMIT 2", &["5", "2"]).await;
+    f.check("SELECT 1 <=> NULL", &["false"]).await;
+}
+
 #[test]
 fn every_function_is_documented_with_its_arguments() {
     let documented = documentation();

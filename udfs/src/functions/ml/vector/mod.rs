@@ -1,4 +1,5 @@
-//! Distances between embeddings, with pgvector's meaning: `cosine_similarity`, `l2_distance`, `inner_product`.
+//! Distances between embeddings, with pgvector's meaning: `cosine_similarity`, `l2_distance`, `inner_product`, and the
+//! operators `<->`, `<=>`, `<#>`.
 //!
 //! They are scalar functions over `float4[]`; the kernel of each is one loop over two slices.
 
@@ -6,10 +7,12 @@ mod cosine_similarity;
 mod distance;
 mod inner_product;
 mod l2_distance;
+mod operators;
 
 use std::sync::Arc;
 
 use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::planner::ExprPlanner;
 
 use super::super::MlContext;
 
@@ -20,4 +23,9 @@ pub fn scalars(_context: &Arc<MlContext>) -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::new_from_impl(inner_product::InnerProduct::new())),
         Arc::new(ScalarUDF::new_from_impl(l2_distance::L2Distance::new())),
     ]
+}
+
+/// The operators of the family.
+pub fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
+    vec![Arc::new(operators::VectorOperators::new())]
 }
