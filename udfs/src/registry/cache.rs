@@ -2,7 +2,8 @@
 //!
 //! Asking for a version that nobody has loaded makes one asker load it while the others wait for the same copy; when
 //! that asker is cancelled, another takes over. A version that a statement holds is never thrown out (it would
-//! stay in memory anyway, and be loaded twice); the limit may therefore be exceeded by what is in use.
+//! stay in memory anyway, and be loaded twice); the limit may therefore be exceeded by what is in use, until the
+//! cache is next looked at.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -144,7 +145,8 @@ impl Cache {
     }
 
     pub(super) fn entries(&self) -> Vec<CacheEntry> {
-        let slots = self.slots.lock();
+        let mut slots = self.slots.lock();
+        slots.trim();
         let mut found: Vec<(u64, CacheEntry)> = slots
             .by_key
             .values()
@@ -166,7 +168,9 @@ impl Cache {
     }
 
     pub(super) fn stats(&self) -> CacheStats {
-        self.slots.lock().stats
+        let mut slots = self.slots.lock();
+        slots.trim();
+        slots.stats
     }
 }
 
@@ -192,7 +196,7 @@ impl Slots {
         Arc::clone(&slot.cell)
     }
 
-    /// After a successful load: accounts for it and throws out what no longer fits.
+    /// After a successful load: accounts for it and makes room.
     fn settle(&mut self, key: &Key, cell: &Cell) {
         if let Some(slot) = self.by_key.get_mut(key)
             && Arc::ptr_eq(&slot.cell, cell)
@@ -201,6 +205,11 @@ impl Slots {
             slot.loaded_at_us = super::now_us();
             self.stats.loads += 1;
         }
+        self.trim();
+    }
+
+    /// Throws out what no longer fits, least recently used first; what is used stays until it is not.
+    fn trim(&mut self) {
         self.stats.bytes = self.bytes();
         while self.stats.bytes > self.stats.limit_bytes {
             let unused = self.by_key.iter().filter(|(_, slot)| slot.cell.get().is_some_and(|model| Arc::strong_count(model) == 1));
