@@ -580,7 +580,7 @@ fn to_json(batch: &RecordBatch, schema: &SchemaRef) -> DfResult<RecordBatch> {
     lines.write(batch)?;
     lines.finish()?;
     let text = String::from_utf8(lines.into_inner()).map_err(|e| Error::internal(e.to_string()))?;
-    let rows = StringArray::from_iter_values(text.lines());
+    let rows = StringArray::from(text.lines().collect::<Vec<_>>());
     Ok(RecordBatch::try_new(Arc::clone(schema), vec![Arc::new(rows)])?)
 }
 
