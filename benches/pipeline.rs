@@ -90,7 +90,12 @@ async fn measure(client: &Client, server: &Server, lookups: usize) -> Result<BTr
     let row = client.query_one(train.as_str(), &[]).await?;
     let trained = began.elapsed().as_secs_f64();
     let (rows, epochs, seconds): (i64, i32, f64) = (row.get(0), row.get(1), row.get(2));
-    eprintln!("trained in {trained:.1} s: test {:?}, baseline {:?}; {}", row.get::<_, f64>(3), row.get::<_, f64>(4), row.get::<_, String>(5));
+    eprintln!(
+        "trained in {trained:.1} s: test {:?}, baseline {:?}; {}",
+        row.get::<_, f64>(3),
+        row.get::<_, f64>(4),
+        row.get::<_, String>(5)
+    );
     result.insert("train_statement_seconds", trained);
     result.insert("train_examples_per_second", rows as f64 * f64::from(epochs) / seconds);
     result.insert("train_peak_memory_mib", server.peak_mib());

@@ -66,7 +66,8 @@ fn schema() -> Arc<Schema> {
 
 fn write_file(path: &Path, users: u64, events: u64, range: std::ops::Range<u64>) -> std::io::Result<()> {
     let level = ZstdLevel::try_new(3).map_err(std::io::Error::other)?;
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).set_max_row_group_row_count(Some(262_144)).build();
+    let properties =
+        WriterProperties::builder().set_compression(Compression::ZSTD(level)).set_max_row_group_row_count(Some(262_144)).build();
     let mut writer = ArrowWriter::try_new(File::create(path)?, schema(), Some(properties))?;
     let mut at = range.start;
     while at < range.end {
@@ -94,7 +95,13 @@ fn batch(users: u64, events: u64, range: std::ops::Range<u64>) -> Result<RecordB
         let mood = unit(id.wrapping_mul(31).wrapping_add(week / 3)); // weeks of interest come and go
         let buy = 0.01 + 0.12 * taste * taste + 0.10 * mood * mood * mood;
         let draw = unit(n * 4 + 2);
-        kind.push(if draw < buy { "purchase" } else if draw < buy * 3.0 { "cart" } else { "view" });
+        kind.push(if draw < buy {
+            "purchase"
+        } else if draw < buy * 3.0 {
+            "cart"
+        } else {
+            "view"
+        });
         let favourite = mix(id.wrapping_mul(17)) % CATEGORIES;
         let group = if unit(n * 4 + 5) < 0.6 { favourite } else { mix(n * 4 + 6) % CATEGORIES };
         let thing = group + CATEGORIES * ((unit(n * 4 + 7).powi(3) * (ITEMS / CATEGORIES) as f64) as u64);

@@ -73,7 +73,8 @@ fn find_events(told: Option<PathBuf>) -> Result<PathBuf> {
         None => near.into_iter().chain(above).collect(),
     };
     candidates.iter().find(|path| path.is_dir()).and_then(|path| std::fs::canonicalize(path).ok()).ok_or_else(|| {
-        Error::invalid("the bundled event log was not found").hint(format!("Run the demo in the project's folder, or name the folder with --data …/{BUNDLED}."))
+        Error::invalid("the bundled event log was not found")
+            .hint(format!("Run the demo in the project's folder, or name the folder with --data …/{BUNDLED}."))
     })
 }
 
@@ -173,7 +174,11 @@ fn heading(number: u8, title: &str, statement: &str) {
 }
 
 async fn point(stage: &Stage, events: &Path) -> Result<()> {
-    heading(1, "Point at the files. Nothing is copied.", "CREATE EXTERNAL TABLE events STORED AS PARQUET LOCATION 'online_retail/events/';");
+    heading(
+        1,
+        "Point at the files. Nothing is copied.",
+        "CREATE EXTERNAL TABLE events STORED AS PARQUET LOCATION 'online_retail/events/';",
+    );
     let location = events.display().to_string().replace('\'', "''");
     stage.ask("DROP TABLE IF EXISTS scored").await?;
     stage.ask(&format!("CREATE OR REPLACE EXTERNAL TABLE events STORED AS PARQUET LOCATION '{location}/'")).await?;
@@ -301,7 +306,11 @@ fn print_next(events: &Path, kept: Option<&Path>) {
     let root = events.parent().and_then(Path::parent).unwrap_or(events);
     println!("Where to go next");
     match kept {
-        Some(dir) => println!("  portrait serve --data-dir {} --data-root {}\n     then paste the psql line that it prints", dir.display(), root.display()),
+        Some(dir) => println!(
+            "  portrait serve --data-dir {} --data-root {}\n     then paste the psql line that it prints",
+            dir.display(),
+            root.display()
+        ),
         None => {
             println!("  portrait serve --data-dir portrait-data --data-root {}", root.display());
             println!("     then paste the psql line that it prints, and the four statements above");

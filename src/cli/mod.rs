@@ -158,18 +158,24 @@ fn cancel_on_interrupt() -> CancellationToken {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = tokio::runtime::Builder::new_multi_thread().thread_name("io").thread_stack_size(IO_STACK_BYTES).enable_all().build().map_err(Error::from).and_then(|runtime| {
-        let result = runtime.block_on(async {
-            match arguments.command {
-                Command::Serve(serve) => serve.run().await,
-                Command::Sql(sql) => sql.run().await,
-                Command::Demo(demo) => demo.run().await,
-            }
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("io")
+        .thread_stack_size(IO_STACK_BYTES)
+        .enable_all()
+        .build()
+        .map_err(Error::from)
+        .and_then(|runtime| {
+            let result = runtime.block_on(async {
+                match arguments.command {
+                    Command::Serve(serve) => serve.run().await,
+                    Command::Sql(sql) => sql.run().await,
+                    Command::Demo(demo) => demo.run().await,
+                }
+            });
+            // A read of standard input that never ends must not keep the program alive.
+            runtime.shutdown_background();
+            result
         });
-        // A read of standard input that never ends must not keep the program alive.
-        runtime.shutdown_background();
-        result
-    });
     match result {
         Ok(code) => code,
         Err(error) => {

@@ -111,7 +111,13 @@ impl Table {
             let space = self.widths[at] - width(name);
             let left = space / 2;
             let last = at + 1 == self.names.len();
-            write!(out, "{} {}{name}{}", if at > 0 { "|" } else { "" }, " ".repeat(left), " ".repeat(if last { 0 } else { space - left + 1 }))?;
+            write!(
+                out,
+                "{} {}{name}{}",
+                if at > 0 { "|" } else { "" },
+                " ".repeat(left),
+                " ".repeat(if last { 0 } else { space - left + 1 })
+            )?;
         }
         writeln!(out)?;
         let rules: Vec<String> = self.widths.iter().map(|width| "-".repeat(width + 2)).collect();
@@ -152,8 +158,15 @@ fn width(text: &str) -> usize {
     text.chars()
         .map(|c| match c as u32 {
             0x0300..=0x036f | 0x200b..=0x200f => 0,
-            0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe30..=0xfe6f | 0xff00..=0xff60 | 0xffe0..=0xffe6
-            | 0x1f300..=0x1faff | 0x20000..=0x3fffd => 2,
+            0x1100..=0x115f
+            | 0x2e80..=0xa4cf
+            | 0xac00..=0xd7a3
+            | 0xf900..=0xfaff
+            | 0xfe30..=0xfe6f
+            | 0xff00..=0xff60
+            | 0xffe0..=0xffe6
+            | 0x1f300..=0x1faff
+            | 0x20000..=0x3fffd => 2,
             _ => 1,
         })
         .sum()

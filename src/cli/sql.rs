@@ -103,9 +103,8 @@ async fn run_text(session: &Session, text: &str, format: Format, quiet: bool, ca
 }
 
 fn read(path: &PathBuf) -> Result<String> {
-    let unreadable = |error: std::io::Error| {
-        Error::new(Code::Io, format!("could not read file \"{}\"", path.display())).detail(format!("{error}."))
-    };
+    let unreadable =
+        |error: std::io::Error| Error::new(Code::Io, format!("could not read file \"{}\"", path.display())).detail(format!("{error}."));
     if path.as_os_str() == "-" {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map_err(unreadable)?;

@@ -105,14 +105,7 @@ impl Engine {
             files: roots as Arc<dyn FileAccess>,
         });
         catalog.attach_schema("ml", ml_schema_provider(Arc::clone(&ml)));
-        Ok(Arc::new(Self {
-            config: config.clone(),
-            catalog,
-            ml,
-            runtime,
-            extensions: RwLock::default(),
-            sessions: AtomicU32::new(1),
-        }))
+        Ok(Arc::new(Self { config: config.clone(), catalog, ml, runtime, extensions: RwLock::default(), sessions: AtomicU32::new(1) }))
     }
 
     /// Adds `extension` to every session that is opened from now on; one of the same name takes its place.

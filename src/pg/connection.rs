@@ -110,7 +110,11 @@ impl Connection {
                 }
                 Err(error) => {
                     self.put_error(&error)?;
-                    if kind == b'Q' { self.put_ready()? } else { self.skip_to_sync = true };
+                    if kind == b'Q' {
+                        self.put_ready()?
+                    } else {
+                        self.skip_to_sync = true
+                    };
                     continue;
                 }
             };

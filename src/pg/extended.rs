@@ -262,7 +262,8 @@ fn deallocated(text: &str) -> Option<String> {
 
 /// What the client is told of its parameters: its own declarations, and for the rest what was planned.
 fn wire_types(oids: &[u32], planned: &[DataType]) -> Vec<Type> {
-    let declared = |index: usize| oids.get(index).filter(|oid| **oid != 0 && **oid != Type::UNKNOWN.oid()).and_then(|oid| Type::from_oid(*oid));
+    let declared =
+        |index: usize| oids.get(index).filter(|oid| **oid != 0 && **oid != Type::UNKNOWN.oid()).and_then(|oid| Type::from_oid(*oid));
     planned.iter().enumerate().map(|(index, planned)| declared(index).unwrap_or_else(|| data_type(planned))).collect()
 }
 
@@ -278,7 +279,8 @@ fn with_casts(query: &str, oids: &[u32]) -> Vec<u32> {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let (Ok(number @ 1..=65_535), Some(cast)) = (rest[..digits].parse::<usize>(), rest[digits..].strip_prefix("::")) else { continue };
         let cast = cast.strip_prefix("pg_catalog.").unwrap_or(cast);
-        let word = cast.find(|character: char| !(character.is_alphanumeric() || "_[]".contains(character))).map_or(cast, |end| &cast[..end]);
+        let word =
+            cast.find(|character: char| !(character.is_alphanumeric() || "_[]".contains(character))).map_or(cast, |end| &cast[..end]);
         let oid = match word {
             "oid" => Type::OID.oid(),
             "oid[]" => Type::OID_ARRAY.oid(),

@@ -11,11 +11,18 @@ use super::sqlstate::{PgError, PgResult};
 #[derive(Debug)]
 pub(crate) enum Message {
     Query(String),
-    Parse { name: String, query: String, types: Vec<u32> },
+    Parse {
+        name: String,
+        query: String,
+        types: Vec<u32>,
+    },
     Bind(Bind),
     DescribeStatement(String),
     DescribePortal(String),
-    Execute { portal: String, max_rows: i32 },
+    Execute {
+        portal: String,
+        max_rows: i32,
+    },
     CloseStatement(String),
     ClosePortal(String),
     Flush,

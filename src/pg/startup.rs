@@ -153,7 +153,10 @@ impl Packet {
                         [] => return Ok(Self::Startup { version, parameters }),
                         name => {
                             let value = texts.next().ok_or_else(invalid)?;
-                            parameters.push((utf8(name).map_err(PgError::into_fatal)?.to_owned(), utf8(value).map_err(PgError::into_fatal)?.to_owned()));
+                            parameters.push((
+                                utf8(name).map_err(PgError::into_fatal)?.to_owned(),
+                                utf8(value).map_err(PgError::into_fatal)?.to_owned(),
+                            ));
                         }
                     }
                 }
@@ -186,22 +189,23 @@ async fn start(
     }
     options.append(&mut settings);
     negotiate(wire, version, unknown)?;
-    let user = user.filter(|user| !user.is_empty()).ok_or_else(|| {
-        PgError::fatal("28000", "no PostgreSQL user name specified in startup packet")
-    })?;
+    let user = user
+        .filter(|user| !user.is_empty())
+        .ok_or_else(|| PgError::fatal("28000", "no PostgreSQL user name specified in startup packet"))?;
     match shared.auth {
         AuthMode::Trust if peer.ip().is_loopback() => {}
         AuthMode::Trust => {
             return Err(PgError::fatal("28000", format!("connections from \"{}\" are not trusted", peer.ip())));
         }
-        AuthMode::Scram => auth::authenticate(wire, shared.engine.catalog(), shared.tls.as_ref(), &user)
-            .await
-            .map_err(PgError::into_fatal)?,
+        AuthMode::Scram => {
+            auth::authenticate(wire, shared.engine.catalog(), shared.tls.as_ref(), &user).await.map_err(PgError::into_fatal)?
+        }
     }
     let database = database.filter(|name| !name.is_empty()).unwrap_or_else(|| user.clone());
     if database != DATABASE {
-        return Err(PgError::fatal("3D000", format!("database \"{database}\" does not exist"))
-            .hint(format!("The one database is \"{DATABASE}\".")));
+        return Err(
+            PgError::fatal("3D000", format!("database \"{database}\" does not exist")).hint(format!("The one database is \"{DATABASE}\"."))
+        );
     }
     wire.put(PgWireBackendMessage::Authentication(Authentication::Ok))?;
     let key_bytes = if version.1 >= 2 { LONG_KEY_BYTES } else { SHORT_KEY_BYTES };

@@ -46,11 +46,9 @@ pub(crate) fn data_type(arrow: &DataType) -> Type {
         DataType::Int8 | DataType::UInt8 | DataType::Int16 => Type::INT2,
         DataType::UInt16 | DataType::Int32 => Type::INT4,
         DataType::UInt32 | DataType::Int64 => Type::INT8,
-        DataType::UInt64
-        | DataType::Decimal32(..)
-        | DataType::Decimal64(..)
-        | DataType::Decimal128(..)
-        | DataType::Decimal256(..) => Type::NUMERIC,
+        DataType::UInt64 | DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            Type::NUMERIC
+        }
         DataType::Float16 | DataType::Float32 => Type::FLOAT4,
         DataType::Float64 => Type::FLOAT8,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => Type::BYTEA,

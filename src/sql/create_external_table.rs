@@ -76,9 +76,7 @@ async fn declared(running: &Running, table: &CreateExternalTable) -> Result<Sche
     // Only the columns are wanted; options and partitions are the catalog's to check.
     table.options.clear();
     table.table_partition_cols.clear();
-    let plan = running
-        .run(async move { state.statement_to_plan(DfStatement::CreateExternalTable(table)).await.map_err(classify) })
-        .await?;
+    let plan = running.run(async move { state.statement_to_plan(DfStatement::CreateExternalTable(table)).await.map_err(classify) }).await?;
     match plan {
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) => super::create_table::stored(table.schema.as_arrow()),
         _ => Err(Error::internal("a CREATE EXTERNAL TABLE was planned as something else")),
@@ -92,7 +90,9 @@ fn options(table: &CreateExternalTable) -> Result<BTreeMap<String, String>> {
         let lower = key.to_ascii_lowercase();
         let bare = lower.strip_prefix("format.").unwrap_or(&lower).to_owned();
         let text = match value {
-            ast::Value::SingleQuotedString(text) | ast::Value::DoubleQuotedString(text) | ast::Value::EscapedStringLiteral(text) => text.clone(),
+            ast::Value::SingleQuotedString(text) | ast::Value::DoubleQuotedString(text) | ast::Value::EscapedStringLiteral(text) => {
+                text.clone()
+            }
             ast::Value::Boolean(value) => value.to_string(),
             ast::Value::Number(number, _) => number.clone(),
             other => other.to_string(),

@@ -42,9 +42,11 @@ pub(super) fn check(table: &ast::CreateTable) -> Result<()> {
         return Err(Error::new(Code::FeatureNotSupported, "constraints other than NOT NULL are not supported")
             .hint("Leave out PRIMARY KEY, UNIQUE, REFERENCES and CHECK."));
     }
-    let defaults = table.columns.iter().flat_map(|column| &column.options).any(|option| {
-        !matches!(option.option, ColumnOption::Null | ColumnOption::NotNull | ColumnOption::Comment(_))
-    });
+    let defaults = table
+        .columns
+        .iter()
+        .flat_map(|column| &column.options)
+        .any(|option| !matches!(option.option, ColumnOption::Null | ColumnOption::NotNull | ColumnOption::Comment(_)));
     let refused = [
         (defaults, "column defaults"),
         (table.temporary, "temporary tables"),
@@ -67,7 +69,8 @@ impl CreateTable {
     }
 
     pub(super) async fn describe(&self, running: &Running, text: &str, declared: &[Option<DataType>]) -> Result<Description> {
-        let parameter_types = if self.table.query.is_some() { self.rows(running, text, declared).await?.parameter_types } else { Vec::new() };
+        let parameter_types =
+            if self.table.query.is_some() { self.rows(running, text, declared).await?.parameter_types } else { Vec::new() };
         Ok(Description { parameter_types, schema: None })
     }
 

@@ -8,7 +8,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use super::create_table::stored;
 use super::support::{fold, relation_name};
 use super::{Call, Outcome, guard, parser, plan};
-use crate::catalog::{Created, CreateView};
+use crate::catalog::{CreateView, Created};
 
 /// Checks what the parser accepts and we do not.
 ///

@@ -149,7 +149,9 @@ impl Explain {
                     while let Some(batch) = rows.try_next().await? {
                         count += batch.num_rows();
                     }
-                    lines.extend(DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(verbose).to_string().lines().map(str::to_owned));
+                    lines.extend(
+                        DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(verbose).to_string().lines().map(str::to_owned),
+                    );
                     lines.push(format!("Rows: {count}"));
                     lines.push(format!("Execution Time: {:.3} ms", started.elapsed().as_secs_f64() * 1000.0));
                 } else {

@@ -83,7 +83,9 @@ impl Statement {
     /// Whether it is this very query.
     fn is_query(&self, query: &datafusion::sql::sqlparser::ast::Query) -> bool {
         match self.command.as_ref() {
-            Command::Query(found) => matches!(found.as_ref(), datafusion::sql::sqlparser::ast::Statement::Query(found) if found.as_ref() == query),
+            Command::Query(found) => {
+                matches!(found.as_ref(), datafusion::sql::sqlparser::ast::Statement::Query(found) if found.as_ref() == query)
+            }
             _ => false,
         }
     }

@@ -66,8 +66,7 @@ impl Prepare {
         if self.types.is_empty() {
             return Ok(Vec::new());
         }
-        let casts: Vec<String> =
-            self.types.iter().enumerate().map(|(at, kind)| format!("CAST(NULL AS {kind}) AS p{at}")).collect();
+        let casts: Vec<String> = self.types.iter().enumerate().map(|(at, kind)| format!("CAST(NULL AS {kind}) AS p{at}")).collect();
         let text = format!("SELECT {}", casts.join(", "));
         let statement = super::parse(&text)?.pop().ok_or_else(|| Error::internal("a query vanished"))?;
         let Command::Query(query) = statement.command.as_ref() else { return Err(Error::internal("a query became something else")) };
@@ -86,4 +85,3 @@ impl fmt::Display for Prepare {
         write!(f, " AS {}", self.body)
     }
 }
-

@@ -19,8 +19,9 @@ pub(super) fn check(query: &ast::Query) -> Result<()> {
             Err(Error::new(Code::FeatureNotSupported, "WITH before a statement that writes is not supported")
                 .hint("Put the WITH behind INSERT INTO …, before its SELECT."))
         }
-        SetExpr::Select(select) if select.into.is_some() => Err(Error::new(Code::FeatureNotSupported, "SELECT … INTO is not supported")
-            .hint("Use CREATE TABLE … AS SELECT.")),
+        SetExpr::Select(select) if select.into.is_some() => {
+            Err(Error::new(Code::FeatureNotSupported, "SELECT … INTO is not supported").hint("Use CREATE TABLE … AS SELECT."))
+        }
         _ => Ok(()),
     }
 }

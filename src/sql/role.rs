@@ -57,7 +57,10 @@ impl Role {
                 options.superuser = Some(false);
             } else if words(parser, &["ENCRYPTED", "PASSWORD"]) || words(parser, &["PASSWORD"]) {
                 options.password = Some(if words(parser, &["NULL"]) { None } else { Some(parser.parse_literal_string()?) });
-            } else if !["INHERIT", "NOINHERIT", "NOCREATEDB", "NOCREATEROLE", "NOREPLICATION", "NOBYPASSRLS"].iter().any(|word| words(parser, &[word])) {
+            } else if !["INHERIT", "NOINHERIT", "NOCREATEDB", "NOCREATEROLE", "NOREPLICATION", "NOBYPASSRLS"]
+                .iter()
+                .any(|word| words(parser, &[word]))
+            {
                 return parser.expected("a role option such as LOGIN, SUPERUSER or PASSWORD", parser.peek_token());
             }
         }
@@ -77,7 +80,8 @@ impl Role {
         let catalog = Arc::clone(call.running.engine().catalog());
         let me = call.session.user();
         let superuser = catalog.role(me).is_some_and(|role| role.superuser);
-        let own_password = matches!(self, Self::Alter(name, options) if name == me && options.superuser.is_none() && options.login.is_none());
+        let own_password =
+            matches!(self, Self::Alter(name, options) if name == me && options.superuser.is_none() && options.login.is_none());
         if !superuser && !own_password {
             return Err(Error::new(Code::InsufficientPrivilege, format!("permission denied to {}", self.tag().to_lowercase()))
                 .hint("Only superusers change roles; everybody may change their own password."));

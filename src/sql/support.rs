@@ -62,8 +62,10 @@ fn in_public<'a>(schema: &str, bare: &'a String) -> Result<&'a String> {
             Err(Error::new(Code::InsufficientPrivilege, format!("permission denied for schema {schema}"))
                 .detail("The schema describes the server; its relations cannot be changed."))
         }
-        other => Err(Error::new(Code::UndefinedSchema, format!("schema \"{other}\" does not exist"))
-            .hint("Tables and views live in schema public.")),
+        other => {
+            Err(Error::new(Code::UndefinedSchema, format!("schema \"{other}\" does not exist"))
+                .hint("Tables and views live in schema public."))
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use portrait::sql::{self, Outcome, RunOptions};
 use tokio_util::sync::CancellationToken;
 
 /// Rows without end for all that a test can wait.
-const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 1000000) AS a, generate_series(1, 1000000) AS b WHERE a.value + b.value = -1";
+const ENDLESS: &str =
+    "SELECT count(*) FROM generate_series(1, 1000000) AS a, generate_series(1, 1000000) AS b WHERE a.value + b.value = -1";
 
 struct Bench {
     engine: Arc<Engine>,
@@ -98,7 +99,9 @@ async fn timeouts_cover_sending() {
     let bench = bench().await;
     bench.rows("SET statement_timeout = 300", &CancellationToken::new()).await.unwrap();
     let statement = sql::parse("SELECT value FROM generate_series(1, 100000000) AS g(value)").unwrap().remove(0);
-    let Outcome::Rows { mut stream, .. } = sql::run(&bench.session, &statement, RunOptions::default()).await.unwrap() else { panic!("no rows") };
+    let Outcome::Rows { mut stream, .. } = sql::run(&bench.session, &statement, RunOptions::default()).await.unwrap() else {
+        panic!("no rows")
+    };
     // A client that reads slowly holds the statement open, but not beyond its time.
     let error = loop {
         match stream.next().await {
@@ -114,7 +117,9 @@ async fn timeouts_cover_sending() {
 async fn a_dropped_result_frees_its_memory() {
     let bench = bench().await;
     let statement = sql::parse("SELECT value FROM generate_series(1, 2000000) AS g(value) ORDER BY value % 1000, value").unwrap().remove(0);
-    let Outcome::Rows { mut stream, .. } = sql::run(&bench.session, &statement, RunOptions::default()).await.unwrap() else { panic!("no rows") };
+    let Outcome::Rows { mut stream, .. } = sql::run(&bench.session, &statement, RunOptions::default()).await.unwrap() else {
+        panic!("no rows")
+    };
     stream.next().await.unwrap().unwrap();
     drop(stream);
     let pool = Arc::clone(&bench.engine.runtime().env().memory_pool);
@@ -140,7 +145,11 @@ async fn long_and_deep_statements_do_not_end_the_process() {
     ];
     for text in cases {
         let result = bench.rows(&text, &CancellationToken::new()).await;
-        assert!(result.as_ref().map_or_else(|error| error.code == Code::TooComplex, |_| true), "{}…: {result:?}", &text[..40.min(text.len())]);
+        assert!(
+            result.as_ref().map_or_else(|error| error.code == Code::TooComplex, |_| true),
+            "{}…: {result:?}",
+            &text[..40.min(text.len())]
+        );
     }
     bench.works().await;
 }

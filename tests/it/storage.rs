@@ -63,12 +63,7 @@ fn one_data_directory_has_one_process() {
 
 /// Starts `statement` in a process and kills it once `tables/` holds more than `files_before` data files, whole or not.
 fn kill_while_writing(data: &Path, statement: &str, files_before: usize) {
-    let mut child = portrait(data)
-        .args(["-c", statement])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("portrait starts");
+    let mut child = portrait(data).args(["-c", statement]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("portrait starts");
     let count = || folders(&data.join("tables")).iter().map(|table| files(table).len()).sum::<usize>();
     let begun = Instant::now();
     // A file is there as soon as its first megabytes are; until then the statement has only begun.

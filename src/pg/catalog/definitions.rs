@@ -230,7 +230,8 @@ mod tests {
     #[test]
     fn types_have_their_functions() {
         let rows = fixed_rows("pg_type");
-        let float4_array = rows.iter().find(|row| row.iter().any(|(name, cell)| *name == "oid" && matches!(cell, Cell::Int(1021)))).unwrap();
+        let float4_array =
+            rows.iter().find(|row| row.iter().any(|(name, cell)| *name == "oid" && matches!(cell, Cell::Int(1021)))).unwrap();
         let input = float4_array.iter().find(|(name, _)| *name == "typinput").unwrap();
         assert!(matches!(input.1, Cell::Int(750)), "array_in");
         assert_eq!(regproc_name(750), "array_in");

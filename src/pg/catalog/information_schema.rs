@@ -1,7 +1,7 @@
 //! The views of `information_schema` that have rows here.
 
-use postgres_types::Kind;
 use pgwire::api::Type;
+use postgres_types::Kind;
 
 use super::super::startup::DATABASE;
 use super::cells::{Cell, Row, row};
@@ -26,7 +26,7 @@ pub(super) fn rows(name: &str, snapshot: &Snapshot) -> Vec<Row> {
         "information_schema_catalog_name" => vec![row! { catalog_name: DATABASE }],
         "enabled_roles" | "applicable_roles" => vec![row! { role_name: snapshot.superuser.clone() }],
         "character_sets" => vec![row! { character_set_name: "UTF8", character_repertoire: "UCS", form_of_use: "UTF8",
-            default_collate_catalog: DATABASE, default_collate_schema: "pg_catalog", default_collate_name: "C" }],
+        default_collate_catalog: DATABASE, default_collate_schema: "pg_catalog", default_collate_name: "C" }],
         _ => Vec::new(),
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn namespaces(snapshot: &Snapshot) -> Vec<Row> {
 pub(super) fn tables(snapshot: &Snapshot) -> Vec<Row> {
     let table = |relation: &super::snapshot::Relation| {
         row! { schemaname: relation.schema.clone(), tablename: relation.name.clone(), tableowner: relation.owner.clone(),
-               hasindexes: false, hasrules: false, hastriggers: false, rowsecurity: false }
+        hasindexes: false, hasrules: false, hastriggers: false, rowsecurity: false }
     };
     snapshot.relations.iter().filter(|relation| relation.kind == "r").map(table).collect()
 }
@@ -67,7 +67,7 @@ pub(super) fn tables(snapshot: &Snapshot) -> Vec<Row> {
 pub(super) fn views(snapshot: &Snapshot) -> Vec<Row> {
     let view = |relation: &super::snapshot::Relation| {
         row! { schemaname: relation.schema.clone(), viewname: relation.name.clone(), viewowner: relation.owner.clone(),
-               definition: relation.definition.clone() }
+        definition: relation.definition.clone() }
     };
     snapshot.relations.iter().filter(|relation| relation.kind == "v").map(view).collect()
 }

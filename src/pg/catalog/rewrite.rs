@@ -52,9 +52,20 @@ fn is_type_introspection(statement: &Statement) -> bool {
     let with = query.with.as_ref().filter(|with| with.recursive);
     with.and_then(|with| with.cte_tables.first()).is_some_and(|table| {
         let columns = table.alias.columns.iter().map(|column| column.name.value.as_str());
-        table.alias.name.value == "typeinfo_tree" && columns.eq([
-            "oid", "ns", "name", "kind", "basetype", "elemtype", "elemdelim", "range_subtype", "attrtypoids", "attrnames", "depth",
-        ])
+        table.alias.name.value == "typeinfo_tree"
+            && columns.eq([
+                "oid",
+                "ns",
+                "name",
+                "kind",
+                "basetype",
+                "elemtype",
+                "elemdelim",
+                "range_subtype",
+                "attrtypoids",
+                "attrnames",
+                "depth",
+            ])
     })
 }
 
@@ -181,7 +192,8 @@ fn cast(inner: &mut Expr, data_type: &mut DataType) -> Option<Expr> {
         return None;
     }
     let (name, qualified) = type_name(data_type)?;
-    let literal = matches!(inner, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_) | Value::EscapedStringLiteral(_)));
+    let literal =
+        matches!(inner, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_) | Value::EscapedStringLiteral(_)));
     let mut take = || std::mem::replace(inner, Expr::Value(Value::Null.into()));
     match (name.as_str(), literal) {
         ("regclass", true) => Some(call("pg_regclass_oid", take())),
@@ -283,7 +295,9 @@ fn aggregate(query: &mut Query, with: &str) {
 }
 
 fn is_aggregate(name: &str) -> bool {
-    ["count", "sum", "min", "max", "avg", "array_agg", "string_agg", "bool_and", "bool_or"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    ["count", "sum", "min", "max", "avg", "array_agg", "string_agg", "bool_and", "bool_or"]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Weak};
 
-use async_trait::async_trait;
 use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, Session, TableProvider};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::Result;
@@ -42,9 +42,9 @@ impl SchemaProvider for SystemSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        Ok(self.find(name).map(|table| {
-            Arc::new(SystemTable { table: Arc::clone(table), engine: Weak::clone(&self.engine) }) as Arc<dyn TableProvider>
-        }))
+        Ok(self
+            .find(name)
+            .map(|table| Arc::new(SystemTable { table: Arc::clone(table), engine: Weak::clone(&self.engine) }) as Arc<dyn TableProvider>))
     }
 
     fn table_exist(&self, name: &str) -> bool {

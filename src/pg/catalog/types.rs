@@ -14,7 +14,13 @@ pub(super) fn types(_snapshot: &Snapshot) -> Vec<Row> {
 /// The default collation for texts, none for the rest.
 pub(super) fn collation(r#type: &Type) -> i32 {
     let texts = [Type::TEXT, Type::VARCHAR, Type::BPCHAR, Type::TEXT_ARRAY];
-    if texts.contains(r#type) { 100 } else if *r#type == Type::NAME { 950 } else { 0 }
+    if texts.contains(r#type) {
+        100
+    } else if *r#type == Type::NAME {
+        950
+    } else {
+        0
+    }
 }
 
 /// The SQL name of a type, as `format_type` spells it; `None` for an OID that is no type.
@@ -54,7 +60,9 @@ pub(super) fn type_by_name(name: &str) -> Option<i32> {
     let name = name.trim().trim_start_matches("pg_catalog.").trim_matches('"').to_ascii_lowercase();
     if let Some(item) = name.strip_suffix("[]") {
         let item = Type::from_oid(type_by_name(item)? as u32)?;
-        return known().find(|found| matches!(found.kind(), postgres_types::Kind::Array(of) if *of == item)).map(|found| found.oid() as i32);
+        return known()
+            .find(|found| matches!(found.kind(), postgres_types::Kind::Array(of) if *of == item))
+            .map(|found| found.oid() as i32);
     }
     let short = match name.as_str() {
         "boolean" => "bool",

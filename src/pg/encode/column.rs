@@ -93,7 +93,9 @@ impl Column {
                 Kind::Timestamp(array.as_primitive().clone(), zone.is_some().then(|| style.zone.clone()))
             }
             DataType::Interval(IntervalUnit::MonthDayNano) => Kind::Interval(array.as_primitive().clone()),
-            DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => Kind::List(Box::new(List::new(array, target, style)?)),
+            DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => {
+                Kind::List(Box::new(List::new(array, target, style)?))
+            }
             DataType::Struct(_) | DataType::Map(..) | DataType::Union(..) => Kind::Json(Box::new(Json::new(array, style)?)),
             other => return Err(PgError::new("0A000", format!("columns of type {other} cannot be sent"))),
         };

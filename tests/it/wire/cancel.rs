@@ -12,7 +12,11 @@ fn a_cancel_request_stops_the_statement_and_no_more() {
     let server = Server::start();
     server.run(async {
         let client = server.connect("ann").await;
-        for sql in ["SELECT pg_sleep(600)", "SELECT count(*) FROM generate_series(1, 100000000000)", "SELECT * FROM generate_series(1, 100000000000)"] {
+        for sql in [
+            "SELECT pg_sleep(600)",
+            "SELECT count(*) FROM generate_series(1, 100000000000)",
+            "SELECT * FROM generate_series(1, 100000000000)",
+        ] {
             let cancel = client.cancel_token();
             let (outcome, ()) = futures::future::join(client.simple_query(sql), async {
                 tokio::time::sleep(Duration::from_millis(300)).await;

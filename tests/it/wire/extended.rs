@@ -99,7 +99,9 @@ fn broken_frames_end_the_connection_and_no_other() {
     let server = Server::start();
     server.run(async {
         let mut other = Raw::ready(server.address).await;
-        for bytes in [vec![b'Q', 0xff, 0xff, 0xff, 0xff], vec![b'Q', 0x7f, 0xff, 0xff, 0xff], vec![b'S', 0, 1, 0, 0], vec![b'?', 0, 0, 0, 4]] {
+        for bytes in
+            [vec![b'Q', 0xff, 0xff, 0xff, 0xff], vec![b'Q', 0x7f, 0xff, 0xff, 0xff], vec![b'S', 0, 1, 0, 0], vec![b'?', 0, 0, 0, 4]]
+        {
             let mut raw = Raw::ready(server.address).await;
             raw.send(&bytes).await;
             let answer = raw.next().await.unwrap();
@@ -179,7 +181,8 @@ fn large_results_stream() {
     server.run(async {
         let client = server.connect("ann").await;
         // The first rows arrive long before the last could exist.
-        let rows = client.query_raw("SELECT a, repeat('x', 100) FROM generate_series(1, 100000000000) AS t(a)", Vec::<i64>::new()).await.unwrap();
+        let rows =
+            client.query_raw("SELECT a, repeat('x', 100) FROM generate_series(1, 100000000000) AS t(a)", Vec::<i64>::new()).await.unwrap();
         let first: Vec<_> = rows.take(1000).collect().await;
         assert!(first.iter().all(Result::is_ok));
     });

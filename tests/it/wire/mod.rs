@@ -37,7 +37,8 @@ impl Server {
         let mut config = Config::for_dir(folder.path()).unwrap();
         config.query_threads = 2;
         change(&mut config);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_stack_size(8 << 20).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_stack_size(8 << 20).enable_all().build().unwrap();
         let stop = CancellationToken::new();
         let (engine, address) = runtime.block_on(async {
             let engine = portrait::sql::open(&config).await.unwrap();

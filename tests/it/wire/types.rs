@@ -39,7 +39,19 @@ fn parameters_of_each_type() {
             .query_one(
                 "SELECT $1::boolean, $2::smallint, $3::int, $4::bigint, $5::real, $6::double precision, $7::text, $8::bytea, \
                  $9::timestamp, $10::real[], $11::text[]",
-                &[&true, &1_i16, &2_i32, &3_i64, &1.5_f32, &2.5_f64, &"x", &&b"\x00\xff"[..], &now, &vec![1.0_f32, 2.0], &vec![Some("a"), None]],
+                &[
+                    &true,
+                    &1_i16,
+                    &2_i32,
+                    &3_i64,
+                    &1.5_f32,
+                    &2.5_f64,
+                    &"x",
+                    &&b"\x00\xff"[..],
+                    &now,
+                    &vec![1.0_f32, 2.0],
+                    &vec![Some("a"), None],
+                ],
             )
             .await
             .unwrap();
@@ -71,7 +83,8 @@ fn the_catalog_knows_tables_columns_and_types() {
         let rows: Vec<(String, String, bool, u32)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect();
         let expected = [("user_id", "bigint", true, 20), ("amount", "numeric(10,2)", false, 1700), ("tags", "text[]", false, 1009)];
         assert_eq!(rows, expected.map(|(name, r#type, required, oid)| (name.to_owned(), r#type.to_owned(), required, oid)));
-        let row = client.query_one("SELECT data_type, udt_name FROM information_schema.columns WHERE column_name = 'tags'", &[]).await.unwrap();
+        let row =
+            client.query_one("SELECT data_type, udt_name FROM information_schema.columns WHERE column_name = 'tags'", &[]).await.unwrap();
         assert_eq!((row.get::<_, &str>(0), row.get::<_, &str>(1)), ("ARRAY", "_text"));
         let row = client.query_one("SELECT '\"Events\"'::regclass = c.oid FROM pg_class c WHERE relname = 'Events'", &[]).await.unwrap();
         assert!(row.get::<_, bool>(0));

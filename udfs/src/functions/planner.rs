@@ -179,7 +179,8 @@ fn bind(
         slots.push(slot);
     }
     let options = context.context_provider().options().clone();
-    let mut node = RelationNode { relation, slots, exprs, input, sql, json: form.as_deref() == Some("json"), schema: Arc::new(DFSchema::empty()) };
+    let mut node =
+        RelationNode { relation, slots, exprs, input, sql, json: form.as_deref() == Some("json"), schema: Arc::new(DFSchema::empty()) };
     for parameter in node.relation.parameters().iter().filter(|p| p.required) {
         let given = match parameter.kind {
             Kind::Source => node.input.is_some(),
@@ -187,7 +188,9 @@ fn bind(
         };
         if !given {
             let message = format!("{} needs the argument \"{}\"", node.relation.name(), parameter.name);
-            return Err(Error::new(Code::UndefinedFunction, message).detail(format!("The signature is {}.", signature(node.relation.name(), node.relation.parameters()))).into());
+            return Err(Error::new(Code::UndefinedFunction, message)
+                .detail(format!("The signature is {}.", signature(node.relation.name(), node.relation.parameters())))
+                .into());
         }
     }
     let args = node.arguments(&|expr| constant(expr, &options))?;
@@ -207,10 +210,12 @@ fn plan_source(query: Box<ast::Query>, context: &mut dyn RelationPlannerContext)
     let path = prepass::path_of(&query);
     let factor = TableFactor::Derived { lateral: false, subquery: query, alias: None, sample: None };
     context.plan(factor).map_err(|error| match path {
-        Some(path) if error.to_string().contains("not found") => Error::new(Code::UndefinedTable, format!("file \"{path}\" cannot be read"))
-            .detail("It does not exist, is not under a data root, or this program does not read paths.")
-            .hint(format!("CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{path}' and name the table."))
-            .into(),
+        Some(path) if error.to_string().contains("not found") => {
+            Error::new(Code::UndefinedTable, format!("file \"{path}\" cannot be read"))
+                .detail("It does not exist, is not under a data root, or this program does not read paths.")
+                .hint(format!("CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{path}' and name the table."))
+                .into()
+        }
         _ => error,
     })
 }

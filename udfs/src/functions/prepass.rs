@@ -543,7 +543,9 @@ fn literal(value: &ScalarValue) -> Result<Expr> {
         DataType::Timestamp(_, None) => format!("CAST('{quoted}' AS TIMESTAMP)"),
         DataType::Date32 | DataType::Date64 => format!("CAST('{quoted}' AS DATE)"),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => format!("'{quoted}'"),
-        other => return Err(Error::invalid(format!("a parameter inside a source cannot be of type {}", super::relation::sql_type(&other)))),
+        other => {
+            return Err(Error::invalid(format!("a parameter inside a source cannot be of type {}", super::relation::sql_type(&other))));
+        }
     };
     let syntax = |e: datafusion::sql::sqlparser::parser::ParserError| Error::internal(e.to_string());
     Parser::new(&PostgreSqlDialect {}).try_with_sql(&sql).map_err(syntax)?.parse_expr().map_err(syntax)

@@ -77,9 +77,10 @@ pub async fn resolve_columns(session: &SessionState, sql: &str, columns: &str) -
         return Ok(first?);
     }
     let number = |name: &String| try_cast(Expr::Column(Column::from_name(name)), DataType::Int64);
-    let aggregates = wanted.iter().enumerate().flat_map(|(i, name)| {
-        [min(number(name)).alias(format!("min{i}")), max(number(name)).alias(format!("max{i}"))]
-    });
+    let aggregates = wanted
+        .iter()
+        .enumerate()
+        .flat_map(|(i, name)| [min(number(name)).alias(format!("min{i}")), max(number(name)).alias(format!("max{i}"))]);
     let row = one_row(session, plan, aggregates.collect()).await?;
     let value = |i: usize| row.column(i).as_primitive_opt::<Int64Type>().filter(|a| a.len() == 1 && a.is_valid(0)).map(|a| a.value(0));
     let ranges: BTreeMap<&str, (i64, i64)> =
@@ -272,7 +273,8 @@ impl UserHistories for SortedSource {
         if values.is_empty() {
             return Ok(Box::pin(EmptyRecordBatchStream::new(Arc::clone(&self.schema))));
         }
-        let plan = LogicalPlanBuilder::from(self.plan.clone()).filter(col("user").in_list(values, false)).and_then(LogicalPlanBuilder::build);
+        let plan =
+            LogicalPlanBuilder::from(self.plan.clone()).filter(col("user").in_list(values, false)).and_then(LogicalPlanBuilder::build);
         let mut streams = self.streams(plan.map_err(Error::from_engine)?, 1).await.map_err(Error::from_engine)?;
         streams.pop().ok_or_else(|| Error::internal("a sorted source has no stream"))
     }

@@ -183,7 +183,10 @@ async fn sources_of_every_form_and_type_give_the_same_model() {
                SELECT test FROM train_profile_model('c', 'all_of_it', target => 'purchase', arch => 'logreg')";
     assert_eq!(column(&program.rows(cte).await, "test"), column(&want, "test"));
     // The stored source stands on its own.
-    assert_eq!(column(&program.rows("SELECT value FROM evaluate_model('c') WHERE metric = 'pr_auc' LIMIT 1").await, "value"), column(&want, "test"));
+    assert_eq!(
+        column(&program.rows("SELECT value FROM evaluate_model('c') WHERE metric = 'pr_auc' LIMIT 1").await, "value"),
+        column(&want, "test")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

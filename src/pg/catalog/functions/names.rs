@@ -17,7 +17,9 @@ pub(super) fn functions() -> Vec<Function> {
             let shown = |oid| types::format_type(oid, integer(row, 1)).unwrap_or_else(|| "???".into());
             Ok(utf8(integer(row, 0).map(shown)))
         }),
-        function("to_regtype", 1..=1, DataType::Int32, |_, row| Ok(ScalarValue::Int32(text(row, 0).and_then(|name| types::type_by_name(&name))))),
+        function("to_regtype", 1..=1, DataType::Int32, |_, row| {
+            Ok(ScalarValue::Int32(text(row, 0).and_then(|name| types::type_by_name(&name))))
+        }),
         function("pg_regtype_oid", 1..=1, DataType::Int32, |_, row| {
             known(row, "type", Code::UndefinedObject, |name| types::type_by_name(name))
         }),
@@ -28,7 +30,9 @@ pub(super) fn functions() -> Vec<Function> {
             known(row, "relation", Code::UndefinedTable, |name| relation_by_name(session.engine().catalog(), name))
         }),
         function("pg_regclass_name", 1..=1, DataType::Utf8, |session, row| {
-            let name = |oid| relation_by_oid(session.engine().catalog(), oid).unwrap_or_else(|| if oid == 0 { "-".into() } else { oid.to_string() });
+            let name = |oid| {
+                relation_by_oid(session.engine().catalog(), oid).unwrap_or_else(|| if oid == 0 { "-".into() } else { oid.to_string() })
+            };
             Ok(utf8(integer(row, 0).map(name)))
         }),
         function("pg_regproc_oid", 1..=1, DataType::Int32, |_, row| {
@@ -82,9 +86,10 @@ pub(super) fn quote_identifier(name: &str) -> String {
 fn is_reserved(name: &str) -> bool {
     use datafusion::sql::sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_IDENTIFIER};
     let upper = name.to_ascii_uppercase();
-    ALL_KEYWORDS
-        .binary_search(&upper.as_str())
-        .is_ok_and(|index| RESERVED_FOR_IDENTIFIER.contains(&ALL_KEYWORDS_INDEX[index]) || matches!(upper.as_str(), "SELECT" | "FROM" | "WHERE" | "TABLE" | "USER" | "ORDER" | "GROUP"))
+    ALL_KEYWORDS.binary_search(&upper.as_str()).is_ok_and(|index| {
+        RESERVED_FOR_IDENTIFIER.contains(&ALL_KEYWORDS_INDEX[index])
+            || matches!(upper.as_str(), "SELECT" | "FROM" | "WHERE" | "TABLE" | "USER" | "ORDER" | "GROUP")
+    })
 }
 
 /// The parts of `schema."Name"`.
@@ -155,7 +160,9 @@ mod tests {
 
     #[test]
     fn identifiers_are_quoted_when_they_must_be() {
-        for (name, expected) in [("plain_1", "plain_1"), ("Upper", "\"Upper\""), ("1st", "\"1st\""), ("select", "\"select\""), ("a\"b", "\"a\"\"b\"")] {
+        for (name, expected) in
+            [("plain_1", "plain_1"), ("Upper", "\"Upper\""), ("1st", "\"1st\""), ("select", "\"select\""), ("a\"b", "\"a\"\"b\"")]
+        {
             assert_eq!(quote_identifier(name), expected);
         }
         assert_eq!(split_name("Public.\"My.T\"\"x\""), ["public", "My.T\"x"]);

@@ -41,7 +41,9 @@ pub(super) fn functions() -> Vec<Function> {
     for name in ["pg_table_size", "pg_relation_size", "pg_total_relation_size", "pg_indexes_size", "pg_database_size"] {
         functions.push(function(name, 1..=2, DataType::Int64, |_, _| Ok(ScalarValue::Int64(None))));
     }
-    for name in ["pg_type_is_visible", "pg_function_is_visible", "pg_operator_is_visible", "pg_collation_is_visible", "pg_opclass_is_visible"] {
+    for name in
+        ["pg_type_is_visible", "pg_function_is_visible", "pg_operator_is_visible", "pg_collation_is_visible", "pg_opclass_is_visible"]
+    {
         functions.push(function(name, 1..=1, DataType::Boolean, |_, row| Ok(ScalarValue::Boolean(integer(row, 0).map(|_| true)))));
     }
     functions
@@ -83,7 +85,8 @@ mod tests {
 
     #[test]
     fn sizes_are_rounded() -> Result<()> {
-        for (bytes, expected) in [(0, "0 bytes"), (10_239, "10239 bytes"), (10_240, "10 kB"), (123_456_789, "118 MB"), (-20_480, "-20 kB")] {
+        for (bytes, expected) in [(0, "0 bytes"), (10_239, "10239 bytes"), (10_240, "10 kB"), (123_456_789, "118 MB"), (-20_480, "-20 kB")]
+        {
             assert_eq!(pretty(bytes), expected);
         }
         Ok(())

@@ -21,9 +21,7 @@ pub(super) fn functions() -> Vec<Function> {
     ]
     .into_iter()
     .map(|name| {
-        function(name, 2..=4, DataType::Boolean, |_, row| {
-            Ok(ScalarValue::Boolean((!row.iter().any(ScalarValue::is_null)).then_some(true)))
-        })
+        function(name, 2..=4, DataType::Boolean, |_, row| Ok(ScalarValue::Boolean((!row.iter().any(ScalarValue::is_null)).then_some(true))))
     })
     .collect()
 }

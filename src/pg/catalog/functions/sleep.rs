@@ -15,7 +15,10 @@ use crate::error::Error;
 
 /// The function as DataFusion registers it.
 pub(super) fn function() -> Arc<ScalarUDF> {
-    Arc::new(AsyncScalarUDF::new(Arc::new(Sleep { signature: Signature::exact(vec![DataType::Float64], Volatility::Volatile) })).into_scalar_udf())
+    Arc::new(
+        AsyncScalarUDF::new(Arc::new(Sleep { signature: Signature::exact(vec![DataType::Float64], Volatility::Volatile) }))
+            .into_scalar_udf(),
+    )
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

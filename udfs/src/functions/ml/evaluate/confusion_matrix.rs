@@ -18,12 +18,7 @@ use crate::train::metrics::confusion;
 pub struct ConfusionMatrix;
 
 fn columns() -> SchemaRef {
-    schema(&[
-        ("actual", DataType::Utf8),
-        ("predicted", DataType::Utf8),
-        ("n", DataType::Int64),
-        ("share", DataType::Float64),
-    ])
+    schema(&[("actual", DataType::Utf8), ("predicted", DataType::Utf8), ("n", DataType::Int64), ("share", DataType::Float64)])
 }
 
 impl MlRelation for ConfusionMatrix {
@@ -32,12 +27,7 @@ impl MlRelation for ConfusionMatrix {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-            MODEL,
-            SOURCE,
-            SINCE,
-            UNTIL,
-        ];
+        const PARAMETERS: &[Parameter] = &[MODEL, SOURCE, SINCE, UNTIL];
         PARAMETERS
     }
 

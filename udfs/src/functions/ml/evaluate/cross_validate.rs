@@ -86,12 +86,8 @@ impl MlRelation for CrossValidate {
 
 async fn run(call: &Call, lesson: &Lesson, folds: u32) -> DfResult<RecordBatch> {
     let statement = call.statement();
-    let request = JobRequest {
-        model: "(cross_validate)".into(),
-        version: 0,
-        owner: statement.user.clone(),
-        statement: statement.statement.clone(),
-    };
+    let request =
+        JobRequest { model: "(cross_validate)".into(), version: 0, owner: statement.user.clone(), statement: statement.statement.clone() };
     let job = call.context.jobs.start(request, &statement.cancel).await?;
     let _stop = job.cancel.clone().drop_guard();
     let result = work(call, lesson, folds, &job).await;

@@ -32,12 +32,7 @@ impl MlRelation for EvaluateModel {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-            MODEL,
-            SOURCE,
-            SINCE,
-            UNTIL,
-        ];
+        const PARAMETERS: &[Parameter] = &[MODEL, SOURCE, SINCE, UNTIL];
         PARAMETERS
     }
 

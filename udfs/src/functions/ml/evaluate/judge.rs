@@ -83,7 +83,8 @@ impl Judged {
     /// The headline of some rows, scored among themselves: the same bits as if only they had been read.
     pub(crate) fn headline_of(&mut self, scorer: &Scorer, rows: &[u32]) -> Result<Headline> {
         let inputs = &mut self.dataset.inputs;
-        let gather = |values: &[f32], width: usize| rows.iter().flat_map(|row| &values[*row as usize * width..][..width]).copied().collect();
+        let gather =
+            |values: &[f32], width: usize| rows.iter().flat_map(|row| &values[*row as usize * width..][..width]).copied().collect();
         let (numeric, fields) = (inputs.numeric.len() / inputs.rows.max(1), inputs.categorical.len() / inputs.rows.max(1));
         let all = inputs.sequence.as_ref().map(|sequence| sequence.spans.clone());
         if let (Some(sequence), Some(all)) = (&mut inputs.sequence, &all) {

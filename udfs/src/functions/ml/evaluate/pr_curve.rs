@@ -17,11 +17,7 @@ use crate::train::metrics::pr_curve;
 pub struct PrCurve;
 
 fn columns() -> SchemaRef {
-    schema(&[
-        ("threshold", DataType::Float64),
-        ("recall", DataType::Float64),
-        ("precision", DataType::Float64),
-    ])
+    schema(&[("threshold", DataType::Float64), ("recall", DataType::Float64), ("precision", DataType::Float64)])
 }
 
 impl MlRelation for PrCurve {
@@ -30,13 +26,7 @@ impl MlRelation for PrCurve {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-            MODEL,
-            CLASS,
-            SOURCE,
-            SINCE,
-            UNTIL,
-        ];
+        const PARAMETERS: &[Parameter] = &[MODEL, CLASS, SOURCE, SINCE, UNTIL];
         PARAMETERS
     }
 
@@ -63,6 +53,7 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
     let class = subject.class(call.args.text("class"))?;
     let (judged, _) = subject.judge(call.args.micros("since"), call.args.micros("until")).await?;
     let points = pr_curve(&judged.is_class(class), &judged.probabilities_of(class));
-    let arrays = vec![doubles(points.iter().map(|p| p.threshold)), doubles(points.iter().map(|p| p.x)), doubles(points.iter().map(|p| p.y))];
+    let arrays =
+        vec![doubles(points.iter().map(|p| p.threshold)), doubles(points.iter().map(|p| p.x)), doubles(points.iter().map(|p| p.y))];
     batch(&columns(), arrays)
 }

@@ -17,11 +17,7 @@ use crate::train::metrics::roc_curve;
 pub struct RocCurve;
 
 fn columns() -> SchemaRef {
-    schema(&[
-        ("threshold", DataType::Float64),
-        ("false_positive_rate", DataType::Float64),
-        ("true_positive_rate", DataType::Float64),
-    ])
+    schema(&[("threshold", DataType::Float64), ("false_positive_rate", DataType::Float64), ("true_positive_rate", DataType::Float64)])
 }
 
 impl MlRelation for RocCurve {
@@ -30,13 +26,7 @@ impl MlRelation for RocCurve {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-            MODEL,
-            CLASS,
-            SOURCE,
-            SINCE,
-            UNTIL,
-        ];
+        const PARAMETERS: &[Parameter] = &[MODEL, CLASS, SOURCE, SINCE, UNTIL];
         PARAMETERS
     }
 
@@ -64,6 +54,7 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
     let class = subject.class(call.args.text("class"))?;
     let (judged, _) = subject.judge(call.args.micros("since"), call.args.micros("until")).await?;
     let points = roc_curve(&judged.is_class(class), &judged.probabilities_of(class));
-    let arrays = vec![doubles(points.iter().map(|p| p.threshold)), doubles(points.iter().map(|p| p.x)), doubles(points.iter().map(|p| p.y))];
+    let arrays =
+        vec![doubles(points.iter().map(|p| p.threshold)), doubles(points.iter().map(|p| p.x)), doubles(points.iter().map(|p| p.y))];
     batch(&columns(), arrays)
 }

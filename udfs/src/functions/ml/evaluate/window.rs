@@ -44,8 +44,11 @@ impl Subject {
     pub(super) async fn new(call: &Call) -> Result<Self> {
         let reference = call.args.model("model").ok_or_else(|| call.args.missing("model"))?;
         let model = call.context.registry.load(reference).await?;
-        let reader =
-            Reader { session: call.session.clone(), histories: Arc::clone(&call.context.histories), cancel: call.statement().cancel.clone() };
+        let reader = Reader {
+            session: call.session.clone(),
+            histories: Arc::clone(&call.context.histories),
+            cancel: call.statement().cancel.clone(),
+        };
         Ok(Self { model, reader, source: call.source.as_ref().map(|source| source.sql.clone()) })
     }
 
@@ -120,12 +123,8 @@ impl Subject {
     }
 
     async fn judge_table(&self, label: &str) -> DfResult<Judged> {
-        let cut = TableCut {
-            label: label.to_owned(),
-            options: self.options()?,
-            stored: Some(self.stored()),
-            all_rows: self.source.is_some(),
-        };
+        let cut =
+            TableCut { label: label.to_owned(), options: self.options()?, stored: Some(self.stored()), all_rows: self.source.is_some() };
         let loaded = self.reader.table(&self.sql()?, cut).await?;
         Ok(Judged::new(loaded, &self.model, &self.reader.cancel).await?)
     }
@@ -160,9 +159,10 @@ impl Subject {
         match name {
             None if classes.len() == 2 => Ok(1),
             None => Err(Error::invalid(format!("{} has {} classes: name one", self.model.reference, classes.len())).detail(all())),
-            Some(name) => classes.iter().position(|class| class == name).ok_or_else(|| {
-                Error::invalid(format!("{} has no class \"{name}\"", self.model.reference)).detail(all())
-            }),
+            Some(name) => classes
+                .iter()
+                .position(|class| class == name)
+                .ok_or_else(|| Error::invalid(format!("{} has no class \"{name}\"", self.model.reference)).detail(all())),
         }
     }
 }

@@ -167,8 +167,7 @@ impl Predictor for LoadedPredictor {
     fn rows(&self, rows: &RecordBatch, layout: &Arc<Layout>, tally: &Tally) -> Result<Answers> {
         let mut answers = Answers::new(layout);
         for start in (0..rows.num_rows()).step_by(CHUNK_ROWS) {
-            let mut inputs =
-                self.model.manifest.preprocessor.encode_rows(&rows.slice(start, CHUNK_ROWS.min(rows.num_rows() - start)))?;
+            let mut inputs = self.model.manifest.preprocessor.encode_rows(&rows.slice(start, CHUNK_ROWS.min(rows.num_rows() - start)))?;
             let mut encoded = vec![true; inputs.rows];
             self.flush(&mut inputs, &mut encoded, &mut answers, tally)?;
         }
@@ -181,11 +180,9 @@ impl Predictor for LoadedPredictor {
         let mut encoded = Vec::new();
         for row in given {
             let one = match row {
-                Some(row) if !row.events.is_empty() => Some(self.model.manifest.preprocessor.encode_sequence(
-                    &row.events,
-                    row.items.as_deref(),
-                    row.times_us.as_deref(),
-                )?),
+                Some(row) if !row.events.is_empty() => {
+                    Some(self.model.manifest.preprocessor.encode_sequence(&row.events, row.items.as_deref(), row.times_us.as_deref())?)
+                }
                 _ => None,
             };
             encoded.push(one.as_ref().is_some_and(|one| one.rows == 1));
@@ -213,18 +210,14 @@ fn user_array(keys: &[Key], key_type: KeyType) -> ArrayRef {
 }
 
 /// Keys as a column of their type.
-pub(in crate::functions::ml) fn key_array<'a>(
-    keys: impl Iterator<Item = &'a UserKey>,
-    key_type: KeyType,
-) -> ArrayRef {
+pub(in crate::functions::ml) fn key_array<'a>(keys: impl Iterator<Item = &'a UserKey>, key_type: KeyType) -> ArrayRef {
     match key_type {
-        KeyType::Int64 => Arc::new(
-            keys.map(|key| if let UserKey::Int64(number) = key { Some(*number) } else { None }).collect::<Int64Array>(),
-        ),
-        KeyType::Utf8 => Arc::new(
-            keys.map(|key| if let UserKey::Utf8(text) = key { Some(text.as_ref()) } else { None })
-                .collect::<StringArray>(),
-        ),
+        KeyType::Int64 => {
+            Arc::new(keys.map(|key| if let UserKey::Int64(number) = key { Some(*number) } else { None }).collect::<Int64Array>())
+        }
+        KeyType::Utf8 => {
+            Arc::new(keys.map(|key| if let UserKey::Utf8(text) = key { Some(text.as_ref()) } else { None }).collect::<StringArray>())
+        }
     }
 }
 

@@ -25,7 +25,12 @@ impl MlRelation for EmbedUsers {
         const PARAMETERS: [Parameter; 3] = [
             Parameter::required("model", Kind::Model, "The model, `name` or `name@version`."),
             Parameter::optional("source", Kind::Source, "NULL", "Events to embed; by default what the model was trained on, as it is now."),
-            Parameter::optional("as_of", Kind::Timestamp, "NULL", "Only events up to this time count; by default the largest event time of the source."),
+            Parameter::optional(
+                "as_of",
+                Kind::Timestamp,
+                "NULL",
+                "Only events up to this time count; by default the largest event time of the source.",
+            ),
         ];
         &PARAMETERS
     }

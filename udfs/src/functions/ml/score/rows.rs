@@ -58,14 +58,9 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(
-        self,
-        plan: &Arc<dyn ExecutionPlan>,
-        task: &Arc<TaskContext>,
-    ) -> DataFusionResult<SendableRecordBatchStream> {
+    fn start(self, plan: &Arc<dyn ExecutionPlan>, task: &Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
         let partitions = plan.output_partitioning().partition_count();
-        let mut merged =
-            RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), partitions.max(1) * BATCHES_WAITING);
+        let mut merged = RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), partitions.max(1) * BATCHES_WAITING);
         for partition in 0..partitions {
             let mut source = plan.execute(partition, Arc::clone(task))?;
             let (worker, sender) = (self.clone(), merged.tx());
@@ -104,8 +99,7 @@ impl Worker {
             value.append_option(if classes.is_empty() { Some(one.value) } else { None });
         }
         let mut columns = rows.columns().to_vec();
-        let added: [ArrayRef; 3] =
-            [Arc::new(intent.finish()), Arc::new(probability.finish()), Arc::new(value.finish())];
+        let added: [ArrayRef; 3] = [Arc::new(intent.finish()), Arc::new(probability.finish()), Arc::new(value.finish())];
         columns.extend(added);
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
             .map_err(|error| Error::internal(format!("adding scores to rows failed: {error}")))

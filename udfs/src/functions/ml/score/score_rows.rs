@@ -15,8 +15,7 @@ use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
 pub struct ScoreRows;
 
 /// The columns that it adds.
-const ADDED: [(&str, DataType); 3] =
-    [("intent", DataType::Utf8), ("probability", DataType::Float64), ("value", DataType::Float64)];
+const ADDED: [(&str, DataType); 3] = [("intent", DataType::Utf8), ("probability", DataType::Float64), ("value", DataType::Float64)];
 
 impl MlRelation for ScoreRows {
     fn name(&self) -> &'static str {

@@ -24,7 +24,12 @@ impl MlRelation for ScoreUsers {
         const PARAMETERS: [Parameter; 4] = [
             Parameter::required("model", Kind::Model, "The model, `name` or `name@version`."),
             Parameter::optional("source", Kind::Source, "NULL", "Events to score; by default what the model was trained on, as it is now."),
-            Parameter::optional("as_of", Kind::Timestamp, "NULL", "Only events up to this time count; by default the largest event time of the source."),
+            Parameter::optional(
+                "as_of",
+                Kind::Timestamp,
+                "NULL",
+                "Only events up to this time count; by default the largest event time of the source.",
+            ),
             Parameter::optional("since", Kind::Timestamp, "NULL", "Only users with an event after this time (and up to `as_of`)."),
         ];
         &PARAMETERS

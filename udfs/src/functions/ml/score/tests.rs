@@ -62,8 +62,7 @@ impl World {
         let target = Target::parse(target).unwrap();
         let options = Options::from_json(options).unwrap();
         let watermark_us = histories.watermark_us().unwrap();
-        let mut builder =
-            EventDatasetBuilder::new(&columns, stream.schema(), &target, 7 * DAY_US, None, &options, watermark_us).unwrap();
+        let mut builder = EventDatasetBuilder::new(&columns, stream.schema(), &target, 7 * DAY_US, None, &options, watermark_us).unwrap();
         while let Some(batch) = stream.try_next().await.unwrap() {
             reader.push(&batch).unwrap();
             while let Some(history) = reader.next_user() {
@@ -215,11 +214,9 @@ fn events(text_keys: bool) -> RecordBatch {
 }
 
 fn visits() -> RecordBatch {
-    let pages: Vec<Option<f64>> =
-        (0..400).map(|row| if row % 20 == 19 { None } else { Some((random(5, row) * 30.0).floor()) }).collect();
+    let pages: Vec<Option<f64>> = (0..400).map(|row| if row % 20 == 19 { None } else { Some((random(5, row) * 30.0).floor()) }).collect();
     let countries: Vec<&str> = (0..400).map(|row| ["DE", "FR", "US"][row % 3]).collect();
-    let labels: Vec<&str> =
-        pages.iter().map(|pages| if pages.unwrap_or(0.0) > 15.0 { "buys" } else { "leaves" }).collect();
+    let labels: Vec<&str> = pages.iter().map(|pages| if pages.unwrap_or(0.0) > 15.0 { "buys" } else { "leaves" }).collect();
     batch(vec![
         ("pages", Arc::new(Float64Array::from(pages))),
         ("country", Arc::new(StringArray::from(countries))),
@@ -228,8 +225,7 @@ fn visits() -> RecordBatch {
 }
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
-    let fields: Vec<Field> =
-        columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
+    let fields: Vec<Field> = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, column)| column).collect()).unwrap()
 }
 
@@ -248,9 +244,8 @@ async fn scalar_and_table_forms_agree() {
              OR (predict_intent_proba('{model}', s.user_id, s.runner_up) IS DISTINCT FROM s.runner_up_probability)"
         );
         world.check(&differing, &["0"]).await;
-        let differing = format!(
-            "SELECT count(*) FROM embed_users('{model}') e WHERE embed_user('{model}', e.user_id) IS DISTINCT FROM e.embedding"
-        );
+        let differing =
+            format!("SELECT count(*) FROM embed_users('{model}') e WHERE embed_user('{model}', e.user_id) IS DISTINCT FROM e.embedding");
         world.check(&differing, &["0"]).await;
         // In the past as well, with a key given as text, and from a source that is given.
         let past = "2024-01-20T00:00:00Z";
@@ -283,9 +278,7 @@ async fn since_and_projection_and_aggregates() {
     world.check("SELECT count(*) FROM score_users('shopper') LIMIT 0", &[]).await;
     world.check("SELECT count(*) FROM score_users('shopper', (SELECT * FROM events WHERE false))", &["0"]).await;
     // The watermark is the default of as_of, and echoed.
-    world
-        .check("SELECT min(as_of) = (SELECT max(event_time) FROM events) FROM score_users('shopper')", &["true"])
-        .await;
+    world.check("SELECT min(as_of) = (SELECT max(event_time) FROM events) FROM score_users('shopper')", &["true"]).await;
 }
 
 #[tokio::test]
@@ -297,12 +290,7 @@ async fn short_unknown_and_null_histories_have_no_prediction() {
     world.check("SELECT predict_value('spend', 0), predict_value('spend', 24) IS NOT NULL", &["|true"]).await;
     world.check("SELECT embed_user('shopper', 1), predict_intent_seq('shopper', ['view', 'view'])", &["|"]).await;
     world.check("SELECT predict_intent_seq('shopper', ['view', 'view', 'cart']) IS NOT NULL", &["true"]).await;
-    world
-        .check(
-            "SELECT count(*), count(intent), count(probability), count(entropy) FROM score_users('spend')",
-            &["120|0|0|0"],
-        )
-        .await;
+    world.check("SELECT count(*), count(intent), count(probability), count(entropy) FROM score_users('spend')", &["120|0|0|0"]).await;
     // Before anybody's first event there is nobody to predict.
     world.check("SELECT predict_intent('shopper', 24, '2001-01-01')", &[""]).await;
     world
@@ -314,19 +302,17 @@ async fn short_unknown_and_null_histories_have_no_prediction() {
 async fn rows_are_bound_by_name() {
     let world = World::new().await;
     world.train_rows("visitor").await;
-    world.check("SELECT count(*), count(intent), count(probability), count(value) FROM score_rows('visitor', 'visits')", &["400|400|400|0"]).await;
+    world
+        .check("SELECT count(*), count(intent), count(probability), count(value) FROM score_rows('visitor', 'visits')", &["400|400|400|0"])
+        .await;
     let differing = "SELECT count(*) FROM score_rows('visitor', (SELECT label, country, pages, 1 AS extra FROM visits)) \
                      WHERE (predict_intent('visitor', named_struct('country', country, 'pages', pages)) IS DISTINCT FROM intent) \
                      OR (predict_intent_proba('visitor', named_struct('pages', pages, 'country', country), intent) \
                         IS DISTINCT FROM probability)";
     world.check(differing, &["0"]).await;
     world.check("SELECT * FROM score_rows('visitor', (SELECT * FROM visits WHERE false))", &[]).await;
-    world
-        .check_error("SELECT * FROM score_rows('visitor', (SELECT pages FROM visits))", Code::UndefinedColumn, "country")
-        .await;
-    world
-        .check_error("SELECT * FROM score_rows('visitor', (SELECT *, 1 AS value FROM visits))", Code::InvalidParameter, "\"value\"")
-        .await;
+    world.check_error("SELECT * FROM score_rows('visitor', (SELECT pages FROM visits))", Code::UndefinedColumn, "country").await;
+    world.check_error("SELECT * FROM score_rows('visitor', (SELECT *, 1 AS value FROM visits))", Code::InvalidParameter, "\"value\"").await;
     world.check_error("SELECT * FROM score_users('visitor')", Code::DatatypeMismatch, "predicts from rows").await;
 }
 

@@ -134,23 +134,19 @@ struct Waiting {
 }
 
 impl Worker {
-    async fn start(
-        self,
-        histories: &dyn UserHistories,
-        task: &Arc<TaskContext>,
-    ) -> DataFusionResult<SendableRecordBatchStream> {
+    async fn start(self, histories: &dyn UserHistories, task: &Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
         let partitions = task.session_config().target_partitions().max(1);
         let streams = histories.scan(partitions).await?;
-        let mut merged =
-            RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), streams.len() * BATCHES_WAITING);
+        let mut merged = RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), streams.len() * BATCHES_WAITING);
         for histories in streams {
             let (worker, sender) = (self.clone(), merged.tx());
             merged.spawn(async move {
-                worker.run(histories, |batch| {
-                    let sender = sender.clone();
-                    async move { sender.send(Ok(batch)).await.is_ok() }
-                })
-                .await
+                worker
+                    .run(histories, |batch| {
+                        let sender = sender.clone();
+                        async move { sender.send(Ok(batch)).await.is_ok() }
+                    })
+                    .await
             });
         }
         Ok(merged.build())
@@ -198,13 +194,7 @@ impl Worker {
         Ok(())
     }
 
-    fn take(
-        &self,
-        history: &UserHistory,
-        strings: &Strings,
-        encoder: &mut HistoryEncoder<'_>,
-        waiting: &mut Waiting,
-    ) -> Result<()> {
+    fn take(&self, history: &UserHistory, strings: &Strings, encoder: &mut HistoryEncoder<'_>, waiting: &mut Waiting) -> Result<()> {
         let events = history.times_us.partition_point(|at_us| *at_us <= self.as_of_us);
         let last_us = events.checked_sub(1).map(|last| history.times_us[last]);
         if self.since_us.is_some_and(|since_us| last_us.is_none_or(|last_us| last_us <= since_us)) {

@@ -86,10 +86,10 @@ async fn describe(session: &SessionState, sql: &str, columns: &str) -> DfResult<
     let none = Profile::default();
     let of = |d: &ColumnDecision| profiles.get(&d.column_name).unwrap_or(&none);
     let text = |value: &dyn Fn(&ColumnDecision) -> String| Arc::new(StringArray::from_iter_values(decisions.iter().map(value))) as ArrayRef;
-    let numbers = |value: &dyn Fn(&Profile) -> Option<i64>| Arc::new(Int64Array::from_iter(decisions.iter().map(|d| value(of(d))))) as ArrayRef;
-    let texts = |value: &dyn Fn(&Profile) -> Option<String>| {
-        Arc::new(StringArray::from_iter(decisions.iter().map(|d| value(of(d))))) as ArrayRef
-    };
+    let numbers =
+        |value: &dyn Fn(&Profile) -> Option<i64>| Arc::new(Int64Array::from_iter(decisions.iter().map(|d| value(of(d))))) as ArrayRef;
+    let texts =
+        |value: &dyn Fn(&Profile) -> Option<String>| Arc::new(StringArray::from_iter(decisions.iter().map(|d| value(of(d))))) as ArrayRef;
     let arrays = vec![
         text(&|d| role_name(d)),
         text(&|d| d.column_name.clone()),

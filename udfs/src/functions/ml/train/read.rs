@@ -118,7 +118,12 @@ impl Reader {
     }
 
     /// Collects a labelled table without cutting it, for folds.
-    pub(crate) async fn table_builder(&self, sql: &str, label: &str, options: &Options) -> DfResult<(TableDatasetBuilder, MemoryReservation)> {
+    pub(crate) async fn table_builder(
+        &self,
+        sql: &str,
+        label: &str,
+        options: &Options,
+    ) -> DfResult<(TableDatasetBuilder, MemoryReservation)> {
         let (stream, builder) = self.table_rows(sql, label, options).await?;
         self.feed(stream, Table { builder, stored: None, all_rows: false }).await.map(|(table, memory)| (table.builder, memory))
     }

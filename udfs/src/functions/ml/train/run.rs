@@ -24,8 +24,8 @@ use crate::functions::relation::{Call, duration_text};
 use crate::functions::source::resolve_columns;
 use crate::models::{Architecture, NetworkConfig, Parameters, Task};
 use crate::registry::{
-    FORMAT_VERSION, JobHandle, JobRequest, JobState, Manifest, ModelAction, ModelRef, StoredSource, VersionInfo,
-    VersionRequest, VersionTicket,
+    FORMAT_VERSION, JobHandle, JobRequest, JobState, Manifest, ModelAction, ModelRef, StoredSource, VersionInfo, VersionRequest,
+    VersionTicket,
 };
 use crate::train::{Metric, TrainRequest, Trained, train};
 
@@ -57,7 +57,8 @@ pub(super) async fn run(call: Call, spec: TrainSpec) -> DfResult<Outcome> {
     let parent = if spec.wait { statement.cancel.clone() } else { CancellationToken::new() };
     let sql = call.source.as_ref().map(|source| source.sql.clone()).ok_or_else(|| call.args.missing("source"))?;
     let own = StatementContext { cancel: parent.clone(), ..statement.as_ref().clone() };
-    let session = SessionStateBuilder::new_from_existing(call.session.clone()).with_config(own.attach(call.session.config().clone())).build();
+    let session =
+        SessionStateBuilder::new_from_existing(call.session.clone()).with_config(own.attach(call.session.config().clone())).build();
     let reader = Reader { session, histories: Arc::clone(&call.context.histories), cancel: parent.clone() };
     let mut run = Run { spec, sql, context: Arc::clone(&call.context), statement, reader, events: None };
     run.context.registry.authorize(&run.statement.user, &run.spec.model, ModelAction::Own)?;
@@ -305,10 +306,10 @@ impl Run {
         }
         (self.statement.notice)(&format!("measuring version {} on the same test window", incumbent.version));
         let theirs = match &self.events {
-            Some(events) => {
-                incumbent::on_events(&self.reader, &self.sql, events.histories.as_ref(), self.event_cut(events), &loaded).await
+            Some(events) => incumbent::on_events(&self.reader, &self.sql, events.histories.as_ref(), self.event_cut(events), &loaded).await,
+            None => {
+                incumbent::on_table(&self.reader, &self.sql, self.table_cut(self.spec.lesson.label().unwrap_or_default()), &loaded).await
             }
-            None => incumbent::on_table(&self.reader, &self.sql, self.table_cut(self.spec.lesson.label().unwrap_or_default()), &loaded).await,
         };
         match theirs {
             Ok(theirs) if metric.is_better(info.test, theirs) => Ok(Verdict::Better { incumbent, metric, theirs }),
