@@ -4,6 +4,15 @@
 //!
 //! `cargo bench --bench pipeline -- [--users N] [--events N] [--folder DIR] [--memory-limit 1GiB] [--lookups N]`
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a bench prints its figures"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;

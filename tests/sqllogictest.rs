@@ -3,6 +3,8 @@
 //! `cargo nextest run -p portrait --test sqllogictest [name]`, for example `in_process::sql/settings`. How to write a
 //! file: `tests/slt/README.md`.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, unreachable_pub, reason = "a test fails loudly")]
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -23,7 +23,7 @@ async fn main() -> Result<()> {
     let context = Arc::new(MlContext::new(Arc::new(registry), jobs));
 
     // 2. A session with the functions in it. Progress goes where the program wants it.
-    let progress = StatementContext { notice: Arc::new(|text| show(text)), ..StatementContext::default() };
+    let progress = StatementContext { notice: Arc::new(show), ..StatementContext::default() };
     let config = progress.attach(SessionConfig::new().set_str("datafusion.sql_parser.dialect", "postgresql"));
     let builder = SessionStateBuilder::new().with_config(config).with_default_features();
     let session = SessionContext::new_with_state(register_all(builder, context).build());

@@ -111,7 +111,7 @@ impl Session {
     pub(super) fn open(engine: Arc<Engine>, user: &str, id: u32) -> Result<Self> {
         let superuser = engine.catalog().role(user).is_some_and(|role| role.superuser);
         let inner = Arc::new_cyclic(|weak| {
-            let weak = WeakSession(weak.clone());
+            let weak = WeakSession(Weak::clone(weak));
             let mut base = engine.session_state(&weak);
             super::functions::attach(&weak, base.config_mut());
             let mut shared = Shared::default();

@@ -277,11 +277,6 @@ impl Connection {
         let zone = self.session.with_settings(|settings| settings.raw("TimeZone")).unwrap_or_default();
         Style { zone: Zone::parse(&zone).unwrap_or_default() }
     }
-
-    /// A WARNING, unless the client asked for none.
-    pub(super) fn put_warning(&mut self, sqlstate: &'static str, message: &str) -> PgResult<()> {
-        self.wire.put(PgWireBackendMessage::NoticeResponse(notice("WARNING", sqlstate, message)))
-    }
 }
 
 fn open_session(client: &Client, shared: &Shared) -> PgResult<Session> {

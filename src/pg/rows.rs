@@ -30,7 +30,7 @@ pub(crate) enum Failure {
     /// The client reads why.
     Error(PgError),
     /// There is no client any more.
-    Lost(io::Error),
+    Lost(#[expect(dead_code, reason = "shown by Debug in the log")] io::Error),
 }
 
 impl<E: Into<PgError>> From<E> for Failure {

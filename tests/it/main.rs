@@ -1,5 +1,7 @@
 //! The one integration binary: a new integration test is a new module here.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, unreachable_pub, reason = "a test fails loudly")]
+
 mod statements;
 mod storage;
 mod tidy;

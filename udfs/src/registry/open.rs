@@ -314,7 +314,7 @@ impl Registry {
             if found.len() > 1 {
                 let claim: Option<Claim> = self.store.read_document(&self.store.claim(name)).await.unwrap_or(None);
                 let claimed = |id: &str| claim.as_ref().is_some_and(|claim| claim.id == id);
-                found.sort_by_key(|(id, model)| (model.state.dropped, !claimed(id), (*id).clone()));
+                found.sort_by_key(|(id, model)| (model.state.dropped, !claimed(id), Arc::clone(id)));
             }
             if let Some((id, _)) = found.first() {
                 names.insert(name.to_owned(), Arc::clone(id));

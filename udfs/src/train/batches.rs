@@ -17,10 +17,11 @@ pub(super) fn epoch(rows: &[u32], lengths: Option<&Inputs>, batch_size: usize, r
     }
     let mut batches: Vec<Vec<u32>> = order.chunks(batch_size).map(<[u32]>::to_vec).collect();
     // A last batch of a handful of rows would push as hard as a full one: it joins its neighbour.
-    if batches.len() > 1 && batches.last().is_some_and(|last| last.len() * 4 < batch_size) {
-        if let (Some(last), Some(before)) = (batches.pop(), batches.last_mut()) {
-            before.extend(last);
-        }
+    if batches.len() > 1
+        && batches.last().is_some_and(|last| last.len() * 4 < batch_size)
+        && let (Some(last), Some(before)) = (batches.pop(), batches.last_mut())
+    {
+        before.extend(last);
     }
     if lengths.is_some() {
         random.fork(1).shuffle(&mut batches);

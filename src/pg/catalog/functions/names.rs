@@ -8,7 +8,6 @@ use super::super::snapshot::{SUPERUSER_OID, is_attached, named_oid, owner, schem
 use super::super::types;
 use super::{Function, function, integer, text, utf8};
 use crate::catalog::Catalog;
-use crate::engine::Session;
 use crate::error::{Code, Error, Result};
 
 pub(super) fn functions() -> Vec<Function> {
@@ -20,9 +19,7 @@ pub(super) fn functions() -> Vec<Function> {
         function("to_regtype", 1..=1, DataType::Int32, |_, row| {
             Ok(ScalarValue::Int32(text(row, 0).and_then(|name| types::type_by_name(&name))))
         }),
-        function("pg_regtype_oid", 1..=1, DataType::Int32, |_, row| {
-            known(row, "type", Code::UndefinedObject, |name| types::type_by_name(name))
-        }),
+        function("pg_regtype_oid", 1..=1, DataType::Int32, |_, row| known(row, "type", Code::UndefinedObject, types::type_by_name)),
         function("to_regclass", 1..=1, DataType::Int32, |session, row| {
             Ok(ScalarValue::Int32(text(row, 0).and_then(|name| relation_by_name(session.engine().catalog(), &name))))
         }),

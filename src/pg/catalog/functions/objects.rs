@@ -6,7 +6,6 @@ use datafusion::scalar::ScalarValue;
 use super::super::definitions::tables;
 use super::{Function, function, integer, text, utf8};
 use crate::engine::Session;
-use crate::error::Result;
 
 pub(super) fn functions() -> Vec<Function> {
     let mut functions = vec![
@@ -82,6 +81,7 @@ fn pretty(bytes: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Result;
 
     #[test]
     fn sizes_are_rounded() -> Result<()> {

@@ -338,7 +338,7 @@ fn splits_by_time() {
 
 #[test]
 fn folds_partition_the_rows() {
-    let labels = Labels::Class((0..997).map(|row| u32::from(splitmix::at(1, row) % 10 == 0)).collect());
+    let labels = Labels::Class((0..997).map(|row| u32::from(splitmix::at(1, row).is_multiple_of(10))).collect());
     let folds = stratified_folds(&labels, 5, 42);
     let mut all: Vec<u32> = folds.concat();
     all.sort_unstable();

@@ -26,7 +26,10 @@ fn widths(tables: &[Var], ids: &[u32], pooling: Pooling) -> Result<Vec<usize>> {
         }
         widths.push(width);
     }
-    if tables.is_empty() || ids.len() % tables.len() != 0 || (pooling == Pooling::Sum && widths.iter().any(|width| *width != widths[0])) {
+    if tables.is_empty()
+        || !ids.len().is_multiple_of(tables.len())
+        || (pooling == Pooling::Sum && widths.iter().any(|width| *width != widths[0]))
+    {
         return Err(Error::internal("embedding: ids do not fit the tables"));
     }
     Ok(widths)

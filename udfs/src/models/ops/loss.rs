@@ -56,7 +56,7 @@ pub fn softmax_cross_entropy(tape: &Tape, logits: &Var, targets: &Arc<[u32]>, we
                 loss += (weight * (Real::ln(sum) + largest - x[target])).wide();
                 let scale = weight / norm;
                 out.iter_mut().for_each(|out| *out = *out / sum * scale);
-                out[target] = out[target] - scale;
+                out[target] -= scale;
             }
         }
         let value = tensor::<T>(vec![T::of(loss / norm.wide())], &[1])?;

@@ -91,7 +91,7 @@ vectorise! {
         let momentum = T::of(MOMENTUM);
         for i in 0..count {
             m[i] = m[i] * momentum + g[i] * c[0] + w[i] * c[1];
-            w[i] = w[i] - m[i] * c[2];
+            w[i] -= m[i] * c[2];
         }
     }
 }

@@ -193,7 +193,7 @@ impl WaitFunction {
                 Kind::Boolean => vec![DataType::Boolean],
                 Kind::Seconds => vec![DataType::Float64, DataType::Utf8],
             };
-            forms = forms.iter().flat_map(|form| types.iter().map(|next| [form.as_slice(), &[next.clone()]].concat())).collect();
+            forms = forms.iter().flat_map(|form| types.iter().map(|next| [form.as_slice(), std::slice::from_ref(next)].concat())).collect();
         }
         accepted.extend(forms);
         let forms = accepted.into_iter().map(TypeSignature::Exact).collect();

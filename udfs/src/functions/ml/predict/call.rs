@@ -177,7 +177,7 @@ fn check_question(question: &Question, model: &str, facts: &ModelFacts) -> Resul
         Question::Value if !number => Err(Error::new(Code::DatatypeMismatch, format!("model \"{model}\" predicts a class, not a number"))
             .hint("Use predict_intent or predict_intent_proba.")),
         Question::Probability(class) => match text(class) {
-            Some(Some(class)) if !facts.classes.iter().any(|known| *known == class) => {
+            Some(Some(class)) if !facts.classes.contains(&class) => {
                 Err(Error::invalid(format!("model \"{model}\" has no class \"{class}\""))
                     .hint(format!("Its classes are {}.", listed(&facts.classes))))
             }

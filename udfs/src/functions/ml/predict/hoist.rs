@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Column, Result};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::{Distinct, EmptyRelation, Expr, LogicalPlan, LogicalPlanBuilder, Projection, Values};
