@@ -233,15 +233,32 @@ pub(super) fn print_error(error: &Error, text: Option<&str>) {
     }
 }
 
+/// Characters of a line that are shown around a mistake.
+const PLACE_WIDTH: usize = 72;
+/// Of these, at least so many before it.
+const PLACE_BEFORE: usize = 48;
+
 /// The line of `text` that holds the character `position`, with a mark below it.
 fn print_place(text: &str, position: usize) {
+    if let Some((line, mark)) = place(text, position) {
+        eprintln!("{line}");
+        eprintln!("{mark}");
+    }
+}
+
+/// The line and the mark; a long line is cut on both sides, as psql does.
+fn place(text: &str, position: usize) -> Option<(String, String)> {
     let before: String = text.chars().take(position.saturating_sub(1)).collect();
     let number = before.matches('\n').count();
-    let Some(line) = text.split('\n').nth(number) else { return };
-    let column = before.rsplit('\n').next().map_or(0, width);
-    let label = format!("LINE {}: ", number + 1);
-    eprintln!("{label}{}", line.trim_end_matches('\r'));
-    eprintln!("{}^", " ".repeat(label.len() + column));
+    let line: Vec<char> = text.split('\n').nth(number)?.trim_end_matches('\r').chars().map(|c| if c == '\t' { ' ' } else { c }).collect();
+    let at = before.rsplit('\n').next().map_or(0, |start| start.chars().count()).min(line.len());
+    let from = if line.len() > PLACE_WIDTH { at.saturating_sub(PLACE_BEFORE).min(line.len() - PLACE_WIDTH) } else { 0 };
+    let to = (from + PLACE_WIDTH).min(line.len());
+    let (left, right) = (if from > 0 { "..." } else { "" }, if to < line.len() { "..." } else { "" });
+    let shown: String = line[from..to].iter().collect();
+    let label = format!("LINE {}: {left}", number + 1);
+    let lead: String = line[from..at].iter().collect();
+    Some((format!("{label}{shown}{right}"), format!("{}^", " ".repeat(label.len() + width(&lead)))))
 }
 
 #[cfg(test)]
@@ -257,6 +274,16 @@ mod tests {
         table.finish(&mut out).unwrap();
         let expected = " user_id |  intent\n---------+----------\n       1 | purchase\n      22 | \n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_mistake() {
+        assert_eq!(place("SELECT x", 8), Some(("LINE 1: SELECT x".into(), "               ^".into())));
+        let text = format!("SELECT 1,\n{}wrong{}", "a, ".repeat(100), ", b".repeat(100));
+        let (line, mark) = place(&text, 10 + 300 + 1).unwrap();
+        assert!(line.starts_with("LINE 2: ...") && line.ends_with("..."), "{line}");
+        assert!(line[mark.len() - 1..].starts_with("wrong"), "{line}\n{mark}");
+        assert!(line.len() < 100);
     }
 
     #[test]

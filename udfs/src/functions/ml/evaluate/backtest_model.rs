@@ -13,7 +13,6 @@ use super::window::{MODEL, Subject, series};
 use crate::error::{Error, Result};
 use crate::features::Target;
 use crate::functions::MlContext;
-use crate::functions::ml::train::read::blocking;
 use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
 
 /// See [`MlRelation::doc`].
@@ -72,33 +71,8 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
         let message = format!("{} was trained from labelled rows and has no anchors", subject.model.reference);
         return Err(Error::invalid(message).hint("Use evaluate_model or cross_validate.").into());
     }
-    let opened = subject.open().await?;
-    let (from_us, to_us) = (call.args.micros("from"), call.args.micros("to"));
-    let step_us = call.args.positive_micros("step")?.unwrap_or_else(|| subject.step_us());
-    let as_of_us = subject.info().as_of_us.unwrap_or(opened.watermark_us);
-    let horizon_us = subject.info().horizon_us;
-    let at_events = matches!(target, Target::NextEvent | Target::NextItem);
-    let (judged, buckets) = if from_us.or(to_us).is_none() {
-        let judged = subject.judge_events(&opened, as_of_us, None).await?;
-        let first_us = judged.dataset.anchors_us.iter().min().copied().unwrap_or(as_of_us);
-        (judged, vec![first_us])
-    } else {
-        let last_us = opened.watermark_us.saturating_sub(horizon_us);
-        let from_us = from_us.unwrap_or_else(|| as_of_us.saturating_sub(horizon_us));
-        let to_us = to_us.unwrap_or(last_us);
-        let buckets = series(from_us, if at_events { to_us } else { to_us.min(last_us) }, step_us)?;
-        if buckets.is_empty() {
-            return Err(Error::invalid("no anchor lies between from and to with a horizon that is over")
-                .detail(format!("The latest anchor that can be measured is {}.", utc(last_us)))
-                .into());
-        }
-        let mut anchors = buckets.clone();
-        if at_events {
-            anchors.push(to_us);
-        }
-        (subject.judge_events(&opened, opened.watermark_us, Some(anchors)).await?, buckets)
-    };
-    let measured = measure(judged, &subject, buckets).await?;
+    let (judged, buckets) = judge(call, &subject, &target).await?;
+    let measured = measure(&judged, buckets);
     let anchors = TimestampMicrosecondArray::from_iter_values(measured.iter().map(|(anchor, _)| *anchor)).with_timezone("UTC");
     let arrays = vec![
         Arc::new(anchors) as ArrayRef,
@@ -110,10 +84,40 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
     batch(&columns(), arrays)
 }
 
+/// The scored rows, and where the buckets that they are dealt to begin.
+async fn judge(call: &Call, subject: &Subject, target: &Target) -> DfResult<(Judged, Vec<i64>)> {
+    let opened = subject.open().await?;
+    let (from_us, to_us) = (call.args.micros("from"), call.args.micros("to"));
+    let as_of_us = subject.info().as_of_us.unwrap_or(opened.watermark_us);
+    if from_us.or(to_us).is_none() {
+        let judged = subject.judge_events(&opened, as_of_us, None).await?;
+        let first_us = judged.dataset.anchors_us.iter().min().copied().unwrap_or(as_of_us);
+        return Ok((judged, vec![first_us]));
+    }
+    let step_us = call.args.positive_micros("step")?.unwrap_or_else(|| subject.step_us());
+    let horizon_us = subject.info().horizon_us;
+    // Where every event is an anchor, a bucket holds a stretch of them; else it is one anchor.
+    let at_events = matches!(target, Target::NextEvent | Target::NextItem);
+    let last_us = opened.watermark_us.saturating_sub(horizon_us);
+    let from_us = from_us.unwrap_or_else(|| as_of_us.saturating_sub(horizon_us));
+    let to_us = to_us.unwrap_or(last_us);
+    let buckets = series(from_us, if at_events { to_us } else { to_us.min(last_us) }, step_us)?;
+    if buckets.is_empty() {
+        return Err(Error::invalid("no anchor lies between from and to with a horizon that is over")
+            .detail(format!("The latest anchor that can be measured is {}.", utc(last_us)))
+            .into());
+    }
+    let mut anchors = buckets.clone();
+    if at_events {
+        anchors.push(to_us);
+    }
+    Ok((subject.judge_events(&opened, opened.watermark_us, Some(anchors)).await?, buckets))
+}
+
 /// The headline of each bucket: the rows whose anchor lies in it.
-async fn measure(judged: Judged, subject: &Subject, buckets: Vec<i64>) -> DfResult<Vec<(i64, Headline)>> {
+fn measure(judged: &Judged, buckets: Vec<i64>) -> Vec<(i64, Headline)> {
     if let [only] = buckets.as_slice() {
-        return Ok(vec![(*only, judged.headline())]);
+        return vec![(*only, judged.headline())];
     }
     let mut rows: Vec<Vec<u32>> = vec![vec![]; buckets.len()];
     for (row, anchor) in judged.dataset.anchors_us.iter().enumerate() {
@@ -121,19 +125,8 @@ async fn measure(judged: Judged, subject: &Subject, buckets: Vec<i64>) -> DfResu
             rows[bucket].push(row as u32);
         }
     }
-    let (scorer, cancel) = (subject.model.scorer.clone(), subject.reader.cancel.clone());
-    let measured = blocking(move || {
-        let mut judged = judged;
-        let mut measured = vec![];
-        for (anchor, rows) in buckets.into_iter().zip(&rows).filter(|(_, rows)| !rows.is_empty()) {
-            if cancel.is_cancelled() {
-                return Err(Error::cancelled());
-            }
-            measured.push((anchor, judged.headline_of(&scorer, rows)?));
-        }
-        Ok(measured)
-    });
-    Ok(measured.await?)
+    let measured = buckets.into_iter().zip(&rows).filter(|(_, rows)| !rows.is_empty());
+    measured.map(|(anchor, rows)| (anchor, judged.headline_of(rows))).collect()
 }
 
 fn utc(us: i64) -> String {

@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, Int32Array, RecordBatch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::SendableRecordBatchStream;
+use tokio_util::sync::CancellationToken;
 
 use super::columns::{batch, doubles, schema, texts};
 use crate::error::{Code, Error, Result};
@@ -169,7 +170,7 @@ async fn one_fold(
             progress.eta_seconds = None;
             update(progress);
         }),
-        if lesson.architecture.is_some() { 1 } else { 3 },
+        lesson.candidates(),
     );
     let task = if dataset.classes.is_empty() { Task::Regression } else { Task::Classification };
     let (options, architecture, threads) = (lesson.options.clone(), lesson.architecture, call.context.training_threads);
@@ -189,33 +190,29 @@ async fn one_fold(
         if cancel.is_cancelled() {
             return Err(Error::cancelled());
         }
-        measure(trained, &dataset)
+        measure(trained, &dataset, &cancel)
     })
     .await?;
     Ok(rows.into_iter().map(|row| (fold as i32 + 1, row)).collect())
 }
 
 /// The metrics about all classes, and of two classes those of the positive one.
-fn measure(trained: Trained, dataset: &Dataset) -> Result<Vec<MetricRow>> {
+fn measure(trained: Trained, dataset: &Dataset, cancel: &CancellationToken) -> Result<Vec<MetricRow>> {
     let network = crate::models::load(&trained.config, &trained.parameters)?;
     let prior = trained.calibration.prior.clone();
     let scorer = Scorer::new(Arc::from(network), trained.calibration);
-    let scores = scorer.score(&dataset.inputs)?;
     let rows = dataset.rows_of(Rows::Test);
+    let scores = scorer.score_rows(&dataset.inputs, &rows, Some(cancel))?;
     Ok(match &dataset.labels {
         Labels::Class(labels) => {
-            let classes = dataset.classes.len();
             let labels: Vec<u32> = rows.iter().map(|row| labels[*row as usize]).collect();
-            let probabilities: Vec<f64> =
-                rows.iter().flat_map(|row| &scores.probabilities[*row as usize * classes..][..classes]).copied().collect();
-            let positive = |row: &MetricRow| row.class.is_none() || (classes == 2 && row.class == Some(1));
-            evaluate_classes(&labels, &probabilities, &prior).into_iter().filter(positive).collect()
+            let positive = |row: &MetricRow| row.class.is_none() || (dataset.classes.len() == 2 && row.class == Some(1));
+            evaluate_classes(&labels, &scores.probabilities, &prior).into_iter().filter(positive).collect()
         }
         Labels::Value(values) => {
             let truth: Vec<f64> = rows.iter().map(|row| f64::from(values[*row as usize])).collect();
-            let predicted: Vec<f64> = rows.iter().map(|row| scores.values[*row as usize]).collect();
             let prior = [prior.first().copied().unwrap_or(0.0), prior.get(1).copied().unwrap_or(0.0)];
-            evaluate_values(&truth, &predicted, prior)
+            evaluate_values(&truth, &scores.values, prior)
         }
     })
 }

@@ -4,11 +4,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::features::Dataset;
-use crate::features::inputs::{Inputs, Labels};
+use crate::features::inputs::Labels;
 use crate::functions::ml::train::read::{Loaded, blocking};
 use crate::registry::LoadedModel;
 use crate::train::metrics::{MetricRow, evaluate_classes, evaluate_values, headline_classes, headline_values};
-use crate::train::{Metric, Scorer, Scores};
+use crate::train::{Metric, Scores};
 
 /// Test rows with their scores.
 #[derive(Debug)]
@@ -39,10 +39,9 @@ impl Judged {
                 .hint("The window must reach a horizon before the last event; since and until move it."));
         }
         let (dataset, scores) = blocking(move || {
-            if cancel.is_cancelled() {
-                return Err(Error::cancelled());
-            }
-            scorer.score(&dataset.inputs).map(|scores| (dataset, scores))
+            let rows: Vec<u32> = (0..dataset.split.len() as u32).collect();
+            let scores = scorer.score_rows(&dataset.inputs, &rows, Some(&cancel))?;
+            Ok((dataset, scores))
         })
         .await?;
         drop(memory);
@@ -72,48 +71,25 @@ impl Judged {
 
     /// The metric that the training row shows.
     pub(crate) fn headline(&self) -> Headline {
-        let (metric, value, baseline) = if self.classes.is_empty() {
-            headline_values(&self.truth(), &self.scores.values, self.prior.first().copied().unwrap_or(0.0))
-        } else {
-            headline_classes(self.labels(), &self.scores.probabilities, &self.prior)
-        };
-        Headline { metric, value, baseline, rows: self.rows() }
+        self.headline_of(&(0..self.dataset.split.len() as u32).collect::<Vec<_>>())
     }
 
-    /// The headline of some rows, scored among themselves: the same bits as if only they had been read.
-    pub(crate) fn headline_of(&mut self, scorer: &Scorer, rows: &[u32]) -> Result<Headline> {
-        let inputs = &mut self.dataset.inputs;
-        let gather =
-            |values: &[f32], width: usize| rows.iter().flat_map(|row| &values[*row as usize * width..][..width]).copied().collect();
-        let (numeric, fields) = (inputs.numeric.len() / inputs.rows.max(1), inputs.categorical.len() / inputs.rows.max(1));
-        let all = inputs.sequence.as_ref().map(|sequence| sequence.spans.clone());
-        if let (Some(sequence), Some(all)) = (&mut inputs.sequence, &all) {
-            sequence.spans = rows.iter().map(|row| all[*row as usize]).collect();
-        }
-        let part = Inputs {
-            rows: rows.len(),
-            numeric: gather(&inputs.numeric, numeric),
-            categorical: rows.iter().flat_map(|row| &inputs.categorical[*row as usize * fields..][..fields]).copied().collect(),
-            // The steps are lent, not copied.
-            sequence: inputs.sequence.take(),
-        };
-        let scores = scorer.score(&part);
-        inputs.sequence = part.sequence;
-        if let (Some(sequence), Some(all)) = (&mut inputs.sequence, all) {
-            sequence.spans = all;
-        }
-        let scores = scores?;
+    /// The metric of some rows: the same as if only they had been read, since a row is scored by itself.
+    pub(crate) fn headline_of(&self, rows: &[u32]) -> Headline {
         let (metric, value, baseline) = match &self.dataset.labels {
             Labels::Value(values) => {
                 let truth: Vec<f64> = rows.iter().map(|row| f64::from(values[*row as usize])).collect();
-                headline_values(&truth, &scores.values, self.prior.first().copied().unwrap_or(0.0))
+                let predicted: Vec<f64> = rows.iter().map(|row| self.scores.values[*row as usize]).collect();
+                headline_values(&truth, &predicted, self.prior.first().copied().unwrap_or(0.0))
             }
             Labels::Class(labels) => {
+                let classes = self.classes.len();
                 let labels: Vec<u32> = rows.iter().map(|row| labels[*row as usize]).collect();
-                headline_classes(&labels, &scores.probabilities, &self.prior)
+                let probabilities = rows.iter().flat_map(|row| &self.scores.probabilities[*row as usize * classes..][..classes]);
+                headline_classes(&labels, &probabilities.copied().collect::<Vec<_>>(), &self.prior)
             }
         };
-        Ok(Headline { metric, value, baseline, rows: rows.len() as u64 })
+        Headline { metric, value, baseline, rows: rows.len() as u64 }
     }
 
     /// Every metric with its baseline.

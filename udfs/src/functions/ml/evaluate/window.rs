@@ -145,8 +145,12 @@ impl Subject {
         }
         let as_of_us = until_us.unwrap_or(opened.watermark_us).min(opened.watermark_us);
         let last_us = as_of_us.saturating_sub(self.info().horizon_us);
-        let anchors = anchors_back(last_us, since_us.unwrap_or(last_us), self.step_us())?;
-        Ok((self.judge_events(&opened, as_of_us, Some(anchors)).await?, "source"))
+        let anchors = match self.target()? {
+            // Every event is an anchor: a stretch of time, or the last tenth of them as in training.
+            Target::NextEvent | Target::NextItem => since_us.map(|since_us| vec![since_us, as_of_us]),
+            _ => Some(anchors_back(last_us, since_us.unwrap_or(last_us), self.step_us())?),
+        };
+        Ok((self.judge_events(&opened, as_of_us, anchors).await?, "source"))
     }
 
     /// The index of a class by name; the positive one by default.

@@ -101,6 +101,8 @@ impl Reader {
         )?;
         let cancel = self.cancel.clone();
         builder = builder.interrupted_by(move || cancel.is_cancelled());
+        let cancel = self.cancel.clone();
+        builder = builder.interrupted_by(move || cancel.is_cancelled());
         if let Some(anchors) = cut.anchors_us.clone() {
             builder = builder.at_anchors(anchors);
         }

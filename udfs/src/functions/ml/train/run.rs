@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use datafusion::error::Result as DfResult;
-use datafusion::execution::session_state::SessionStateBuilder;
 use tokio_util::sync::CancellationToken;
 
 use super::incumbent;
@@ -57,8 +56,9 @@ pub(super) async fn run(call: Call, spec: TrainSpec) -> DfResult<Outcome> {
     let parent = if spec.wait { statement.cancel.clone() } else { CancellationToken::new() };
     let sql = call.source.as_ref().map(|source| source.sql.clone()).ok_or_else(|| call.args.missing("source"))?;
     let own = StatementContext { cancel: parent.clone(), ..statement.as_ref().clone() };
-    let session =
-        SessionStateBuilder::new_from_existing(call.session.clone()).with_config(own.attach(call.session.config().clone())).build();
+    let mut session = call.session.clone();
+    let config = own.attach(session.config().clone());
+    *session.config_mut() = config;
     let reader = Reader { session, histories: Arc::clone(&call.context.histories), cancel: parent.clone() };
     let mut run = Run { spec, sql, context: Arc::clone(&call.context), statement, reader, events: None };
     run.context.registry.authorize(&run.statement.user, &run.spec.model, ModelAction::Own)?;
@@ -185,12 +185,7 @@ impl Run {
 
     async fn work(&self, ticket: VersionTicket, job: &JobHandle, init: Option<(NetworkConfig, Parameters)>) -> DfResult<Outcome> {
         let lesson = &self.spec.lesson;
-        let candidates = match (lesson.architecture, lesson.label()) {
-            (Some(_), _) => 1,
-            (None, Some(_)) => 2,
-            (None, None) => 3,
-        };
-        let reporter = Reporter::new(Arc::clone(&self.statement.notice), Box::new(job.updater()), candidates);
+        let reporter = Reporter::new(Arc::clone(&self.statement.notice), Box::new(job.updater()), lesson.candidates());
         let _turn = job.wait_for_turn().await?;
         if lesson.options.device.starts_with("cuda") {
             (self.statement.notice)(&format!("device \"{}\" is not available; training runs on the CPU", lesson.options.device));

@@ -98,6 +98,15 @@ impl Lesson {
         Ok(Self { target, horizon_us, columns: args.text("columns").unwrap_or("auto").to_owned(), architecture, options })
     }
 
+    /// How many architectures are tried at most, for progress.
+    pub(crate) fn candidates(&self) -> usize {
+        match (self.architecture, self.label()) {
+            (Some(_), _) => 1,
+            (None, Some(_)) => 2,
+            (None, None) => 3,
+        }
+    }
+
     /// The label column of a labelled table.
     pub(crate) fn label(&self) -> Option<&str> {
         match &self.target {
