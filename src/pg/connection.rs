@@ -19,7 +19,7 @@ use super::extended::{Portal, PreparedStatement};
 use super::listener::Shared;
 use super::message::Message;
 use super::rows::{Attention, Failure, NOTICES_MAX};
-use super::sqlstate::{PgError, PgResult, Severity, notice};
+use super::sqlstate::{PgError, PgResult, Severity};
 use super::startup::{Client, put_parameter};
 use super::wire::Wire;
 use crate::engine::{Session, TransactionStatus};

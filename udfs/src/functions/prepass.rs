@@ -638,7 +638,7 @@ mod tests {
             Code::ReadOnly,
             "a source must be a read-only query",
         );
-        refuse("SELECT * FROM describe_events($$SELECT FROM WHERE$$)", Code::Syntax, "syntax error in the source of describe_events");
+        refuse("SELECT * FROM describe_events($$SELEC 1$$)", Code::Syntax, "syntax error in the source of describe_events");
         refuse("SELECT * FROM describe_events(5)", Code::InvalidParameter, &format!("{f} one read-only query"));
         refuse("SELECT * FROM describe_events($1)", Code::InvalidParameter, &format!("{f} written in the statement, not a parameter"));
         refuse("SELECT * FROM describe_events('')", Code::InvalidParameter, "the source of describe_events is empty");

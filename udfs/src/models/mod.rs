@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 pub use architecture::{Forward, Module, ParameterSpec, Weights, load, module, specs};
 pub use batch::Batch;
+/// What parameters and gradients are held in; only operators compute with it.
+pub use candle_core::Tensor;
 pub use parameters::Parameters;
 
 use crate::error::Result;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use candle_core::Tensor;
+use crate::models::Tensor;
 use tokio_util::sync::CancellationToken;
 
 use super::batches;

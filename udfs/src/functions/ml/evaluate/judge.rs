@@ -65,10 +65,6 @@ impl Judged {
         }
     }
 
-    pub(crate) fn rows(&self) -> u64 {
-        self.dataset.split.len() as u64
-    }
-
     /// The metric that the training row shows.
     pub(crate) fn headline(&self) -> Headline {
         self.headline_of(&(0..self.dataset.split.len() as u32).collect::<Vec<_>>())

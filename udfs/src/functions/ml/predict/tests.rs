@@ -174,7 +174,7 @@ struct World {
 /// partitions that both have every user.
 fn world() -> World {
     let fake = Arc::new(Fake::default());
-    let models: Arc<dyn Models> = fake.clone();
+    let models: Arc<dyn Models> = Arc::<Fake>::clone(&fake);
     let planner = PredictPlanner { models: Arc::clone(&models), executions: Arc::new(Executions::default()) };
     let config = SessionConfig::new().with_target_partitions(2).with_batch_size(256);
     let mut builder = SessionStateBuilder::new()
