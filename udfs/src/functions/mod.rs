@@ -17,7 +17,7 @@ pub mod settings;
 pub mod source;
 
 pub use prepass::{prepare_df_statement, prepare_statement};
-pub use register::{MlContext, extension_planners, ml_schema_provider, register_all, relations, scalars, sql};
+pub use register::{MlContext, documentation, extension_planners, ml_schema_provider, register_all, relations, scalars, sql};
 pub use relation::MlRelation;
 pub use settings::MlSettings;
 pub use source::SortedHistories;

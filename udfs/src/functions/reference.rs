@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::Documentation;
 
 use super::relation::{Kind, MlRelation, Parameter};
 use crate::features::OPTION_KEYS;
@@ -21,23 +21,21 @@ PostgreSQL's codes.
 ";
 
 /// The whole page.
-pub fn markdown(relations: &[Arc<dyn MlRelation>], scalars: &[Arc<ScalarUDF>]) -> String {
+pub fn markdown(relations: &[Arc<dyn MlRelation>], scalars: &BTreeMap<String, Documentation>) -> String {
     let mut page = String::from(HEADER);
     page.push_str("\n## In FROM\n");
     let sorted: BTreeMap<&str, &Arc<dyn MlRelation>> = relations.iter().map(|relation| (relation.name(), relation)).collect();
     for relation in sorted.values() {
         describe(&mut page, relation.as_ref());
     }
-    let mut sections: BTreeMap<&str, BTreeMap<&str, &Arc<ScalarUDF>>> = BTreeMap::new();
-    for scalar in scalars {
-        if let Some(documentation) = scalar.documentation() {
-            sections.entry(documentation.doc_section.label).or_default().insert(scalar.name(), scalar);
-        }
+    let mut sections: BTreeMap<&str, Vec<(&str, &Documentation)>> = BTreeMap::new();
+    for (name, documentation) in scalars {
+        sections.entry(documentation.doc_section.label).or_default().push((name, documentation));
     }
     for (label, functions) in sections {
         let _ = write!(page, "\n## {label}\n");
-        for (name, function) in functions {
-            scalar(&mut page, name, function);
+        for (name, documentation) in functions {
+            scalar(&mut page, name, documentation);
         }
     }
     options(&mut page);
@@ -70,8 +68,7 @@ fn describe(page: &mut String, relation: &dyn MlRelation) {
     }
 }
 
-fn scalar(page: &mut String, name: &str, function: &ScalarUDF) {
-    let Some(documentation) = function.documentation() else { return };
+fn scalar(page: &mut String, name: &str, documentation: &Documentation) {
     let _ = write!(page, "\n### {name}\n\n{}\n\n```sql\n{}\n```\n", documentation.description.trim(), documentation.syntax_example);
     if let Some(arguments) = &documentation.arguments {
         let _ = writeln!(page, "\n| argument | |\n|---|---|");

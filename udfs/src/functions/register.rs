@@ -1,12 +1,13 @@
 //! Puts the functions into a session: the one list that composes what the families offer.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use datafusion::catalog::SchemaProvider;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{Documentation, ScalarUDF};
 use datafusion::physical_planner::ExtensionPlanner;
 use datafusion::prelude::SessionContext;
 
@@ -53,6 +54,15 @@ pub fn relations() -> Vec<Arc<dyn MlRelation>> {
 /// Every scalar function.
 pub fn scalars(context: &Arc<MlContext>) -> Vec<Arc<ScalarUDF>> {
     ml::scalars(context)
+}
+
+/// What every scalar function says about itself, by name; a function without documentation is missing.
+pub fn documentation(context: &Arc<MlContext>) -> BTreeMap<String, Documentation> {
+    // The engine hides the documentation of functions that wait.
+    let waiting = ml::lifecycle::documentation().into_iter().map(|(name, found)| (name.to_owned(), found));
+    let scalars = scalars(context);
+    let others = scalars.iter().filter_map(|scalar| Some((scalar.name().to_owned(), scalar.documentation()?.clone())));
+    waiting.chain(others).collect()
 }
 
 /// The planners of our plan nodes; a program with nodes of its own passes them to [`MlQueryPlanner::new`] as well.
