@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -102,13 +103,19 @@ fn write(folder: &std::path::Path, name: &str, batch: &RecordBatch) -> String {
 
 impl Program {
     pub async fn new() -> Self {
+        Self::with(2, 2, 1 << 30).await
+    }
+
+    /// A program with so many training threads and partitions, and so much memory for queries and training data.
+    pub async fn with(training_threads: usize, partitions: usize, memory_bytes: usize) -> Self {
         let files = tempfile::tempdir().unwrap();
         let store = Arc::new(InMemory::new());
         let registry = Registry::open(Arc::clone(&store) as _, Path::from("models"), 64 << 20).await.unwrap();
         let jobs = Jobs::open(store, Path::from("jobs"), 1).await.unwrap();
-        let context = Arc::new(MlContext::new(Arc::new(registry), jobs));
-        let config = SessionConfig::new().with_target_partitions(2).set_str("datafusion.sql_parser.dialect", "postgresql");
-        let builder = SessionStateBuilder::new().with_config(config).with_default_features();
+        let context = Arc::new(MlContext { training_threads, ..MlContext::new(Arc::new(registry), jobs) });
+        let runtime = RuntimeEnvBuilder::new().with_memory_limit(memory_bytes, 1.0).build_arc().unwrap();
+        let config = SessionConfig::new().with_target_partitions(partitions).set_str("datafusion.sql_parser.dialect", "postgresql");
+        let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
         let session = SessionContext::new_with_state(register_all(builder, Arc::clone(&context)).build());
         let events = write(files.path(), "events.parquet", &events());
         session.register_parquet("events", events, ParquetReadOptions::default()).await.unwrap();

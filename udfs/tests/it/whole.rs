@@ -227,3 +227,43 @@ async fn events_are_described_before_training() {
     assert_eq!(column(&rows, "distinct_est")[2], "3");
     assert_eq!(column(&rows, "min")[2], "cart");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_seed_gives_the_same_bytes_whatever_the_threads() {
+    let mut hashes = vec![];
+    for (threads, partitions) in [(1, 1), (2, 3)] {
+        let program = Program::with(threads, partitions, 1 << 30).await;
+        for (model, source, target) in [("e", "events", "purchase"), ("t", "people", "column(label)")] {
+            let sql = format!("SELECT * FROM train_profile_model('{model}', '{source}', target => '{target}', arch => 'logreg', seed => 5)");
+            program.rows(&sql).await;
+        }
+        let models = program.context.registry.list_models();
+        hashes.push(models.into_iter().map(|model| model.version.unwrap().weights_hash.clone()).collect::<Vec<_>>());
+    }
+    assert_eq!(hashes[0], hashes[1]);
+    assert_ne!(hashes[0][0], hashes[0][1]);
+}
+
+/// Purchases that follow from nothing: what is measured must be what knowing nothing reaches.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn labels_without_a_cause_land_at_the_baseline() {
+    let program = Program::new().await;
+    let source = "(SELECT user_id, event_time, CASE WHEN CAST(to_unixtime(event_time) AS BIGINT) * 7919 % 1000 < 150 THEN 'purchase' \
+                  ELSE 'view' END AS event_type, item_id FROM events)";
+    let row = program.rows(&format!("SELECT * FROM train_profile_model('n', {source}, target => 'purchase', arch => 'logreg')")).await;
+    let (test, baseline) = (number(&row, "test"), number(&row, "baseline"));
+    assert!((test - baseline).abs() < 0.1, "{test} against {baseline}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn training_data_beyond_the_memory_is_refused() {
+    let program = Program::with(1, 1, 300_000).await;
+    let error = sql_error(&program, "SELECT * FROM train_profile_model('m', 'events', target => 'purchase', arch => 'logreg')").await;
+    assert!(error.contains("Resources exhausted"), "{error}");
+}
+
+/// The text of an error that is the engine's own.
+async fn sql_error(program: &Program, text: &str) -> String {
+    let frame = portrait_udfs::functions::sql(&program.session, text).await.unwrap();
+    frame.collect().await.expect_err(text).to_string()
+}
