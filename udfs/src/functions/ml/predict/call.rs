@@ -16,6 +16,7 @@ use crate::error::{Code, Error};
 use crate::registry::ModelRef;
 
 /// Whom a call is about.
+#[expect(clippy::large_enum_variant, reason = "one per call of a statement")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd)]
 pub(crate) enum Subject {
     /// A key of the model's source: the history is looked up.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::take_record_batch;
@@ -11,7 +12,7 @@ use datafusion::common::Result;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::metrics::{BaselineMetrics, RecordOutput};
+use datafusion::physical_plan::metrics::{BaselineMetrics, RecordOutput, Time};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,8 @@ use crate::error::Error;
 const ROWS_FIRST: usize = 64;
 /// Rows answered at once at most. Many at once, because a look-up of many users reads their histories once.
 const ROWS_MAX: usize = 1 << 18;
+/// The same where nothing is looked up: rows and given sequences.
+const ROWS_MAX_GIVEN: usize = 1 << 13;
 /// Bytes of input, and of answers, that one read-ahead may hold.
 const BYTES_MAX: usize = 32 << 20;
 
@@ -68,12 +71,15 @@ impl Work {
 
     pub(crate) fn into_stream(self, baseline: BaselineMetrics) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.job.schema);
-        let batches = futures::stream::try_unfold(self, |mut work| async move { Ok(work.next().await?.map(|batch| (batch, work))) });
+        let elapsed = baseline.elapsed_compute().clone();
+        let batches = futures::stream::try_unfold((self, elapsed), |(mut work, elapsed)| async move {
+            Ok(work.next(&elapsed).await?.map(|batch| (batch, (work, elapsed))))
+        });
         let counted = batches.map_ok(move |batch| batch.record_output(&baseline));
         Box::pin(RecordBatchStreamAdapter::new(schema, counted))
     }
 
-    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+    async fn next(&mut self, elapsed: &Time) -> Result<Option<RecordBatch>> {
         loop {
             if let Some(batch) = self.ready.pop_front() {
                 return Ok(Some(batch));
@@ -86,11 +92,15 @@ impl Work {
                 continue;
             }
             let job = self.job.clone();
+            let started = Instant::now();
             // A task of its own goes on when nobody polls this partition: others may wait for its users.
             let answered = SpawnedTask::spawn(async move { job.answer(batches).await }).join().await;
             let (batches, row_bytes) = answered.map_err(|error| Error::internal(format!("a prediction task failed: {error}")))??;
+            elapsed.add_elapsed(started);
             self.ready = batches.into();
-            let rows_max = (BYTES_MAX / row_bytes.max(1)).clamp(ROWS_FIRST, ROWS_MAX);
+            let looked_up = matches!(self.job.group.subject, PhysicalSubject::User(_));
+            let rows_max = if looked_up { ROWS_MAX } else { ROWS_MAX_GIVEN };
+            let rows_max = (BYTES_MAX / row_bytes.max(1)).clamp(ROWS_FIRST, rows_max);
             self.rows_wanted = (self.rows_wanted * 2).min(rows_max);
         }
     }
