@@ -351,7 +351,7 @@ async fn joins_values_and_nested_calls() {
             "SELECT id FROM users u WHERE id < 6 AND EXISTS (SELECT 1 FROM events e WHERE e.user_id = u.id \
              AND predict_intent('m', e.user_id) = 'c') ORDER BY id",
             &["2", "5"],
-            100,
+            6,
         ),
         ("SELECT (SELECT max(predict_value('v', user_id)) FROM events) AS top", &["990.0"], 100),
     ];
