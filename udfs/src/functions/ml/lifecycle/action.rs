@@ -245,12 +245,15 @@ impl ScalarUDFImpl for ActionFunction {
         &self.signature
     }
 
-    fn return_type(&self, _types: &[DataType]) -> DataFusionResult<DataType> {
+    fn return_type(&self, types: &[DataType]) -> DataFusionResult<DataType> {
+        coerce(self.action.as_ref(), types)?;
         Ok(DataType::Utf8)
     }
 
+    /// Says nothing about arguments that do not fit: the engine would keep of the error its text alone. The next
+    /// step, [`return_type`](Self::return_type), says it.
     fn coerce_types(&self, given: &[DataType]) -> DataFusionResult<Vec<DataType>> {
-        Ok(coerce(self.action.as_ref(), given)?)
+        Ok(coerce(self.action.as_ref(), given).unwrap_or_else(|_| given.to_vec()))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
@@ -275,8 +278,8 @@ impl ScalarUDFImpl for WaitFunction {
         self.0.signature()
     }
 
-    fn return_type(&self, types: &[DataType]) -> DataFusionResult<DataType> {
-        self.0.return_type(types)
+    fn return_type(&self, _types: &[DataType]) -> DataFusionResult<DataType> {
+        Ok(DataType::Utf8)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {

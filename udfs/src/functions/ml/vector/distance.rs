@@ -17,25 +17,36 @@ pub(super) fn signature() -> Signature {
     signature
 }
 
-/// Lists of numbers become `float4[]`.
-pub(super) fn coerce(name: &str, given: &[DataType]) -> DataFusionResult<Vec<DataType>> {
-    let vector = DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)));
-    let [_, _] = take_function_args::<2, &DataType>(name, given.iter())?;
-    let mut types = Vec::new();
-    for found in given {
-        let fits = match found {
-            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-                item.data_type().is_numeric() || item.data_type().is_null()
-            }
-            other => other.is_null(),
-        };
-        if !fits {
-            let error = Error::new(Code::DatatypeMismatch, format!("{name} compares two arrays of numbers, got {found}"));
-            return Err(error.into());
-        }
-        types.push(vector.clone());
+/// Lists of numbers become `float4[]`; anything else stays, and [`return_type`] refuses it: of an error here the engine
+/// would keep the text alone.
+pub(super) fn coerce(name: &str, given: &[DataType]) -> Vec<DataType> {
+    vectors(name, given).unwrap_or_else(|_| given.to_vec())
+}
+
+/// A number, for two vectors.
+///
+/// # Errors
+/// 42883 for another number of arguments, 42804 for arguments of other types.
+pub(super) fn return_type(name: &str, given: &[DataType]) -> Result<DataType> {
+    vectors(name, given).map(|_| DataType::Float64)
+}
+
+fn vectors(name: &str, given: &[DataType]) -> Result<Vec<DataType>> {
+    if given.len() != 2 {
+        let error = Error::new(Code::UndefinedFunction, format!("function {name} takes 2 arguments"));
+        return Err(error.detail(format!("{} arguments were given.", given.len())).hint(format!("The arguments are {name}(a, b).")));
     }
-    Ok(types)
+    let vector = DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)));
+    let fits = |found: &DataType| match found {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            item.data_type().is_numeric() || item.data_type().is_null()
+        }
+        other => other.is_null(),
+    };
+    match given.iter().find(|found| !fits(found)) {
+        Some(found) => Err(Error::new(Code::DatatypeMismatch, format!("{name} compares two arrays of numbers, got {found}"))),
+        None => Ok(vec![vector; 2]),
+    }
 }
 
 /// Applies `kernel` to each pair; NULL when either is NULL.

@@ -5,7 +5,7 @@ use datafusion::common::Result as DataFusionResult;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature};
 use datafusion_macros::user_doc;
 
-use super::distance::{apply, coerce, dot, signature};
+use super::distance::{apply, coerce, dot, return_type, signature};
 
 #[user_doc(
     doc_section(label = "Vector Functions"),
@@ -35,12 +35,12 @@ impl ScalarUDFImpl for InnerProduct {
         &self.signature
     }
 
-    fn return_type(&self, _types: &[DataType]) -> DataFusionResult<DataType> {
-        Ok(DataType::Float64)
+    fn return_type(&self, types: &[DataType]) -> DataFusionResult<DataType> {
+        Ok(return_type(self.name(), types)?)
     }
 
     fn coerce_types(&self, given: &[DataType]) -> DataFusionResult<Vec<DataType>> {
-        coerce(self.name(), given)
+        Ok(coerce(self.name(), given))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
