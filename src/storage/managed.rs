@@ -34,13 +34,18 @@ pub(crate) fn store_url() -> EngineResult<ObjectStoreUrl> {
 #[derive(Debug)]
 pub struct ManagedTable {
     name: String,
+    /// The table's columns, all of them nullable: where DataFusion is told NOT NULL it checks that itself, with neither
+    /// the column's name nor the right code. The rows are checked when they are written.
+    schema: SchemaRef,
     table: Arc<DeltaTable>,
     store: Arc<DurableLocal>,
 }
 
 impl ManagedTable {
     pub(crate) fn new(name: &str, table: Arc<DeltaTable>, store: Arc<DurableLocal>) -> Self {
-        Self { name: name.to_owned(), table, store }
+        let fields = table.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let schema = Arc::new(Schema::new(fields.collect::<Fields>()));
+        Self { name: name.to_owned(), schema, table, store }
     }
 
     /// Changes with each commit.
@@ -61,8 +66,8 @@ impl ManagedTable {
         let snapshot = self.table.snapshot().await?;
         if snapshot.files.is_empty() {
             let schema = match projection {
-                Some(indices) => Arc::new(self.table.schema().project(indices)?),
-                None => Arc::clone(self.table.schema()),
+                Some(indices) => Arc::new(self.schema.project(indices)?),
+                None => Arc::clone(&self.schema),
             };
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
@@ -72,7 +77,7 @@ impl ManagedTable {
             runtime.register_object_store(url.as_ref(), Arc::clone(&self.store) as Arc<dyn ObjectStore>);
         }
         let format = ParquetFormat::default().with_options(state.default_table_options().parquet);
-        let source = format.file_source(TableSchema::from(Arc::clone(self.table.schema())));
+        let source = format.file_source(TableSchema::from(Arc::clone(&self.schema)));
         let partitions = state.config_options().execution.target_partitions;
         let config = FileScanConfigBuilder::new(url, source)
             .with_file_groups(FileGroup::new(snapshot.files.clone()).split_files(partitions))
@@ -87,7 +92,7 @@ impl ManagedTable {
 #[async_trait]
 impl TableProvider for ManagedTable {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(self.table.schema())
+        Arc::clone(&self.schema)
     }
 
     fn table_type(&self) -> TableType {
@@ -117,10 +122,7 @@ impl TableProvider for ManagedTable {
         if operation != InsertOp::Append {
             return Err(Error::new(Code::FeatureNotSupported, "only INSERT INTO is supported, not INSERT OVERWRITE or REPLACE").into());
         }
-        // DataFusion's own check of NOT NULL has neither code nor column name; ours comes when the rows are written.
-        let fields = self.table.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-        let schema = Arc::new(Schema::new(fields.collect::<Fields>()));
-        let sink = InsertSink { name: self.name.clone(), schema, table: Arc::clone(&self.table) };
+        let sink = InsertSink { name: self.name.clone(), schema: Arc::clone(&self.schema), table: Arc::clone(&self.table) };
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }
 }
