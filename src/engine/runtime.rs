@@ -26,6 +26,9 @@ pub struct QueryRuntime {
     handle: Handle,
     /// `None` once shut down. A runtime must not be dropped on a thread of another one: it is shut down in the background.
     runtime: Mutex<Option<Runtime>>,
+    /// Fires timeouts, on a thread of its own: the query threads may all be busy when one is due.
+    clock: Mutex<Option<Runtime>>,
+    clock_handle: Handle,
 }
 
 impl std::fmt::Debug for QueryRuntime {
@@ -60,7 +63,14 @@ impl QueryRuntime {
             .thread_name("query")
             .enable_all()
             .build()?;
-        Ok(Self { env, handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)) })
+        let clock = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("clock").enable_time().build()?;
+        Ok(Self {
+            env,
+            handle: runtime.handle().clone(),
+            runtime: Mutex::new(Some(runtime)),
+            clock_handle: clock.handle().clone(),
+            clock: Mutex::new(Some(clock)),
+        })
     }
 
     /// Memory pool, spill space and object stores.
@@ -94,10 +104,21 @@ impl QueryRuntime {
         self.handle.spawn(work)
     }
 
+    /// Starts `work` that only waits for a time and is quickly done, on a thread that is never busy.
+    pub(super) fn spawn_timer<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.clock_handle.spawn(work)
+    }
+
     /// Stops the threads without waiting for what runs on them.
     pub(super) fn shutdown(&self) {
-        if let Some(runtime) = self.runtime.lock().take() {
-            runtime.shutdown_background();
+        for runtime in [&self.runtime, &self.clock] {
+            if let Some(runtime) = runtime.lock().take() {
+                runtime.shutdown_background();
+            }
         }
     }
 }

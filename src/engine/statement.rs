@@ -63,7 +63,7 @@ impl Running {
         let timeout = session.with_settings(|settings| settings.integer("statement_timeout"));
         let timer = u64::try_from(timeout).ok().filter(|&ms| ms > 0).map(|ms| {
             let (cancel, timed_out) = (cancel.clone(), Arc::clone(&timed_out));
-            AbortOnDrop(engine.runtime().spawn(async move {
+            AbortOnDrop(engine.runtime().spawn_timer(async move {
                 tokio::time::sleep(Duration::from_millis(ms)).await;
                 timed_out.store(true, Ordering::Release);
                 cancel.cancel();

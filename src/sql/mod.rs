@@ -237,12 +237,12 @@ pub async fn prepare_with(
     declared: &[Option<DataType>],
     cancel: &CancellationToken,
 ) -> Result<Prepared> {
-    let (own_session, own_statement, declared, cancel) = (session.clone(), statement.clone(), declared.to_vec(), cancel.clone());
-    let result = on_query_threads(session, async move {
-        refuse_in_failed_transaction(&own_session, &own_statement)?;
-        let running = own_session.statement(own_statement.text(), &cancel, Arc::new(|_| {}))?;
-        command::describe(&own_session, &running, &own_statement, &declared).await
-    })
+    let result = async {
+        refuse_in_failed_transaction(session, statement)?;
+        let running = session.statement(statement.text(), cancel, Arc::new(|_| {}))?;
+        let (session, statement, declared, own) = (session.clone(), statement.clone(), declared.to_vec(), running.clone());
+        running.run(async move { command::describe(&session, &own, &statement, &declared).await }).await
+    }
     .await;
     match result {
         Ok(described) => Ok(Prepared {
@@ -291,12 +291,13 @@ pub async fn run(session: &Session, statement: &Statement, run: RunOptions) -> R
 }
 
 async fn start(session: &Session, statement: &Statement, params: Vec<ScalarValue>, run: RunOptions) -> Result<Outcome> {
-    let (own_session, own_statement) = (session.clone(), statement.clone());
-    let result = on_query_threads(session, async move {
-        refuse_in_failed_transaction(&own_session, &own_statement)?;
-        let running = own_session.statement(own_statement.text(), &run.cancel, run.notice)?;
-        command::run(Call { session: &own_session, running, statement: &own_statement, params }).await
-    })
+    let result = async {
+        refuse_in_failed_transaction(session, statement)?;
+        let running = session.statement(statement.text(), &run.cancel, run.notice)?;
+        let (session, statement, own) = (session.clone(), statement.clone(), running.clone());
+        // On the query threads, where stacks are big: the caller's thread only waits.
+        running.run(async move { command::run(Call { session: &session, running: own, statement: &statement, params }).await }).await
+    }
     .await;
     result.map_err(|error| {
         session.statement_failed();
@@ -304,9 +305,16 @@ async fn start(session: &Session, statement: &Statement, params: Vec<ScalarValue
     })
 }
 
-/// Runs a statement where stacks are big: a connection's thread only waits for it.
-async fn on_query_threads<T: Send + 'static>(session: &Session, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    session.engine().runtime().run(Box::pin(work)).await
+/// The one query of a text.
+fn parse_query(text: &str) -> Result<datafusion::sql::sqlparser::ast::Statement> {
+    let mut statements = parse(text)?;
+    match (statements.pop(), statements.is_empty()) {
+        (Some(statement), true) => match statement.command.as_ref() {
+            Command::Query(query) => Ok(query.as_ref().clone()),
+            _ => Err(Error::internal(format!("{} stands where a query should", statement.tag()))),
+        },
+        _ => Err(Error::internal("a text should be one query")),
+    }
 }
 
 fn refuse_in_failed_transaction(session: &Session, statement: &Statement) -> Result<()> {

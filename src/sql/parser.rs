@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParser, DFParserBuilder};
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use portrait_udfs::error::{Code, Error, Result};
+use portrait_udfs::functions::dialect::Postgres;
 
 use super::Statement;
 use super::command::Command;
@@ -20,11 +20,11 @@ use crate::error::classify;
 const TEXT_BYTES_MAX: usize = 8 << 20;
 /// Deepest nesting of parentheses, subqueries and functions.
 const NESTING_MAX: usize = 128;
-/// Most operators in one statement: a chain of them is a tree of that depth.
-const OPERATORS_MAX: usize = 10_000;
+/// Most operators in one expression: a chain of them is a tree of that depth, and planning it takes the square.
+const OPERATORS_MAX: usize = 4_000;
 
 /// The dialect of every statement.
-pub(super) static DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
+pub(super) static DIALECT: Postgres = Postgres;
 
 /// Reads every statement of `sql`. An empty string, or one of comments, has none.
 ///
@@ -63,10 +63,10 @@ fn end_of_piece(sql: &str, lines: &Lines<'_>, tokens: &[TokenWithSpan], piece: &
 }
 
 fn read(sql: &str, tokens: &[TokenWithSpan], start: usize, end: usize) -> Result<Statement> {
-    let operators = tokens.iter().filter(|token| is_operator(&token.token)).count();
+    let operators = longest_chain(tokens);
     if operators > OPERATORS_MAX {
         return Err(Error::new(Code::TooComplex, "statement is too complex")
-            .detail(format!("It has {operators} operators; the limit is {OPERATORS_MAX}."))
+            .detail(format!("An expression has {operators} operators; the limit is {OPERATORS_MAX}."))
             .hint("Use IN (…) for a long list of values."));
     }
     let text: Arc<str> = sql[start..end].trim_end().into();
@@ -78,6 +78,26 @@ fn read(sql: &str, tokens: &[TokenWithSpan], start: usize, end: usize) -> Result
         error
     })?;
     Ok(Statement { command: Arc::new(command), text, start: characters_before })
+}
+
+/// The most operators between two commas of one pair of parentheses: how deep a chain can be.
+fn longest_chain(tokens: &[TokenWithSpan]) -> usize {
+    let (mut longest, mut chains) = (0, vec![0_usize]);
+    for token in tokens {
+        match &token.token {
+            Token::LParen | Token::LBracket => chains.push(0),
+            Token::RParen | Token::RBracket if chains.len() > 1 => {
+                chains.pop();
+            }
+            found => {
+                if let Some(chain) = chains.last_mut() {
+                    *chain = if *found == Token::Comma { 0 } else { *chain + usize::from(is_operator(found)) };
+                    longest = longest.max(*chain);
+                }
+            }
+        }
+    }
+    longest
 }
 
 fn is_operator(token: &Token) -> bool {
@@ -203,6 +223,9 @@ mod tests {
         assert_eq!(parse(&deep).unwrap_err().code, Code::TooComplex);
         let long = format!("SELECT 1 WHERE {}true", "true AND ".repeat(20_000));
         assert_eq!(parse(&long).unwrap_err().code, Code::TooComplex);
+        // Many values are not a long expression.
+        let wide = format!("INSERT INTO t VALUES {}(1)", "(-1), ".repeat(20_000));
+        assert_eq!(parse(&wide).unwrap().len(), 1);
         assert_eq!(parse(&" ".repeat(TEXT_BYTES_MAX + 1)).unwrap_err().code, Code::TooComplex);
         assert_eq!(parse("SELECT '\0'").unwrap_err().code, Code::InvalidEncoding);
     }

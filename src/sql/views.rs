@@ -7,13 +7,12 @@ use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
-use datafusion::config::Dialect;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast;
 use portrait_udfs::error::{Code, Error, Result};
-use portrait_udfs::functions::prepare_df_statement;
+use portrait_udfs::functions::prepare_statement;
 
 use super::names;
 use crate::catalog::ViewPlanner;
@@ -75,11 +74,9 @@ impl ViewPlanner for Planner {
     async fn plan(&self, query: &str) -> Result<LogicalPlan> {
         let engine = self.engine()?;
         let state = self.state(&engine)?;
-        let mut statement = state.sql_to_statement(query, &Dialect::PostgreSQL).map_err(classify)?;
-        if let DfStatement::Statement(statement) = &mut statement {
-            engine.rewrite(statement);
-        }
-        prepare_df_statement(&mut statement)?;
-        state.statement_to_plan(statement).await.map_err(classify)
+        let mut statement = super::parse_query(query)?;
+        engine.rewrite(&mut statement);
+        prepare_statement(&mut statement)?;
+        state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await.map_err(classify)
     }
 }

@@ -10,8 +10,9 @@ use datafusion::sql::sqlparser::ast::{
     self, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
     ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, Value, VisitMut, Visitor, VisitorMut,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+
+use portrait_udfs::functions::dialect::Postgres;
 
 use super::definitions::tables;
 
@@ -33,7 +34,7 @@ const TYPES_AND_THEIR_ELEMENTS: &str = "\
 /// Rewrites a statement in place.
 pub(super) fn rewrite(statement: &mut Statement) {
     if is_type_introspection(statement)
-        && let Ok(mut known) = Parser::parse_sql(&PostgreSqlDialect {}, TYPES_AND_THEIR_ELEMENTS)
+        && let Ok(mut known) = Parser::parse_sql(&Postgres, TYPES_AND_THEIR_ELEMENTS)
         && let Some(known) = known.pop()
     {
         *statement = known;
@@ -305,7 +306,7 @@ mod tests {
     use super::*;
 
     fn check(sql: &str, expected: &str) {
-        let mut statement = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap().remove(0);
+        let mut statement = Parser::parse_sql(&Postgres, sql).unwrap().remove(0);
         rewrite(&mut statement);
         assert_eq!(statement.to_string(), expected);
     }
@@ -337,7 +338,7 @@ mod tests {
     #[test]
     fn asyncpg_asks_for_types() {
         let mut statement = Parser::parse_sql(
-            &PostgreSqlDialect {},
+            &Postgres,
             "WITH RECURSIVE typeinfo_tree(oid, ns, name, kind, basetype, elemtype, elemdelim, range_subtype, attrtypoids, attrnames, \
              depth) AS (SELECT 1) SELECT DISTINCT * FROM typeinfo_tree",
         )

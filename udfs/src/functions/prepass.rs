@@ -17,10 +17,10 @@ use datafusion::sql::sqlparser::ast::{
     self, Cte, Expr, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem,
     SetExpr, Statement, TableFactor, TableFunctionArgs, TableWithJoins, UtilityOption, Value, Visit, VisitMut, Visitor, VisitorMut, With,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::dialect::Postgres;
 use super::relation::Kind;
 use crate::error::{Code, Error, Result};
 
@@ -434,17 +434,17 @@ pub(super) fn path_of(query: &Query) -> Option<String> {
 
 fn select_all(name: &str) -> Result<Box<Query>> {
     let syntax = |e: datafusion::sql::sqlparser::parser::ParserError| Error::new(Code::Syntax, e.to_string());
-    let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(name).map_err(syntax)?;
+    let mut parser = Parser::new(&Postgres).try_with_sql(name).map_err(syntax)?;
     let parsed = parser.parse_object_name(false).map_err(syntax)?;
     if parser.peek_token().token != Token::EOF || parsed.0.len() > 3 {
         return Err(Error::new(Code::Syntax, format!("\"{name}\" is not a name")));
     }
-    let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(&format!("SELECT * FROM {parsed}")).map_err(syntax)?;
+    let mut parser = Parser::new(&Postgres).try_with_sql(&format!("SELECT * FROM {parsed}")).map_err(syntax)?;
     parser.parse_query().map_err(syntax)
 }
 
 fn parse_source(function: &str, text: &str) -> Result<Box<Query>> {
-    let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, text)
+    let mut statements = Parser::parse_sql(&Postgres, text)
         .map_err(|e| Error::new(Code::Syntax, format!("syntax error in the source of {function}")).detail(format!("{e}.")))?;
     if statements.len() != 1 {
         let message = format!("the source of {function} must be one query");
@@ -548,7 +548,7 @@ fn literal(value: &ScalarValue) -> Result<Expr> {
         }
     };
     let syntax = |e: datafusion::sql::sqlparser::parser::ParserError| Error::internal(e.to_string());
-    Parser::new(&PostgreSqlDialect {}).try_with_sql(&sql).map_err(syntax)?.parse_expr().map_err(syntax)
+    Parser::new(&Postgres).try_with_sql(&sql).map_err(syntax)?.parse_expr().map_err(syntax)
 }
 
 #[cfg(test)]
@@ -556,7 +556,7 @@ mod tests {
     use super::*;
 
     fn prepared(sql: &str) -> Result<String> {
-        let mut statement = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap().remove(0);
+        let mut statement = Parser::parse_sql(&Postgres, sql).unwrap().remove(0);
         prepare_statement(&mut statement)?;
         let once = statement.to_string();
         prepare_statement(&mut statement)?;
