@@ -51,8 +51,11 @@ impl Module for Dnn {
             specs.push(ParameterSpec::matrix(name("scale_out"), &[members, hidden], 1).start(Init::Ones));
             specs.push(ParameterSpec::free(name("bias"), &[members, hidden], inputs));
         }
-        specs.push(ParameterSpec::matrix("output.weight", &[members, self.outputs, hidden], hidden));
-        specs.push(ParameterSpec::free("output.bias", &[members, self.outputs], hidden));
+        let (weight, bias) = (vec![members, self.outputs, hidden], vec![members, self.outputs]);
+        // A single member's output layer is an ordinary one, quick for any number of classes.
+        let skip = usize::from(members == 1);
+        specs.push(ParameterSpec::matrix("output.weight", &weight[skip..], hidden));
+        specs.push(ParameterSpec::free("output.bias", &bias[skip..], hidden));
         specs
     }
 
@@ -68,7 +71,12 @@ impl Module for Dnn {
                 EnsembleWeights { weight: get("weight")?, scale_in: get("scale_in")?, scale_out: get("scale_out")?, bias: get("bias")? };
             x = ops::batch_ensemble(tape, &x, batch.rows, &own, Activation::Relu, self.dropout)?;
         }
-        let logits = ops::member_linear(tape, &x, weights.get("output.weight")?, weights.get("output.bias")?)?;
+        let (weight, bias) = (weights.get("output.weight")?, weights.get("output.bias")?);
+        let logits = if self.members == 1 {
+            ops::linear(tape, &x, weight, Some(bias), Activation::Identity)?
+        } else {
+            ops::member_linear(tape, &x, weight, bias)?
+        };
         let embedding = if want_embedding { Some(ops::mean_groups(tape, &x, self.members)?) } else { None };
         Ok(Forward { logits, members: self.members, embedding })
     }

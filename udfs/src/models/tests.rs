@@ -117,7 +117,9 @@ impl Student {
 }
 
 fn configs() -> Vec<NetworkConfig> {
-    Architecture::ALL.into_iter().flat_map(|a| [config(a, Task::Classification), config(a, Task::Regression)]).collect()
+    let alone = NetworkConfig { members: 1, ..config(Architecture::Dnn, Task::Classification) };
+    let all = Architecture::ALL.into_iter().flat_map(|a| [config(a, Task::Classification), config(a, Task::Regression)]);
+    all.chain([alone]).collect()
 }
 
 #[test]

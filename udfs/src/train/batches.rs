@@ -6,10 +6,18 @@ use crate::models::ops::Philox;
 /// Batches whose rows are sorted by length together. Enough to pad little, few enough to keep batches random.
 const WINDOW_BATCHES: usize = 32;
 
-/// The batches of one epoch: every row once. A function of the rows, `random` and the sizes only.
-pub(super) fn epoch(rows: &[u32], lengths: Option<&Inputs>, batch_size: usize, random: Philox) -> Vec<Vec<u32>> {
+/// Rows of an epoch at most. A larger training set is gone through in several epochs, so that validation, early
+/// stopping and progress come at a human pace; no row is seen twice before every row was seen once.
+const EPOCH_ROWS_MAX: usize = 200_000;
+
+/// The batches of epoch `epoch` (from 1). A function of the rows, `random` and the sizes only.
+pub(super) fn epoch(rows: &[u32], lengths: Option<&Inputs>, batch_size: usize, random: Philox, epoch: usize) -> Vec<Vec<u32>> {
+    let parts = rows.len().div_ceil(EPOCH_ROWS_MAX).max(1);
+    let (pass, part) = ((epoch - 1) / parts, (epoch - 1) % parts);
     let mut order = rows.to_vec();
-    random.shuffle(&mut order);
+    random.at_step(pass as u32).shuffle(&mut order);
+    let mut order = order[part * rows.len() / parts..(part + 1) * rows.len() / parts].to_vec();
+    let random = random.at_step(epoch as u32);
     if let Some(sequence) = lengths.and_then(|inputs| inputs.sequence.as_ref()) {
         for window in order.chunks_mut(WINDOW_BATCHES * batch_size) {
             window.sort_by_key(|row| sequence.spans[*row as usize].1);
@@ -40,13 +48,21 @@ mod tests {
         let spans = (0..103).map(|row| (0, row % 7)).collect();
         let inputs = Inputs { rows: 103, sequence: Some(Sequences { spans, ..Sequences::default() }), ..Inputs::default() };
         for lengths in [None, Some(&inputs)] {
-            let batches = epoch(&rows, lengths, 10, Philox::new(1, 1));
-            assert_eq!(batches, epoch(&rows, lengths, 10, Philox::new(1, 1)));
-            assert_ne!(batches, epoch(&rows, lengths, 10, Philox::new(1, 1).at_step(1)));
+            let batches = epoch(&rows, lengths, 10, Philox::new(1, 1), 1);
+            assert_eq!(batches, epoch(&rows, lengths, 10, Philox::new(1, 1), 1));
+            assert_ne!(batches, epoch(&rows, lengths, 10, Philox::new(1, 1), 2));
             let mut all: Vec<u32> = batches.concat();
             all.sort_unstable();
             assert_eq!(all, rows);
             assert!(batches.iter().any(|batch| batch.len() == 10));
         }
+    }
+
+    #[test]
+    fn a_large_set_takes_several_epochs_to_be_seen_once() {
+        let rows: Vec<u32> = (0..500_001).collect();
+        let mut seen: Vec<u32> = (1..=3).flat_map(|part| epoch(&rows, None, 1000, Philox::new(1, 1), part).concat()).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, rows);
     }
 }

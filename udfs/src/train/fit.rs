@@ -202,7 +202,7 @@ impl<'a> Fit<'a> {
     fn epoch(&mut self, epoch: usize, watch: &Watch<'_>) -> Result<Epoch> {
         let started = Instant::now();
         let lengths = self.hyper.config.architecture.is_sequential().then_some(self.data.inputs);
-        let batches = batches::epoch(&self.data.train, lengths, self.hyper.batch_size, self.random("shuffle").at_step(epoch as u32));
+        let batches = batches::epoch(&self.data.train, lengths, self.hyper.batch_size, self.random("shuffle"), epoch);
         let (mut loss_sum, mut rows, mut bad) = (0.0, 0usize, 0usize);
         for (at, batch) in batches.iter().enumerate() {
             let stopped = if watch.cancel.is_cancelled() {
@@ -248,7 +248,7 @@ impl<'a> Fit<'a> {
         self.steps += 1;
         let random = self.random("step").at_step(self.steps);
         Batch::gather(self.data.inputs, &self.hyper.config.shape, rows, &mut self.batch);
-        show_as_unseen(&mut self.batch, self.hyper.unseen_rate, random.fork(7));
+        show_as_unseen(&mut self.batch, self.hyper.unseen_rate, self.random("unseen").at_step(self.steps));
         let tape = Tape::recording(random);
         let mut weights = Weights::default();
         for learned in &self.learned {

@@ -80,6 +80,19 @@ fn defaults(architecture: Architecture, train_rows: usize) -> Defaults {
     }
 }
 
+/// Width that the embeddings of all numbers together aim at: many features get narrower ones.
+const FEATURE_WIDTH: usize = 512;
+
+/// How many networks a dnn is. Every member has an output layer of its own, which many classes would make the largest
+/// part of the model; with many rows the members agree and fewer do.
+fn members(outputs: usize, train_rows: usize) -> usize {
+    match (outputs, train_rows) {
+        (65.., _) => 1,
+        (_, 100_001..) => 8,
+        _ => 16,
+    }
+}
+
 /// Resolves options for one architecture.
 pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, task: Task, options: &Options, train_rows: usize) -> Hyper {
     let own = defaults(architecture, train_rows);
@@ -88,6 +101,7 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
     if !architecture.is_sequential() {
         shape.sequence = None;
     }
+    let numeric = shape.numeric;
     let dnn = architecture == Architecture::Dnn;
     let config = NetworkConfig {
         architecture,
@@ -98,9 +112,9 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
         layers: size(options.layers, own.layers),
         embedding_dim: size(options.embedding_dim, own.embedding_dim),
         dropout: options.dropout.map_or(own.dropout, |value| value as f32),
-        members: if dnn { 16 } else { 1 },
+        members: if dnn { members(outputs, train_rows) } else { 1 },
         bins: if architecture == Architecture::Logreg { 0 } else { 32 },
-        numeric_embedding_dim: 8,
+        numeric_embedding_dim: (FEATURE_WIDTH / numeric.max(1)).clamp(2, 8),
     };
     let batch_size = match train_rows {
         0..=50_000 => 256,

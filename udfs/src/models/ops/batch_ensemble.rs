@@ -47,9 +47,12 @@ vectorise! {
 
 vectorise! {
     /// One row back through `act(z · s + b)`: sums for `s` and `b`, and the gradient of `z`.
-    fn finish_row_backward<T>(gradient: &[T], y: &[T], z: &[T], s: &[T], d_s: &mut [T], d_b: &mut [T], d_z: &mut [T], activation: Activation, survivors: T) {
+    fn finish_row_backward<T>(
+        gradient: &[T], y: &[T], z: &[T], s: &[T], sums: (&mut [T], &mut [T]), d_z: &mut [T], activation: Activation, survivors: T,
+    ) {
         let count = gradient.len();
-        let (y, z, s, d_s, d_b, d_z) = (&y[..count], &z[..count], &s[..count], &mut d_s[..count], &mut d_b[..count], &mut d_z[..count]);
+        let (d_s, d_b) = (&mut sums.0[..count], &mut sums.1[..count]);
+        let (y, z, s, d_z) = (&y[..count], &z[..count], &s[..count], &mut d_z[..count]);
         for i in 0..count {
             let g = activation.backward(gradient[i] * survivors, y[i]);
             d_s[i] += g * z[i];
@@ -211,16 +214,8 @@ fn backward<T: Real>(shape: Shape, slices: &[&[T]], z: &[T], y: &[T], gradient: 
     let mut d_z = pool::take(all * outputs);
     let mut scaled = pool::take(all * inputs);
     let survivors = shape.mask.map_or(T::ONE, |mask| mask.scale());
-    let mut d_x = vec![
-        T::ZERO;
-        if !wants_x {
-            0
-        } else if shared_input {
-            all / members * inputs
-        } else {
-            all * inputs
-        }
-    ];
+    let x_rows = if shared_input { all / members } else { all };
+    let mut d_x = vec![T::ZERO; if wants_x { x_rows * inputs } else { 0 }];
     let (shared_z, shared_scaled, shared_x) = (Shared::new(&mut d_z), Shared::new(&mut scaled), Shared::new(&mut d_x));
     let parts = parallel::map(all.div_ceil(chunk_rows.max(1)), |chunk| {
         let first = chunk * chunk_rows;
@@ -235,22 +230,10 @@ fn backward<T: Real>(shape: Shape, slices: &[&[T]], z: &[T], y: &[T], gradient: 
             let (row, own) = (all_at * outputs..(all_at + 1) * outputs, member * outputs..(member + 1) * outputs);
             let d_z = &mut d_z[at * outputs..(at + 1) * outputs];
             let scale = shape.member(slices[3], all_at, outputs);
-            finish_row_backward(
-                &gradient[row.clone()],
-                &y[row.clone()],
-                &z[row],
-                scale,
-                &mut d_out[own.clone()],
-                &mut d_b[own],
-                d_z,
-                activation,
-                survivors,
-            );
-            product(
-                shape.input_row(slices[0], all_at),
-                shape.member(slices[2], all_at, inputs),
-                &mut scaled[at * inputs..(at + 1) * inputs],
-            );
+            let sums = (&mut d_out[own.clone()], &mut d_b[own]);
+            finish_row_backward(&gradient[row.clone()], &y[row.clone()], &z[row], scale, sums, d_z, activation, survivors);
+            let factors = shape.member(slices[2], all_at, inputs);
+            product(shape.input_row(slices[0], all_at), factors, &mut scaled[at * inputs..(at + 1) * inputs]);
         }
         let mut d_scaled = vec![T::ZERO; count * inputs];
         multiply(d_z, outputs, count, &panels, &mut d_scaled, inputs, false);

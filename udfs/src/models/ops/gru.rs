@@ -53,11 +53,7 @@ pub fn gru(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeig
     let (steps, width) = (packing.steps(), 3 * hidden);
     let parents = weights.parents(x);
     dispatch!(x.value(), T => {
-        let keep = tape.tracks(&parents);
-        let mut h = vec![T::ZERO; steps * hidden];
-        let kept = if keep { steps * width } else { 0 };
-        let (mut gates, mut recurrent) = (pool::take(kept), pool::take(kept));
-        {
+        let States { h, gates, recurrent } = {
             let held: Vec<_> = parents.iter().map(|var| read(var.value())).collect::<Result<_>>()?;
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
             let layer = Layer {
@@ -68,56 +64,22 @@ pub fn gru(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeig
                 bias_ih: slices[3],
                 bias_hh: slices[4],
             };
-            let (shared_h, shared_gates, shared_recurrent) = (Shared::new(&mut h), Shared::new(&mut gates), Shared::new(&mut recurrent));
-            parallel::for_each(packing.chunks().len(), |at| {
-                let chunk = &packing.chunks()[at];
-                let (start, count) = (chunk.start, chunk.len());
-                let x = &slices[0][start * inputs..(start + count) * inputs];
-                // SAFETY: chunks are disjoint.
-                let h = unsafe { shared_h.slice(start * hidden, count * hidden) };
-                if keep {
-                    // SAFETY: chunks are disjoint.
-                    let (gates, recurrent) =
-                        unsafe { (shared_gates.slice(start * width, count * width), shared_recurrent.slice(start * width, count * width)) };
-                    forward_chunk(chunk, &layer, x, gates, recurrent, h);
-                } else {
-                    let (mut gates, mut recurrent) = (vec![T::ZERO; count * width], vec![T::ZERO; count * width]);
-                    forward_chunk(chunk, &layer, x, &mut gates, &mut recurrent, h);
-                }
-            });
-        }
+            forward(packing, &layer, slices[0], tape.tracks(&parents))
+        };
         let value = tensor::<T>(h, &[steps, hidden])?;
-        let (saved_x, saved_h) = (x.value().clone(), value.clone());
-        let (weight_ih, weight_hh) = (weights.weight_ih.value().clone(), weights.weight_hh.value().clone());
+        let saved = [x.value(), weights.weight_ih.value(), weights.weight_hh.value(), &value].map(Clone::clone);
         let packing = Arc::clone(packing);
         Ok(tape.record(value, &parents, move |gradient, sink: &mut Sink<'_>| {
-            let (x, h, gradient) = (read(&saved_x)?, read(&saved_h)?, read(&gradient)?);
-            let (weight_ih, weight_hh) = (read(&weight_ih)?, read(&weight_hh)?);
-            let (x, h, gradient) = (x.slice::<T>()?, h.slice::<T>()?, gradient.slice::<T>()?);
-            let input_panels = Panels::straight(weight_ih.slice::<T>()?, width, inputs);
-            let recurrent_panels = Panels::straight(weight_hh.slice::<T>()?, width, hidden);
-            let wants_x = sink.wants(0);
-            let mut d_x = vec![T::ZERO; if wants_x { steps * inputs } else { 0 }];
+            let held: Vec<_> = saved.iter().map(read).collect::<Result<_>>()?;
+            let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
+            let guard = read(&gradient)?;
             let (mut gates, mut recurrent) = (gates, recurrent);
-            let (shared_x, shared_gates, shared_recurrent) = (Shared::new(&mut d_x), Shared::new(&mut gates), Shared::new(&mut recurrent));
-            parallel::for_each(packing.chunks().len(), |at| {
-                let chunk = &packing.chunks()[at];
-                let (start, count) = (chunk.start, chunk.len());
-                // SAFETY: chunks are disjoint.
-                let (gates, recurrent) =
-                    unsafe { (shared_gates.slice(start * width, count * width), shared_recurrent.slice(start * width, count * width)) };
-                let own = start * hidden..(start + count) * hidden;
-                backward_chunk(chunk, hidden, gates, recurrent, &h[own.clone()], &gradient[own], &recurrent_panels);
-                if wants_x {
-                    // SAFETY: chunks are disjoint.
-                    multiply(gates, width, count, &input_panels, unsafe { shared_x.slice(start * inputs, count * inputs) }, inputs, false);
-                }
-            });
-            let before = states_before(h, &packing, hidden);
-            if wants_x {
+            let d_x = backward(&packing, (inputs, hidden), &slices, &mut gates, &mut recurrent, guard.slice::<T>()?, sink.wants(0));
+            let before = states_before(slices[3], &packing, hidden);
+            if sink.wants(0) {
                 sink.add(0, tensor(d_x, &[steps, inputs])?)?;
             }
-            sink.add(1, tensor(weight_gradient(&gates, x, steps, width, inputs), &[width, inputs])?)?;
+            sink.add(1, tensor(weight_gradient(&gates, slices[0], steps, width, inputs), &[width, inputs])?)?;
             sink.add(2, tensor(weight_gradient(&recurrent, &before, steps, width, hidden), &[width, hidden])?)?;
             sink.add(3, tensor(column_sums(&gates, width), &[width])?)?;
             sink.add(4, tensor(column_sums(&recurrent, width), &[width])?)?;
@@ -127,6 +89,69 @@ pub fn gru(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeig
             Ok(())
         }))
     })
+}
+
+/// What the forward pass leaves; the last two are empty when nothing is recorded.
+struct States<T> {
+    h: Vec<T>,
+    gates: Vec<T>,
+    recurrent: Vec<T>,
+}
+
+fn forward<T: Real>(packing: &Packing, layer: &Layer<'_, T>, x: &[T], keep: bool) -> States<T> {
+    let (inputs, hidden) = (layer.inputs, layer.hidden);
+    let (steps, width) = (packing.steps(), 3 * hidden);
+    let kept = if keep { steps * width } else { 0 };
+    let mut h = vec![T::ZERO; steps * hidden];
+    let (mut gates, mut recurrent) = (pool::take(kept), pool::take(kept));
+    let (shared_h, shared_gates, shared_recurrent) = (Shared::new(&mut h), Shared::new(&mut gates), Shared::new(&mut recurrent));
+    parallel::for_each(packing.chunks().len(), |at| {
+        let chunk = &packing.chunks()[at];
+        let (start, count) = (chunk.start, chunk.len());
+        let x = &x[start * inputs..(start + count) * inputs];
+        let scratch = || vec![T::ZERO; if keep { 0 } else { count * width }];
+        let mut own = (scratch(), scratch());
+        // SAFETY: chunks are disjoint.
+        let h = unsafe { shared_h.slice(start * hidden, count * hidden) };
+        let (gates, recurrent) = if keep {
+            // SAFETY: chunks are disjoint.
+            unsafe { (shared_gates.slice(start * width, count * width), shared_recurrent.slice(start * width, count * width)) }
+        } else {
+            (&mut own.0[..], &mut own.1[..])
+        };
+        forward_chunk(chunk, layer, x, gates, recurrent, h);
+    });
+    States { h, gates, recurrent }
+}
+
+/// `slices`: x, weight_ih, weight_hh, h. Gates and recurrent shares become their gradients; returns that of x.
+fn backward<T: Real>(
+    packing: &Packing,
+    (inputs, hidden): (usize, usize),
+    slices: &[&[T]],
+    gates: &mut [T],
+    recurrent: &mut [T],
+    gradient: &[T],
+    wants_x: bool,
+) -> Vec<T> {
+    let width = 3 * hidden;
+    let panels = (Panels::straight(slices[1], width, inputs), Panels::straight(slices[2], width, hidden));
+    let mut d_x = vec![T::ZERO; if wants_x { packing.steps() * inputs } else { 0 }];
+    let (shared_x, shared_gates, shared_recurrent) = (Shared::new(&mut d_x), Shared::new(gates), Shared::new(recurrent));
+    parallel::for_each(packing.chunks().len(), |at| {
+        let chunk = &packing.chunks()[at];
+        let (start, count) = (chunk.start, chunk.len());
+        // SAFETY: chunks are disjoint.
+        let (gates, recurrent) =
+            unsafe { (shared_gates.slice(start * width, count * width), shared_recurrent.slice(start * width, count * width)) };
+        let own = start * hidden..(start + count) * hidden;
+        backward_chunk(chunk, hidden, gates, recurrent, &slices[3][own.clone()], &gradient[own], &panels.1);
+        if wants_x {
+            // SAFETY: chunks are disjoint.
+            multiply(gates, width, count, &panels.0, unsafe { shared_x.slice(start * inputs, count * inputs) }, inputs, false);
+        }
+    });
+    d_x
 }
 
 /// One chunk back: activated gates and the state's shares become gradients.

@@ -105,66 +105,26 @@ pub fn lstm(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWei
     let (steps, width) = (packing.steps(), 4 * hidden);
     let parents = weights.parents(x);
     dispatch!(x.value(), T => {
-        let keep = tape.tracks(&parents);
-        let mut h = vec![T::ZERO; steps * hidden];
-        let kept = if keep { steps } else { 0 };
-        let (mut gates, mut c) = (pool::take(kept * width), pool::take(kept * hidden));
-        {
+        let States { h, gates, c } = {
             let held: Vec<_> = parents.iter().map(|var| read(var.value())).collect::<Result<_>>()?;
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
-            let panels = (Panels::transposed(slices[1], width, inputs), Panels::transposed(slices[2], width, hidden));
-            let bias: Vec<T> = slices[3].iter().zip(slices[4]).map(|(a, b)| *a + *b).collect();
-            let (shared_h, shared_gates, shared_c) = (Shared::new(&mut h), Shared::new(&mut gates), Shared::new(&mut c));
-            parallel::for_each(packing.chunks().len(), |at| {
-                let chunk = &packing.chunks()[at];
-                let (start, count) = (chunk.start, chunk.len());
-                let x = &slices[0][start * inputs..(start + count) * inputs];
-                // SAFETY: chunks are disjoint.
-                let h = unsafe { shared_h.slice(start * hidden, count * hidden) };
-                if keep {
-                    // SAFETY: chunks are disjoint.
-                    let (gates, c) = unsafe { (shared_gates.slice(start * width, count * width), shared_c.slice(start * hidden, count * hidden)) };
-                    forward_chunk(chunk, &sizes, x, (&panels.0, &panels.1), &bias, gates, c, h);
-                } else {
-                    let (mut gates, mut c) = (vec![T::ZERO; count * width], vec![T::ZERO; count * hidden]);
-                    forward_chunk(chunk, &sizes, x, (&panels.0, &panels.1), &bias, &mut gates, &mut c, h);
-                }
-            });
-        }
+            forward(packing, &sizes, &slices, tape.tracks(&parents))
+        };
         let value = tensor::<T>(h, &[steps, hidden])?;
-        let (saved_x, saved_h) = (x.value().clone(), value.clone());
-        let (weight_ih, weight_hh) = (weights.weight_ih.value().clone(), weights.weight_hh.value().clone());
+        let saved = [x.value(), weights.weight_ih.value(), weights.weight_hh.value(), &value].map(Clone::clone);
         let packing = Arc::clone(packing);
         Ok(tape.record(value, &parents, move |gradient, sink: &mut Sink<'_>| {
-            let (x, h, gradient) = (read(&saved_x)?, read(&saved_h)?, read(&gradient)?);
-            let (weight_ih, weight_hh) = (read(&weight_ih)?, read(&weight_hh)?);
-            let (x, h, gradient) = (x.slice::<T>()?, h.slice::<T>()?, gradient.slice::<T>()?);
-            let panels = (
-                Panels::straight(weight_ih.slice::<T>()?, width, inputs),
-                Panels::straight(weight_hh.slice::<T>()?, width, hidden),
-            );
-            let wants_x = sink.wants(0);
-            let mut d_x = vec![T::ZERO; if wants_x { steps * inputs } else { 0 }];
-            let mut gates = gates;
-            let (shared_x, shared_gates) = (Shared::new(&mut d_x), Shared::new(&mut gates));
-            parallel::for_each(packing.chunks().len(), |at| {
-                let chunk = &packing.chunks()[at];
-                let (start, count) = (chunk.start, chunk.len());
-                // SAFETY: chunks are disjoint.
-                let gates = unsafe { shared_gates.slice(start * width, count * width) };
-                backward_chunk(chunk, hidden, gates, &c[start * hidden..], &gradient[start * hidden..], &panels.1);
-                if wants_x {
-                    // SAFETY: chunks are disjoint.
-                    multiply(gates, width, count, &panels.0, unsafe { shared_x.slice(start * inputs, count * inputs) }, inputs, false);
-                }
-            });
-            let before = states_before(h, &packing, hidden);
-            let bias = column_sums(&gates, width);
+            let held: Vec<_> = saved.iter().map(read).collect::<Result<_>>()?;
+            let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
+            let guard = read(&gradient)?;
+            let (gates, d_x) = backward(&packing, &sizes, &slices, gates, &c, guard.slice::<T>()?, sink.wants(0));
             pool::give(c);
-            if wants_x {
+            let before = states_before(slices[3], &packing, hidden);
+            let bias = column_sums(&gates, width);
+            if sink.wants(0) {
                 sink.add(0, tensor(d_x, &[steps, inputs])?)?;
             }
-            sink.add(1, tensor(weight_gradient(&gates, x, steps, width, inputs), &[width, inputs])?)?;
+            sink.add(1, tensor(weight_gradient(&gates, slices[0], steps, width, inputs), &[width, inputs])?)?;
             sink.add(2, tensor(weight_gradient(&gates, &before, steps, width, hidden), &[width, hidden])?)?;
             pool::give(gates);
             pool::give(before);
@@ -172,6 +132,70 @@ pub fn lstm(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWei
             sink.add(4, tensor(bias, &[width])?)
         }))
     })
+}
+
+/// What the forward pass leaves; gates and cells are empty when nothing is recorded.
+struct States<T> {
+    h: Vec<T>,
+    gates: Vec<T>,
+    c: Vec<T>,
+}
+
+/// `slices`: x and the weights, in the order of [`RecurrentWeights`].
+fn forward<T: Real>(packing: &Packing, sizes: &Sizes, slices: &[&[T]], keep: bool) -> States<T> {
+    let &Sizes { inputs, hidden } = sizes;
+    let (steps, width) = (packing.steps(), 4 * hidden);
+    let kept = if keep { steps } else { 0 };
+    let mut h = vec![T::ZERO; steps * hidden];
+    let (mut gates, mut c) = (pool::take(kept * width), pool::take(kept * hidden));
+    let panels = (Panels::transposed(slices[1], width, inputs), Panels::transposed(slices[2], width, hidden));
+    let bias: Vec<T> = slices[3].iter().zip(slices[4]).map(|(a, b)| *a + *b).collect();
+    let (shared_h, shared_gates, shared_c) = (Shared::new(&mut h), Shared::new(&mut gates), Shared::new(&mut c));
+    parallel::for_each(packing.chunks().len(), |at| {
+        let chunk = &packing.chunks()[at];
+        let (start, count) = (chunk.start, chunk.len());
+        let x = &slices[0][start * inputs..(start + count) * inputs];
+        let mut own = if keep { (Vec::new(), Vec::new()) } else { (vec![T::ZERO; count * width], vec![T::ZERO; count * hidden]) };
+        // SAFETY: chunks are disjoint.
+        let h = unsafe { shared_h.slice(start * hidden, count * hidden) };
+        let (gates, c) = if keep {
+            // SAFETY: chunks are disjoint.
+            unsafe { (shared_gates.slice(start * width, count * width), shared_c.slice(start * hidden, count * hidden)) }
+        } else {
+            (&mut own.0[..], &mut own.1[..])
+        };
+        forward_chunk(chunk, sizes, x, (&panels.0, &panels.1), &bias, gates, c, h);
+    });
+    States { h, gates, c }
+}
+
+/// `slices`: x, weight_ih, weight_hh, h. Returns the gradients of the gates, in the place of the gates, and of x.
+fn backward<T: Real>(
+    packing: &Packing,
+    sizes: &Sizes,
+    slices: &[&[T]],
+    mut gates: Vec<T>,
+    c: &[T],
+    gradient: &[T],
+    wants_x: bool,
+) -> (Vec<T>, Vec<T>) {
+    let &Sizes { inputs, hidden } = sizes;
+    let width = 4 * hidden;
+    let panels = (Panels::straight(slices[1], width, inputs), Panels::straight(slices[2], width, hidden));
+    let mut d_x = vec![T::ZERO; if wants_x { packing.steps() * inputs } else { 0 }];
+    let (shared_x, shared_gates) = (Shared::new(&mut d_x), Shared::new(&mut gates));
+    parallel::for_each(packing.chunks().len(), |at| {
+        let chunk = &packing.chunks()[at];
+        let (start, count) = (chunk.start, chunk.len());
+        // SAFETY: chunks are disjoint.
+        let gates = unsafe { shared_gates.slice(start * width, count * width) };
+        backward_chunk(chunk, hidden, gates, &c[start * hidden..], &gradient[start * hidden..], &panels.1);
+        if wants_x {
+            // SAFETY: chunks are disjoint.
+            multiply(gates, width, count, &panels.0, unsafe { shared_x.slice(start * inputs, count * inputs) }, inputs, false);
+        }
+    });
+    (gates, d_x)
 }
 
 /// One chunk back: activated gates become gradients. `c` and `gradient` start at the chunk.

@@ -48,41 +48,11 @@ pub fn piecewise_linear(tape: &Tape, x: &Var, edges: &Var, weight: &Var, linear:
         return Err(Error::internal("piecewise_linear: the weights do not fit the input"));
     }
     dispatch!(x.value(), T => {
-        let mut value = vec![T::ZERO; rows * features * width];
-        let mut places: Vec<Option<Place<T>>> = vec![None; rows * features];
-        {
-            let (x, edges, weight) = (read(x.value())?, read(edges.value())?, read(weight.value())?);
-            let (linear, bias) = (read(linear.value())?, read(bias.value())?);
-            let (x, edges, weight) = (x.slice::<T>()?, edges.slice::<T>()?, weight.slice::<T>()?);
-            let (linear, bias) = (linear.slice::<T>()?, bias.slice::<T>()?);
-            // Sums of the weights of all bins below: a value costs two look-ups, however many bins it fills.
-            let below = sums_below(weight, features, bins, width);
-            let (shared, shared_places) = (Shared::new(&mut value), Shared::new(&mut places));
-            parallel::for_each(rows.div_ceil(ROWS), |chunk| {
-                let first = chunk * ROWS;
-                for row in first..(first + ROWS).min(rows) {
-                    // SAFETY: rows are disjoint.
-                    let (out, places) =
-                        unsafe { (shared.slice(row * features * width, features * width), shared_places.slice(row * features, features)) };
-                    for feature in 0..features {
-                        let number = x[row * features + feature];
-                        let out = &mut out[feature * width..(feature + 1) * width];
-                        let own = feature * width..(feature + 1) * width;
-                        for ((out, slope), constant) in out.iter_mut().zip(&linear[own.clone()]).zip(&bias[own]) {
-                            *out = number * *slope + *constant;
-                        }
-                        let place = place(&edges[feature * (bins + 1)..(feature + 1) * (bins + 1)], number);
-                        places[feature] = place;
-                        if let Some(Place { bin, fill, .. }) = place {
-                            let at = (feature * bins + bin as usize) * width;
-                            for ((out, below), weight) in out.iter_mut().zip(&below[at..at + width]).zip(&weight[at..at + width]) {
-                                *out += *below + fill * *weight;
-                            }
-                        }
-                    }
-                }
-            });
-        }
+        let (value, places) = {
+            let held: Vec<_> = [x, edges, weight, linear, bias].iter().map(|var| read(var.value())).collect::<Result<_>>()?;
+            let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
+            forward(&slices, Shape { rows, features, bins, width })
+        };
         let value = tensor::<T>(value, &[rows, features * width])?;
         let saved = (x.value().clone(), weight.value().clone(), linear.value().clone());
         Ok(tape.record(value, &[x, weight, linear, bias], move |gradient, sink: &mut Sink<'_>| {
@@ -91,7 +61,7 @@ pub fn piecewise_linear(tape: &Tape, x: &Var, edges: &Var, weight: &Var, linear:
             let (x, weight, linear) = (read(&saved.0)?, read(&saved.1)?, read(&saved.2)?);
             let (x, weight, linear) = (x.slice::<T>()?, weight.slice::<T>()?, linear.slice::<T>()?);
             let parts = parallel::map(features, |feature| {
-                feature_gradients(gradient, x, &places, feature, features, bins, width)
+                feature_gradients(gradient, x, &places, feature, Shape { rows, features, bins, width })
             });
             let (mut d_weight, mut d_linear, mut d_bias) = (Vec::new(), Vec::new(), Vec::new());
             for part in parts {
@@ -104,20 +74,58 @@ pub fn piecewise_linear(tape: &Tape, x: &Var, edges: &Var, weight: &Var, linear:
             sink.add(3, tensor(d_bias, &[features, width])?)?;
             if sink.wants(0) {
                 let own = (0..rows * features).map(|at| {
-                    let feature = at % features;
-                    let gradient = &gradient[at * width..(at + 1) * width];
-                    let mut sum: T = gradient.iter().zip(&linear[feature * width..]).map(|(g, w)| *g * *w).sum();
-                    if let Some(Place { bin, slope, .. }) = places[at] {
-                        let weight = &weight[(feature * bins + bin as usize) * width..];
-                        sum += gradient.iter().zip(weight).map(|(g, w)| *g * *w * slope).sum::<T>();
-                    }
-                    sum
+                    let (gradient, feature) = (&gradient[at * width..(at + 1) * width], at % features);
+                    let dot = |weight: &[T]| gradient.iter().zip(weight).map(|(g, w)| *g * *w).sum::<T>();
+                    let in_bin = |place: Place<T>| dot(&weight[(feature * bins + place.bin as usize) * width..]) * place.slope;
+                    dot(&linear[feature * width..]) + places[at].map_or(T::ZERO, in_bin)
                 });
                 sink.add(0, tensor(own.collect(), &[rows, features])?)?;
             }
             Ok(())
         }))
     })
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    rows: usize,
+    features: usize,
+    bins: usize,
+    width: usize,
+}
+
+/// `slices`: x, edges, weight, linear, bias. Returns the embeddings and where each number lies.
+fn forward<T: Real>(slices: &[&[T]], shape: Shape) -> (Vec<T>, Vec<Option<Place<T>>>) {
+    let Shape { rows, features, bins, width } = shape;
+    let [x, edges, weight, linear, bias] = [slices[0], slices[1], slices[2], slices[3], slices[4]];
+    // Sums of the weights of all bins below: a value costs two look-ups, however many bins it fills.
+    let below = sums_below(weight, features, bins, width);
+    let mut value = vec![T::ZERO; rows * features * width];
+    let mut places: Vec<Option<Place<T>>> = vec![None; rows * features];
+    let (shared, shared_places) = (Shared::new(&mut value), Shared::new(&mut places));
+    parallel::for_each(rows.div_ceil(ROWS), |chunk| {
+        for row in chunk * ROWS..((chunk + 1) * ROWS).min(rows) {
+            // SAFETY: rows are disjoint.
+            let (out, places) =
+                unsafe { (shared.slice(row * features * width, features * width), shared_places.slice(row * features, features)) };
+            for (feature, out) in out.chunks_exact_mut(width.max(1)).enumerate() {
+                let number = x[row * features + feature];
+                let own = feature * width..(feature + 1) * width;
+                for ((out, slope), constant) in out.iter_mut().zip(&linear[own.clone()]).zip(&bias[own]) {
+                    *out = number * *slope + *constant;
+                }
+                let place = place(&edges[feature * (bins + 1)..(feature + 1) * (bins + 1)], number);
+                places[feature] = place;
+                if let Some(Place { bin, fill, .. }) = place {
+                    let at = (feature * bins + bin as usize) * width;
+                    for ((out, below), weight) in out.iter_mut().zip(&below[at..at + width]).zip(&weight[at..at + width]) {
+                        *out += *below + fill * *weight;
+                    }
+                }
+            }
+        }
+    });
+    (value, places)
 }
 
 /// For each bin the sum of the weights of the bins below it.
@@ -140,11 +148,9 @@ fn feature_gradients<T: Real>(
     x: &[T],
     places: &[Option<Place<T>>],
     feature: usize,
-    features: usize,
-    bins: usize,
-    width: usize,
+    shape: Shape,
 ) -> (Vec<T>, Vec<T>, Vec<T>) {
-    let rows = places.len() / features.max(1);
+    let Shape { rows, features, bins, width } = shape;
     let (mut d_weight, mut d_linear, mut d_bias) = (vec![T::ZERO; bins * width], vec![T::ZERO; width], vec![T::ZERO; width]);
     let mut full = vec![T::ZERO; bins * width];
     for row in 0..rows {
