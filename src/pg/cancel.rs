@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -52,23 +51,16 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct CancelRegistry {
     connections: Mutex<HashMap<i32, Entry>>,
-    next: AtomicI32,
 }
 
 impl CancelRegistry {
-    /// Enters a connection with a random key of `key_bytes` bytes. It leaves when the result is dropped.
-    pub(crate) fn register(self: &Arc<Self>, key_bytes: usize, running: Arc<Running>) -> Registration {
+    /// Enters the connection of session `id` with a random key of `key_bytes` bytes. It leaves when the result is
+    /// dropped.
+    pub(crate) fn register(self: &Arc<Self>, id: u32, key_bytes: usize, running: Arc<Running>) -> Registration {
         let mut key = vec![0; key_bytes];
         rand::RngCore::fill_bytes(&mut rand::rng(), &mut key);
-        let mut connections = self.connections.lock();
-        let pid = loop {
-            // Ids are positive, as process ids are, and not used by a live connection.
-            let pid = self.next.fetch_add(1, Ordering::Relaxed) & i32::MAX;
-            if pid != 0 && !connections.contains_key(&pid) {
-                break pid;
-            }
-        };
-        connections.insert(pid, Entry { key: key.clone(), running });
+        let pid = id as i32;
+        self.connections.lock().insert(pid, Entry { key: key.clone(), running });
         Registration { registry: Arc::clone(self), pid, key }
     }
 
@@ -116,7 +108,7 @@ mod tests {
     fn only_the_right_key_cancels_and_only_the_running_statement() {
         let registry = Arc::new(CancelRegistry::default());
         let running = Arc::new(Running::default());
-        let registration = registry.register(SHORT_KEY_BYTES, Arc::clone(&running));
+        let registration = registry.register(7, SHORT_KEY_BYTES, Arc::clone(&running));
         let token = running.start();
         assert!(!registry.cancel(registration.pid, &[0; 3]));
         assert!(!registry.cancel(registration.pid + 1, &registration.key));

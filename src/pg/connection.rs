@@ -65,7 +65,7 @@ impl Connection {
             Err(error) => return Err(Box::new((wire, error))),
         };
         let running = Arc::new(Running::default());
-        let registration = shared.cancels.register(client.key_bytes, Arc::clone(&running));
+        let registration = shared.cancels.register(session.id(), client.key_bytes, Arc::clone(&running));
         let (sink, notices) = mpsc::channel(NOTICES_MAX);
         tracing::info!(peer = %client.peer, user = %client.user, pid = registration.pid, tls = wire.is_tls(), "connected");
         Ok(Self {
@@ -140,13 +140,14 @@ impl Connection {
             let idle = self.idle_timeout();
             tokio::select! {
                 biased;
+                // Before reading: a client that never pauses must not keep the server up.
+                () = self.shared.shutdown.cancelled() => {
+                    return Err(PgError::fatal("57P01", "terminating connection due to administrator command").into());
+                }
                 filled = self.wire.fill() => match filled {
                     Ok(true) => {}
                     Ok(false) | Err(_) => return Ok(None),
                 },
-                () = self.shared.shutdown.cancelled() => {
-                    return Err(PgError::fatal("57P01", "terminating connection due to administrator command").into());
-                }
                 error = idle => return Err(error.into()),
             }
         }
@@ -281,6 +282,9 @@ impl Connection {
 
 fn open_session(client: &Client, shared: &Shared) -> PgResult<Session> {
     let session = shared.engine.session(&client.user)?;
+    if shared.engine.catalog().role(&client.user).is_some_and(|role| role.superuser) {
+        session.change_settings(|settings| settings.describe_session("is_superuser", "on"));
+    }
     for (name, value) in &client.settings {
         session.change_settings(|settings| settings.set_startup(name, value))?;
     }

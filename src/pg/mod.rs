@@ -16,6 +16,7 @@ pub(crate) mod catalog;
 mod connection;
 mod encode;
 mod extended;
+mod interval;
 mod listener;
 mod message;
 mod params;

@@ -64,7 +64,8 @@ fn datetime(text: &str, r#type: &Type, zone: &str) -> PgResult<ScalarValue> {
         Type::DATE => text.split([' ', 'T']).next().unwrap_or(text),
         _ => text,
     };
-    let scalar = ScalarValue::try_from_string(text.to_owned(), &arrow).map_err(|_| wrong())?;
+    let spelled_out = if *r#type == Type::INTERVAL { super::interval::spelled_out(text) } else { None };
+    let scalar = ScalarValue::try_from_string(spelled_out.unwrap_or_else(|| text.to_owned()), &arrow).map_err(|_| wrong())?;
     match arrow_type(r#type) {
         _ if scalar.is_null() => Err(wrong()),
         Some(target) if target != arrow => scalar.cast_to(&target).map_err(|_| wrong()),
@@ -368,6 +369,13 @@ mod tests {
         }
         let berlin = from_text("2024-02-29 02:00:00", &Type::TIMESTAMPTZ, "Europe/Berlin").unwrap();
         assert_eq!(berlin, ScalarValue::TimestampMicrosecond(Some(stamp), Some("UTC".into())));
+    }
+
+    #[test]
+    fn intervals_may_have_a_clock() {
+        let expected = ScalarValue::new_interval_mdn(14, 3, 14_706_500_000_000);
+        assert_eq!(text("1 year 2 mons 3 days 04:05:06.5", &Type::INTERVAL).unwrap(), expected);
+        assert_eq!(text("14 months 3 days 14706.5 seconds", &Type::INTERVAL).unwrap(), expected);
     }
 
     #[test]

@@ -184,6 +184,8 @@ async fn start(
             }
             "replication" => {}
             name if name.starts_with("_pq_.") => unknown.push(name.to_owned()),
+            // PostgreSQL looks at letters and digits only: asyncpg sends `'utf-8'`, with the quotes.
+            "client_encoding" => settings.push((name, value.chars().filter(char::is_ascii_alphanumeric).collect())),
             _ => settings.push((name, value)),
         }
     }

@@ -61,6 +61,7 @@ async fn plan_here(state: &SessionState, mut statement: ast::Statement, text: &s
     }
     let mut types: Vec<Option<DataType>> = declared.to_vec();
     types.resize(count.max(declared.len()), None);
+    super::casts::infer(state, &statement, &mut types).await;
     if types.iter().any(Option::is_none) {
         // What the query itself says of the types. Parameters that it says nothing of are text, as in PostgreSQL.
         let plan = to_plan(state, statement.clone(), text).await?;

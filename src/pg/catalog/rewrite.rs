@@ -1,20 +1,21 @@
 //! Constructs of catalog queries that the planner cannot read, rewritten into ones that it can.
 //!
 //! Two groups. Syntax that means nothing else anywhere (`pg_catalog.f(x)`, `OPERATOR(pg_catalog.~)`, `COLLATE` of the
-//! default, casts to `regclass` and its kin) is rewritten wherever it stands. Correlated scalar subqueries and
+//! default, casts to `regclass` and its kin, intervals with a clock) is rewritten wherever it stands. Correlated scalar subqueries and
 //! `ARRAY(SELECT …)` are touched only in statements that read a system schema and nothing of the user's.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     self, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, Value, VisitMut, Visitor, VisitorMut,
+    JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement, TableFactor, TableWithJoins, Value, VisitMut,
+    Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
 use portrait_udfs::functions::dialect::Postgres;
 
-use super::definitions::tables;
+use super::definitions::{is_always_empty, tables};
 
 /// What asyncpg asks of types that it does not know, without the recursion: an array comes with its element. (Domains
 /// and composite types, which are why it recurses, are not types of ours.)
@@ -121,6 +122,14 @@ impl VisitorMut for Everywhere {
                     *op = known;
                 }
             }
+            Expr::Interval(interval) => {
+                if let Expr::Value(value) = interval.value.as_mut()
+                    && let Value::SingleQuotedString(text) = &mut value.value
+                    && let Some(spelled_out) = crate::pg::interval::spelled_out(text)
+                {
+                    *text = spelled_out;
+                }
+            }
             Expr::Collate { expr: inner, .. } => {
                 let inner = std::mem::replace(inner.as_mut(), Expr::Value(Value::Null.into()));
                 *expr = inner;
@@ -204,6 +213,8 @@ fn cast(inner: &mut Expr, data_type: &mut DataType) -> Option<Expr> {
         ("regproc" | "regprocedure", true) => Some(call("pg_regproc_oid", take())),
         ("regproc" | "regprocedure", false) => Some(call("pg_regproc_name", take())),
         ("regnamespace", true) => Some(call("pg_regnamespace_oid", take())),
+        ("regnamespace", false) => Some(call("pg_regnamespace_name", take())),
+        ("regrole", _) => Some(call("pg_get_userbyid", take())),
         _ => {
             if let Some(plain) = plain_type(&name, qualified) {
                 *data_type = plain;
@@ -260,12 +271,48 @@ struct CatalogOnly;
 impl VisitorMut for CatalogOnly {
     type Break = ();
 
+    /// A SELECT from a relation that never has rows: nothing in it needs to be planned.
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        if is_empty(select) {
+            select.from.clear();
+            select.selection = Some(boolean(false));
+            for item in &mut select.projection {
+                match item {
+                    SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => *expr = null(DataType::Text),
+                    _ => {}
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Subquery(query) if is_empty_query(query) => *expr = null(DataType::Text),
+            Expr::Function(array) if is_array(array) => {
+                if let FunctionArguments::Subquery(query) = &array.args
+                    && (is_empty_query(query) || unnests(query))
+                {
+                    *expr = null(DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None)));
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
             // A subquery used as a value: the planner wants an aggregate where it depends on the query around it. All
             // catalog queries of this form look up one row by its key, so the aggregate changes nothing.
-            Expr::Subquery(query) => aggregate(query, "max"),
-            Expr::Function(array) if array.name.to_string().eq_ignore_ascii_case("array") => {
+            Expr::Subquery(query) => {
+                aggregate(query, "max");
+                if let Some(condition) = lift_outer_conditions(query) {
+                    let inner = std::mem::replace(expr, null(DataType::Text));
+                    *expr = case(condition, inner);
+                }
+            }
+            Expr::Function(array) if is_array(array) => {
                 if let FunctionArguments::Subquery(query) = &mut array.args {
                     aggregate(query, "array_agg");
                     query.order_by = None;
@@ -276,6 +323,75 @@ impl VisitorMut for CatalogOnly {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+fn is_array(function: &Function) -> bool {
+    function.name.to_string().eq_ignore_ascii_case("array")
+}
+
+fn is_empty_query(query: &Query) -> bool {
+    matches!(query.body.as_ref(), SetExpr::Select(select) if is_empty(select))
+}
+
+/// Whether the rows of a SELECT need a row of a system relation that has none. Aggregates give a row of nothing.
+fn is_empty(select: &Select) -> bool {
+    let aggregated = select.projection.iter().any(|item| {
+        matches!(item, SelectItem::UnnamedExpr(Expr::Function(function)) | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. }
+            if is_aggregate(&function.name.to_string()))
+    });
+    let wildcard = select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+    let needed = |from: &TableWithJoins| {
+        let joined = from.joins.iter().filter(|join| matches!(join.join_operator, JoinOperator::Join(_) | JoinOperator::Inner(_)));
+        // Behind a RIGHT or FULL JOIN nothing is needed on the left.
+        let optional = from.joins.iter().any(|join| {
+            !matches!(
+                join.join_operator,
+                JoinOperator::Join(_)
+                    | JoinOperator::Inner(_)
+                    | JoinOperator::Left(_)
+                    | JoinOperator::LeftOuter(_)
+                    | JoinOperator::CrossJoin(_)
+            )
+        });
+        !optional && std::iter::once(&from.relation).chain(joined.map(|join| &join.relation)).any(has_no_rows)
+    };
+    !aggregated && !wildcard && select.from.iter().any(needed)
+}
+
+fn has_no_rows(factor: &TableFactor) -> bool {
+    let TableFactor::Table { name, args: None, .. } = factor else { return false };
+    let parts: Vec<String> = name.0.iter().filter_map(ObjectNamePart::as_ident).map(|ident| ident.value.to_ascii_lowercase()).collect();
+    match parts.as_slice() {
+        [table] => is_always_empty("pg_catalog", table),
+        [.., schema, table] => is_always_empty(schema, table),
+        [] => false,
+    }
+}
+
+/// `SELECT … FROM unnest(x)`: the arrays of system relations that clients unnest are all NULL here.
+fn unnests(query: &Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    matches!(select.from.as_slice(), [TableWithJoins { relation: TableFactor::Table { name, args: Some(_), .. }, .. }]
+        if name.to_string().trim_start_matches("pg_catalog.").eq_ignore_ascii_case("unnest"))
+        || matches!(select.from.as_slice(), [TableWithJoins { relation: TableFactor::UNNEST { .. }, .. }])
+}
+
+fn null(data_type: DataType) -> Expr {
+    Expr::Cast { kind: ast::CastKind::Cast, expr: Box::new(Expr::Value(Value::Null.into())), data_type, array: false, format: None }
+}
+
+fn boolean(value: bool) -> Expr {
+    Expr::Value(Value::Boolean(value).into())
+}
+
+fn case(condition: Expr, result: Expr) -> Expr {
+    Expr::Case {
+        case_token: ast::helpers::attached_token::AttachedToken::empty(),
+        end_token: ast::helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![ast::CaseWhen { condition, result }],
+        else_result: None,
     }
 }
 
@@ -301,6 +417,116 @@ fn is_aggregate(name: &str) -> bool {
         .any(|known| name.eq_ignore_ascii_case(known))
 }
 
+/// The planner can look a row up by equalities with columns of the query around (`c.oid = a.x`), and by nothing else of
+/// it. Other conditions use those equalities (`a.x <> t.y` is `c.oid <> t.y`), or, when they are about the outer query
+/// alone, are returned to stand around the subquery.
+fn lift_outer_conditions(query: &mut Query) -> Option<Expr> {
+    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let own: Vec<String> = select.from.iter().flat_map(factors).filter_map(alias).collect();
+    let mut conditions = Vec::new();
+    conjuncts(select.selection.take()?, &mut conditions);
+    let is_own = |expr: &Expr| qualifier(expr).is_some_and(|name| own.iter().any(|own| own == name));
+    let equalities: Vec<(String, Expr)> = conditions
+        .iter()
+        .filter_map(|condition| match condition {
+            Expr::BinaryOp { left, op: BinaryOperator::Eq, right } if is_own(left) && qualifier(right).is_some() && !is_own(right) => {
+                Some((right.to_string(), left.as_ref().clone()))
+            }
+            Expr::BinaryOp { left, op: BinaryOperator::Eq, right } if is_own(right) && qualifier(left).is_some() && !is_own(left) => {
+                Some((left.to_string(), right.as_ref().clone()))
+            }
+            _ => None,
+        })
+        .collect();
+    let (mut kept, mut lifted): (Option<Expr>, Option<Expr>) = (None, None);
+    for mut condition in conditions {
+        let is_key = matches!(&condition, Expr::BinaryOp { left, op: BinaryOperator::Eq, right } if qualifier(left).is_some() && qualifier(right).is_some());
+        if !is_key {
+            let _ = condition.visit(&mut Substitute(&equalities));
+        }
+        let mut used = Qualifiers::default();
+        let _ = ast::Visit::visit(&condition, &mut used);
+        let outer_only = !used.0.is_empty() && !used.0.iter().any(|name| name.is_empty() || own.contains(name));
+        let slot = if outer_only { &mut lifted } else { &mut kept };
+        *slot = Some(match slot.take() {
+            Some(before) => Expr::BinaryOp { left: Box::new(before), op: BinaryOperator::And, right: Box::new(condition) },
+            None => condition,
+        });
+    }
+    select.selection = kept;
+    lifted
+}
+
+fn factors(from: &TableWithJoins) -> impl Iterator<Item = &TableFactor> {
+    std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation))
+}
+
+/// What a relation is called inside its query.
+fn alias(factor: &TableFactor) -> Option<String> {
+    match factor {
+        TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => Some(alias.name.value.clone()),
+        TableFactor::Table { name, .. } => name.0.last().and_then(ObjectNamePart::as_ident).map(|ident| ident.value.clone()),
+        _ => None,
+    }
+}
+
+/// `a` of `a.b`.
+fn qualifier(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+            [qualifier, _] => Some(&qualifier.value),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn conjuncts(expr: Expr, out: &mut Vec<Expr>) {
+    match expr {
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            conjuncts(*left, out);
+            conjuncts(*right, out);
+        }
+        Expr::Nested(inner) if matches!(*inner, Expr::BinaryOp { op: BinaryOperator::And, .. }) => conjuncts(*inner, out),
+        other => out.push(other),
+    }
+}
+
+/// Columns of the outer query become the inner columns that equal them.
+struct Substitute<'a>(&'a [(String, Expr)]);
+
+impl VisitorMut for Substitute<'_> {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if qualifier(expr).is_some() {
+            let text = expr.to_string();
+            if let Some((_, own)) = self.0.iter().find(|(outer, _)| *outer == text) {
+                *expr = own.clone();
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The relations whose columns an expression names.
+#[derive(Default)]
+struct Qualifiers(Vec<String>);
+
+impl Visitor for Qualifiers {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::CompoundIdentifier(parts) => self.0.extend(parts.first().map(|part| part.value.clone())),
+            // Whose it is only the planner knows: it stays where it is.
+            Expr::Identifier(_) => self.0.push(String::new()),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,18 +546,30 @@ mod tests {
         );
         check("SELECT 'a.b'::pg_catalog.regclass, x::regclass", "SELECT pg_regclass_oid('a.b'), pg_regclass_name(x)");
         check("SELECT polcmd::pg_catalog.text, a::oid", "SELECT polcmd::TEXT, a::INT");
+        check("SELECT INTERVAL '1 day 02:00:00'", "SELECT INTERVAL '1 day 02 hours 00 minutes 00 seconds'");
         check("SELECT a FROM pg_type WHERE oid = ANY('{1}'::oid[])", "SELECT a FROM pg_type WHERE oid = ANY('{1}'::INT[])");
     }
 
     #[test]
     fn subqueries_of_catalog_statements_are_aggregated() {
         check(
-            "SELECT (SELECT d.x FROM pg_attrdef d WHERE d.y = a.z) FROM pg_attribute a",
-            "SELECT (SELECT max(d.x) FROM pg_attrdef d WHERE d.y = a.z) FROM pg_attribute a",
+            "SELECT (SELECT d.x FROM pg_type d WHERE d.y = a.z AND a.z <> d.w AND a.v) FROM pg_attribute a",
+            "SELECT CASE WHEN a.v THEN (SELECT max(d.x) FROM pg_type d WHERE d.y = a.z AND d.y <> d.w) END FROM pg_attribute a",
         );
         check(
             "SELECT ARRAY(SELECT b.rolname FROM pg_roles b WHERE b.oid = r.oid) FROM pg_roles r",
             "SELECT (SELECT array_agg(b.rolname) FROM pg_roles b WHERE b.oid = r.oid) FROM pg_roles r",
+        );
+    }
+
+    #[test]
+    fn relations_without_rows_are_not_planned() {
+        check("SELECT (SELECT d.x FROM pg_attrdef d WHERE nonsense) FROM pg_class a", "SELECT CAST(NULL AS TEXT) FROM pg_class a");
+        check("SELECT a.b AS c FROM pg_policy a JOIN pg_class d ON nonsense WHERE e", "SELECT CAST(NULL AS TEXT) AS c WHERE false");
+        check("SELECT count(a.b) FROM pg_policy a", "SELECT count(a.b) FROM pg_policy a");
+        check(
+            "SELECT c.oid FROM pg_class c LEFT JOIN pg_index i ON i.a = c.b",
+            "SELECT c.oid FROM pg_class c LEFT JOIN pg_index i ON i.a = c.b",
         );
     }
 

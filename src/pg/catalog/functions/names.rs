@@ -44,6 +44,12 @@ pub(super) fn functions() -> Vec<Function> {
                 database.schema_names().iter().any(|found| found == name).then(|| schema_oid(name))
             })
         }),
+        function("pg_regnamespace_name", 1..=1, DataType::Utf8, |session, row| {
+            let names = session.engine().catalog().catalog_provider().schema_names();
+            let name = |oid: i64| names.iter().find(|name| i64::from(schema_oid(name)) == oid).cloned().unwrap_or_else(|| oid.to_string());
+            Ok(utf8(integer(row, 0).map(name)))
+        }),
+        function("getdatabaseencoding", 0..=0, DataType::Utf8, |_, _| Ok(utf8("UTF8".to_owned()))),
         function("pg_get_userbyid", 1..=1, DataType::Utf8, |session, row| {
             Ok(utf8(integer(row, 0).map(|oid| role_name(session.engine().catalog(), oid))))
         }),

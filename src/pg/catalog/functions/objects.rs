@@ -31,6 +31,7 @@ pub(super) fn functions() -> Vec<Function> {
         ("pg_get_function_result", 1..=1),
         ("pg_get_function_arguments", 1..=1),
         ("pg_get_function_identity_arguments", 1..=1),
+        ("pg_get_function_sqlbody", 1..=1),
         ("pg_tablespace_location", 1..=1),
         ("pg_describe_object", 3..=3),
     ] {
@@ -40,9 +41,21 @@ pub(super) fn functions() -> Vec<Function> {
     for name in ["pg_table_size", "pg_relation_size", "pg_total_relation_size", "pg_indexes_size", "pg_database_size"] {
         functions.push(function(name, 1..=2, DataType::Int64, |_, _| Ok(ScalarValue::Int64(None))));
     }
-    for name in
-        ["pg_type_is_visible", "pg_function_is_visible", "pg_operator_is_visible", "pg_collation_is_visible", "pg_opclass_is_visible"]
-    {
+    for name in [
+        "pg_type_is_visible",
+        "pg_function_is_visible",
+        "pg_operator_is_visible",
+        "pg_collation_is_visible",
+        "pg_opclass_is_visible",
+        "pg_opfamily_is_visible",
+        "pg_conversion_is_visible",
+        "pg_statistics_obj_is_visible",
+        "pg_ts_config_is_visible",
+        "pg_ts_dict_is_visible",
+        "pg_ts_parser_is_visible",
+        "pg_ts_template_is_visible",
+        "pg_relation_is_publishable",
+    ] {
         functions.push(function(name, 1..=1, DataType::Boolean, |_, row| Ok(ScalarValue::Boolean(integer(row, 0).map(|_| true)))));
     }
     functions

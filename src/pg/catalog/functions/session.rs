@@ -28,7 +28,7 @@ pub(super) fn functions() -> Vec<Function> {
             let names: Vec<_> = schemas(session, boolean(row, 0).unwrap_or_default()).into_iter().map(utf8).collect();
             Ok(ScalarValue::List(ScalarValue::new_list_nullable(&names, &DataType::Utf8)))
         }),
-        function("pg_backend_pid", 0..=0, DataType::Int32, |session, _| Ok(ScalarValue::Int32(i32::try_from(session.id()).ok()))),
+        function("pg_backend_pid", 0..=0, DataType::Int32, |session, _| Ok(ScalarValue::Int32(Some(session.id() as i32)))),
         function("pg_is_in_recovery", 0..=0, DataType::Boolean, |_, _| Ok(ScalarValue::Boolean(Some(false)))),
         function("pg_is_wal_replay_paused", 0..=0, DataType::Boolean, |_, _| Ok(ScalarValue::Boolean(Some(false)))),
         function("pg_postmaster_start_time", 0..=0, timestamptz.clone(), started),

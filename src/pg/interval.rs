@@ -1,0 +1,43 @@
+//! Intervals as clients write them (`1 day -02:03:04.5`), in the words that the engine reads (`1 day -2 hours …`).
+
+/// Spells the `hours:minutes:seconds` part of an interval out; `None` when there is none such.
+pub(crate) fn spelled_out(text: &str) -> Option<String> {
+    let mut words = Vec::new();
+    let mut found = false;
+    for word in text.split(|character: char| character.is_whitespace() || character == ',').filter(|word| !word.is_empty()) {
+        if word.contains(':') {
+            let (sign, clock) = match word.strip_prefix('-') {
+                Some(clock) => ("-", clock),
+                None => ("", word.strip_prefix('+').unwrap_or(word)),
+            };
+            let mut parts = clock.split(':');
+            let (hours, minutes, seconds) = (parts.next()?, parts.next()?, parts.next().unwrap_or("0"));
+            let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            let fraction = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+            if parts.next().is_some() || !digits(hours) || !digits(minutes) || !fraction(seconds) {
+                return None;
+            }
+            words.push(format!("{sign}{hours} hours {sign}{minutes} minutes {sign}{seconds} seconds"));
+            found = true;
+        } else {
+            // A plus before a number is PostgreSQL's own way to print it after a negative part.
+            words.push(word.strip_prefix('+').unwrap_or(word).to_owned());
+        }
+    }
+    found.then(|| words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_are_spelled_out() {
+        assert_eq!(spelled_out("1 day 02:03:04.5").unwrap(), "1 day 02 hours 03 minutes 04.5 seconds");
+        assert_eq!(spelled_out("-1 days +02:03").unwrap(), "-1 days 02 hours 03 minutes 0 seconds");
+        assert_eq!(spelled_out("1 day, -2:00:00").unwrap(), "1 day -2 hours -00 minutes -00 seconds");
+        for other in ["1 day", "1:x", "1:2:3:4", ":", "1 2"] {
+            assert_eq!(spelled_out(other), None, "{other}");
+        }
+    }
+}

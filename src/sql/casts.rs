@@ -1,0 +1,59 @@
+//! Types of parameters that the statement casts: `$1::text[]` is an array of texts, as in PostgreSQL.
+//!
+//! The planner infers a parameter's type from what it is compared with, but takes a cast as one from any type; a client
+//! would be told "text" and send a text.
+
+use std::ops::ControlFlow;
+
+use arrow::datatypes::DataType;
+use datafusion::execution::SessionState;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::{self, Expr, Value, Visit, Visitor};
+use datafusion::sql::sqlparser::parser::Parser;
+
+/// Fills the types in `types` that nobody declared and that `statement` casts.
+pub(super) async fn infer(state: &SessionState, statement: &ast::Statement, types: &mut [Option<DataType>]) {
+    let mut casts = Casts(Vec::new());
+    let _ = statement.visit(&mut casts);
+    for (number, cast) in casts.0 {
+        let open = types.get(number - 1).is_some_and(Option::is_none);
+        if open && let Some(found) = arrow_type(state, &cast).await {
+            types[number - 1] = Some(found);
+        }
+    }
+}
+
+/// The planner's own reading of a type's name; `None` for one that it does not know: planning will say so.
+async fn arrow_type(state: &SessionState, cast: &ast::DataType) -> Option<DataType> {
+    let text = format!("SELECT CAST(NULL AS {cast})");
+    let statement = Parser::parse_sql(&super::parser::DIALECT, &text).ok()?.pop()?;
+    let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await.ok()?;
+    Some(plan.schema().field(0).data_type().clone())
+}
+
+/// Parameters right under a cast, and what they are cast to.
+struct Casts(Vec<(usize, ast::DataType)>);
+
+impl Visitor for Casts {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if let Expr::Cast { expr, data_type, .. } = expr
+            && let Some(number) = parameter(expr)
+        {
+            self.0.push((number, data_type.clone()));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn parameter(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Nested(inner) => parameter(inner),
+        Expr::Value(value) => match &value.value {
+            Value::Placeholder(name) => name.strip_prefix('$')?.parse().ok().filter(|number| *number > 0),
+            _ => None,
+        },
+        _ => None,
+    }
+}
