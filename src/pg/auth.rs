@@ -19,15 +19,13 @@ const SCRAM: &str = "SCRAM-SHA-256";
 const SCRAM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 /// No message of an exchange is longer.
 pub(crate) const PASSWORD_MESSAGE_BYTES_MAX: usize = 8 * 1024;
-/// As new verifiers are made; unknown names must show the same.
-const FAKE_ITERATIONS: usize = 15_000;
 
 /// Lets `user` in, or says why not. Does not send `AuthenticationOk`.
 pub(crate) async fn authenticate(wire: &mut Wire, catalog: &Catalog, tls: Option<&TlsConfig>, user: &str) -> PgResult<()> {
     let role = catalog.role(user);
     let verifier = role.as_ref().and_then(|role| role.verifier.clone());
     let known = verifier.is_some();
-    let secret = verifier.map_or_else(|| fake_secret(catalog, user), secret);
+    let secret = secret(verifier.unwrap_or_else(|| decoy(catalog, user)));
     let accepted = scram(wire, tls.filter(|_| wire.is_tls()), secret).await?;
     if !accepted || !known {
         return Err(PgError::fatal("28P01", format!("password authentication failed for user \"{user}\"")));
@@ -47,25 +45,16 @@ fn secret(verifier: ScramVerifier) -> ScramSecret {
     }
 }
 
-/// A verifier that nobody's password fits, the same for a name each time: made from the name under a secret of
-/// this data directory (the verifiers it holds).
-fn fake_secret(catalog: &Catalog, user: &str) -> ScramSecret {
-    let mut key = blake3::Hasher::new_derive_key("portrait fake scram verifier v1");
+/// A verifier that nobody's password fits, the same for a name each time: made from the name under a secret of this
+/// data directory (the verifiers it holds).
+fn decoy(catalog: &Catalog, user: &str) -> ScramVerifier {
+    let mut secret = blake3::Hasher::new_derive_key("portrait decoy scram verifier v1");
     for role in catalog.roles() {
         if let Some(verifier) = &role.verifier {
-            key.update(&verifier.stored_key);
+            secret.update(&verifier.stored_key);
         }
     }
-    let mut bytes = [0; 80];
-    blake3::Hasher::new_keyed(key.finalize().as_bytes()).update(user.as_bytes()).finalize_xof().fill(&mut bytes);
-    let (salt, keys) = bytes.split_at(16);
-    let (stored_key, server_key) = keys.split_at(32);
-    ScramSecret::Verifier {
-        salt: salt.to_vec(),
-        iterations: FAKE_ITERATIONS,
-        stored_key: stored_key.to_vec(),
-        server_key: server_key.to_vec(),
-    }
+    ScramVerifier::decoy(user, secret.finalize().as_bytes())
 }
 
 /// The exchange; says whether the proof was right.

@@ -62,6 +62,7 @@ fn datetime(text: &str, r#type: &Type, zone: &str) -> PgResult<ScalarValue> {
     // A date may come with a time, and a time stamp without one.
     let text = match *r#type {
         Type::DATE => text.split([' ', 'T']).next().unwrap_or(text),
+        Type::TIMESTAMP => without_offset(text),
         _ => text,
     };
     let spelled_out = if *r#type == Type::INTERVAL { super::interval::spelled_out(text) } else { None };
@@ -71,6 +72,12 @@ fn datetime(text: &str, r#type: &Type, zone: &str) -> PgResult<ScalarValue> {
         Some(target) if target != arrow => scalar.cast_to(&target).map_err(|_| wrong()),
         _ => Ok(scalar),
     }
+}
+
+/// A time stamp without zone has no use for an offset: PostgreSQL drops it unread, and drivers send it all the same.
+fn without_offset(text: &str) -> &str {
+    let Some(time) = text.find([' ', 'T']) else { return text };
+    text[time..].find(['+', '-', 'Z', 'z']).map_or(text, |offset| text[..time + offset].trim_end())
 }
 
 fn from_binary(mut bytes: Bytes, r#type: &Type) -> PgResult<ScalarValue> {
@@ -364,6 +371,7 @@ mod tests {
         assert_eq!(text("2024-02-29 00:00:00", &Type::DATE).unwrap(), ScalarValue::Date32(Some(days(2024, 2, 29))));
         let stamp = i64::from(days(2024, 2, 29)) * DAY_US + 3_600_000_000;
         assert_eq!(text("2024-02-29 01:00:00", &Type::TIMESTAMP).unwrap(), ScalarValue::TimestampMicrosecond(Some(stamp), None));
+        assert_eq!(text("2024-02-29 01:00:00+05:30", &Type::TIMESTAMP).unwrap(), ScalarValue::TimestampMicrosecond(Some(stamp), None));
         for offset in ["2024-02-29 03:00:00+02", "2024-02-29 03:00:00+02:00", "2024-02-29T01:00:00Z"] {
             assert_eq!(text(offset, &Type::TIMESTAMPTZ).unwrap(), ScalarValue::TimestampMicrosecond(Some(stamp), Some("UTC".into())));
         }

@@ -1,4 +1,5 @@
-//! Types of parameters that the statement casts: `$1::text[]` is an array of texts, as in PostgreSQL.
+//! Types of parameters that the place they stand in gives, as in PostgreSQL: `$1::text[]` is an array of texts, `LIMIT $1`
+//! a number.
 //!
 //! The planner infers a parameter's type from what it is compared with, but takes a cast as one from any type; a client
 //! would be told "text" and send a text.
@@ -8,7 +9,7 @@ use std::ops::ControlFlow;
 use arrow::datatypes::DataType;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::{self, Expr, Value, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{self, Expr, LimitClause, Query, Value, Visit, Visitor};
 use datafusion::sql::sqlparser::parser::Parser;
 
 /// Fills the types in `types` that nobody declared and that `statement` casts.
@@ -31,11 +32,21 @@ async fn arrow_type(state: &SessionState, cast: &ast::DataType) -> Option<DataTy
     Some(plan.schema().field(0).data_type().clone())
 }
 
-/// Parameters right under a cast, and what they are cast to.
+/// Parameters right under a cast, and what they are cast to; those that count rows are `bigint`.
 struct Casts(Vec<(usize, ast::DataType)>);
 
 impl Visitor for Casts {
     type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let counts = match &query.limit_clause {
+            Some(LimitClause::LimitOffset { limit, offset, .. }) => [limit.as_ref(), offset.as_ref().map(|offset| &offset.value)],
+            Some(LimitClause::OffsetCommaLimit { offset, limit }) => [Some(limit), Some(offset)],
+            None => [None, None],
+        };
+        self.0.extend(counts.into_iter().flatten().filter_map(parameter).map(|number| (number, ast::DataType::BigInt(None))));
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         if let Expr::Cast { expr, data_type, .. } = expr
