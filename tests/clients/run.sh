@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Real drivers against a real server: psql, psycopg 3, asyncpg and JDBC, each with a password.
+# Real drivers against a real server: psql, psycopg 3, asyncpg and JDBC, each with a password; and the examples that
+# need a driver.
 #
 #   tests/clients/run.sh            all of them
 #   tests/clients/run.sh psql jdbc  some of them
@@ -10,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 here=$PWD
-clients=${*:-psql psycopg asyncpg jdbc}
+clients=${*:-psql psycopg asyncpg jdbc examples}
 cache=${PORTRAIT_CLIENTS_CACHE:-$HOME/.cache/portrait/clients}
 work=$(mktemp -d)
 server=
@@ -52,7 +53,7 @@ build() {
 start() {
   local port
   port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-  "$PORTRAIT" serve --data-dir "$work/data" --listen "127.0.0.1:$port" >"$work/server.log" 2>&1 &
+  "$PORTRAIT" serve --data-dir "$work/data" --data-root ../../examples/data --listen "127.0.0.1:$port" >"$work/server.log" 2>&1 &
   server=$!
   export PGHOST=127.0.0.1 PGPORT=$port PGDATABASE=portrait PGUSER=portrait PGSSLMODE=prefer
   for _ in $(seq 300); do
@@ -90,6 +91,12 @@ run_jdbc() {
   need /usr/share/java/postgresql.jar libpostgresql-jdbc-java
   javac -d "$work/jdbc" jdbc/Check.java
   java -cp "$work/jdbc:/usr/share/java/postgresql.jar" Check
+}
+
+run_examples() {
+  need psql postgresql-client
+  PGOPTIONS='-c ml.epochs=1 -c ml.hidden_dim=8' psql -X --no-psqlrc -v ON_ERROR_STOP=1 -q -f ../../examples/quickstart/script.sql &&
+    need_python && "$cache/venv/bin/python" ../../examples/pandas/main.py ""
 }
 
 need python3 python3

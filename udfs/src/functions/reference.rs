@@ -54,7 +54,7 @@ pub fn signature(name: &str, parameters: &[Parameter]) -> String {
 
 fn describe(page: &mut String, relation: &dyn MlRelation) {
     let _ = write!(page, "\n### {}\n\n{}\n\n", relation.name(), relation.doc());
-    let _ = write!(page, "```sql\n{}\n```\n\n", signature(relation.name(), relation.parameters()));
+    let _ = write!(page, "```text\n{}\n```\n\n", signature(relation.name(), relation.parameters()));
     let _ = writeln!(page, "| argument | type | default | |\n|---|---|---|---|");
     for parameter in relation.parameters() {
         let default = if parameter.required { String::new() } else { format!("`{}`", parameter.default) };
@@ -69,7 +69,7 @@ fn describe(page: &mut String, relation: &dyn MlRelation) {
 }
 
 fn scalar(page: &mut String, name: &str, documentation: &Documentation) {
-    let _ = write!(page, "\n### {name}\n\n{}\n\n```sql\n{}\n```\n", documentation.description.trim(), documentation.syntax_example);
+    let _ = write!(page, "\n### {name}\n\n{}\n\n```text\n{}\n```\n", documentation.description.trim(), documentation.syntax_example);
     if let Some(arguments) = &documentation.arguments {
         let _ = writeln!(page, "\n| argument | |\n|---|---|");
         for (argument, text) in arguments {

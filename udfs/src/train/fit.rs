@@ -248,7 +248,8 @@ impl<'a> Fit<'a> {
         self.steps += 1;
         let random = self.random("step").at_step(self.steps);
         Batch::gather(self.data.inputs, &self.hyper.config.shape, rows, &mut self.batch);
-        show_as_unseen(&mut self.batch, self.hyper.unseen_rate, self.random("unseen").at_step(self.steps));
+        let unseen = self.random("unseen").at_step(self.steps);
+        show_as_unseen(&mut self.batch, self.hyper.unseen_rate, unseen);
         let tape = Tape::recording(random);
         let mut weights = Weights::default();
         for learned in &self.learned {

@@ -14,6 +14,7 @@ use super::marker::Marker;
     doc_section(label = "Machine Learning Functions"),
     description = "The embedding of a sequence of events that is given, not looked up.",
     syntax_example = "embed_seq(model, events [, items => ..., times => ..., normalize => true])",
+    sql_example = "```sql\nSELECT embed_seq('browser', make_array('purchase', 'purchase', 'return'));\n```",
     argument(name = "model", description = "Name of a model (its active version) or `name@version`; a constant."),
     argument(name = "events", description = "The event types, oldest first."),
     argument(name = "items", description = "The items of the events, one for each."),

@@ -14,6 +14,7 @@ use super::marker::Marker;
     doc_section(label = "Machine Learning Functions"),
     description = "The embedding of a user under a trained model. NULL for a NULL or unknown user, and for a history shorter than `min_history`.",
     syntax_example = "embed_user(model, user_id [, as_of, normalize => true])",
+    sql_example = "```sql\nSELECT embed_user('shopper', 12748);\n```",
     argument(name = "model", description = "Name of a model (its active version) or `name@version`; a constant."),
     argument(
         name = "user_id",

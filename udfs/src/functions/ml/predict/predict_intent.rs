@@ -14,6 +14,7 @@ use super::marker::Marker;
     doc_section(label = "Machine Learning Functions"),
     description = "The most likely class of a user under a trained model. NULL for a NULL or unknown user, and for a history shorter than `min_history`.",
     syntax_example = "predict_intent(model, user_id [, as_of])",
+    sql_example = "```sql\nSELECT predict_intent('shopper', 12748);\n```",
     argument(name = "model", description = "Name of a model (its active version) or `name@version`; a constant."),
     argument(
         name = "user_id",

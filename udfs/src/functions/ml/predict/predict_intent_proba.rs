@@ -14,6 +14,7 @@ use super::marker::Marker;
     doc_section(label = "Machine Learning Functions"),
     description = "The calibrated probability of one class for a user under a trained model. NULL for a NULL or unknown user, and for a history shorter than `min_history`.",
     syntax_example = "predict_intent_proba(model, user_id, class [, as_of])",
+    sql_example = "```sql\nSELECT predict_intent_proba('shopper', 12748, 'purchase');\n```",
     argument(name = "model", description = "Name of a model (its active version) or `name@version`; a constant."),
     argument(
         name = "user_id",

@@ -14,6 +14,7 @@ use super::marker::Marker;
     doc_section(label = "Machine Learning Functions"),
     description = "The most likely class for a sequence of events that is given, not looked up: a live session or a what-if.",
     syntax_example = "predict_intent_seq(model, events [, items => ..., times => ...])",
+    sql_example = "```sql\nSELECT predict_intent_seq('browser', make_array('purchase', 'purchase', 'return'));\n```",
     argument(name = "model", description = "Name of a model (its active version) or `name@version`; a constant."),
     argument(name = "events", description = "The event types, oldest first."),
     argument(name = "items", description = "The items of the events, one for each."),

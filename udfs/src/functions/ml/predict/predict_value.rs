@@ -14,6 +14,7 @@ use super::marker::Marker;
     doc_section(label = "Machine Learning Functions"),
     description = "The number that a count, sum or regression model predicts for a user, in the units of the target. NULL for a NULL or unknown user, and for a history shorter than `min_history`.",
     syntax_example = "predict_value(model, user_id [, as_of])",
+    sql_example = "```sql\nSELECT predict_value('spender', 12748);\n```",
     argument(name = "model", description = "Name of a model (its active version) or `name@version`; a constant."),
     argument(
         name = "user_id",

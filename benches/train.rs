@@ -1,0 +1,143 @@
+//! Training steps and forward passes of the recurrent networks, examples a second. The same networks in PyTorch:
+//! `peers/train.py`; `benches/compare train` runs both.
+//!
+//! `cargo bench --bench train -- [--threads N] [--seconds S]`
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, reason = "a bench prints its figures")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use portrait_udfs::features::inputs::{InputShape, Inputs, SequenceShape, Sequences};
+use portrait_udfs::models::ops::{self, Optimizer, OptimizerKind, Philox, Tape, Update, storage};
+use portrait_udfs::models::{
+    Architecture, Batch, Module, NetworkConfig, ParameterSpec, Parameters, Task, Tensor, Weights, load, module,
+};
+
+const TOKENS: usize = 10_000;
+const STEPS: usize = 100;
+const CLASSES: usize = 10;
+
+fn config(architecture: Architecture, hidden_dim: usize, layers: usize) -> NetworkConfig {
+    NetworkConfig {
+        architecture,
+        shape: InputShape {
+            numeric: 0,
+            categorical: Vec::new(),
+            sequence: Some(SequenceShape { fields: vec![TOKENS], numeric: 0, max_len: STEPS }),
+        },
+        outputs: CLASSES,
+        task: Task::Classification,
+        hidden_dim,
+        layers,
+        embedding_dim: 32,
+        dropout: 0.0,
+        members: 1,
+        bins: 0,
+        numeric_embedding_dim: 0,
+    }
+}
+
+/// A network in training on random sequences of [`STEPS`] events.
+struct Learner {
+    module: Box<dyn Module>,
+    config: NetworkConfig,
+    tensors: Vec<(ParameterSpec, Tensor)>,
+    optimizer: Optimizer,
+    batch: Batch,
+    targets: Arc<[u32]>,
+    steps: u32,
+}
+
+impl Learner {
+    fn new(config: NetworkConfig, rows: usize) -> Self {
+        let random = Philox::new(1, 1);
+        let tokens = (0..rows * STEPS).map(|i| random.fork(1).below(i as u64, TOKENS as u32)).collect();
+        let spans = (0..rows as u32).map(|row| (row * STEPS as u32, STEPS as u32)).collect();
+        let inputs = Inputs { rows, sequence: Some(Sequences { tokens, numeric: Vec::new(), spans }), ..Inputs::default() };
+        let mut batch = Batch::default();
+        Batch::gather(&inputs, &config.shape, &(0..rows as u32).collect::<Vec<_>>(), &mut batch);
+        let module = module(&config).unwrap();
+        let tensors = module.specs().into_iter().map(|spec| {
+            let tensor = storage::tensor(spec.initial(1), &spec.shape).unwrap();
+            (spec, tensor)
+        });
+        Self {
+            tensors: tensors.collect(),
+            module,
+            optimizer: Optimizer::new(OptimizerKind::Adam, 0.0, None),
+            batch,
+            targets: (0..rows as u64).map(|row| random.fork(2).below(row, CLASSES as u32)).collect(),
+            steps: 0,
+            config,
+        }
+    }
+
+    fn step(&mut self) {
+        self.steps += 1;
+        let tape = Tape::recording(Philox::new(1, 1).at_step(self.steps));
+        let mut weights = Weights::default();
+        for (spec, tensor) in &self.tensors {
+            weights.insert(spec.name.clone(), tape.leaf(tensor).unwrap());
+        }
+        let forward = self.module.forward(&tape, &weights, &self.batch, false).unwrap();
+        let loss = ops::softmax_cross_entropy(&tape, &forward.logits, &self.targets, None).unwrap();
+        let gradients = tape.backward(&loss).unwrap();
+        let updates: Vec<Update<'_>> = self
+            .tensors
+            .iter()
+            .map(|(spec, tensor)| Update {
+                name: &spec.name,
+                weights: tensor,
+                gradient: gradients.get(weights.get(&spec.name).unwrap()).unwrap(),
+                decays: spec.decays,
+            })
+            .collect();
+        self.optimizer.step(&updates, 1e-3).unwrap();
+    }
+
+    fn parameters(&self) -> Parameters {
+        let values = |tensor: &Tensor| storage::to_vec(tensor).unwrap();
+        Parameters(self.tensors.iter().map(|(spec, tensor)| (spec.name.clone(), (spec.shape.clone(), values(tensor)))).collect())
+    }
+}
+
+/// Rows a second: the best of three thirds of the time, after a warm-up.
+fn rate(rows: usize, seconds: f64, mut step: impl FnMut()) -> f64 {
+    (0..3).for_each(|_| step());
+    let third = || {
+        let (began, mut count) = (Instant::now(), 0);
+        while began.elapsed().as_secs_f64() < seconds / 3.0 {
+            step();
+            count += rows;
+        }
+        count as f64 / began.elapsed().as_secs_f64()
+    };
+    std::iter::repeat_with(third).take(3).fold(0.0, f64::max)
+}
+
+fn measure(seconds: f64) -> BTreeMap<String, f64> {
+    let mut results = BTreeMap::new();
+    for (name, config) in [("lstm 2x128", config(Architecture::Lstm, 128, 2)), ("gru 64", config(Architecture::Gru, 64, 1))] {
+        for rows in [32, 256] {
+            let mut learner = Learner::new(config.clone(), rows);
+            results.insert(format!("train {name} batch {rows}"), rate(rows, seconds, || learner.step()));
+            if rows == 256 {
+                let network = load(&learner.config, &learner.parameters()).unwrap();
+                let forward = || assert_eq!(network.forward(&learner.batch).unwrap().logits.len(), rows * CLASSES);
+                results.insert(format!("score {name} batch {rows}"), rate(rows, seconds, forward));
+            }
+        }
+    }
+    results
+}
+
+fn main() {
+    let given: Vec<String> = std::env::args().collect();
+    let value = |name: &str| given.iter().position(|word| word == name).and_then(|at| given.get(at + 1));
+    let threads = value("--threads").map_or(2, |threads| threads.parse().unwrap());
+    let seconds = value("--seconds").map_or(9.0, |seconds| seconds.parse().unwrap());
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    println!("{}", serde_json::to_string(&pool.install(|| measure(seconds))).unwrap());
+}
