@@ -108,11 +108,16 @@ fn syntax(text: &str) -> Error {
     let text = text.split(" at Line:").next().unwrap_or(text).trim();
     let found = text.rsplit_once("found: ").map(|(before, found)| (before.trim_end_matches([',', ' ']), found.trim()));
     match found {
-        Some((_, "EOF")) => Error::new(Code::Syntax, "syntax error at end of input").detail(capitalized(text)),
-        Some((expected, found)) => Error::new(Code::Syntax, format!("syntax error at or near \"{found}\""))
-            .detail(format!("{}.", capitalized(expected.trim_end_matches('.')))),
+        Some((expected, "EOF")) => Error::new(Code::Syntax, "syntax error at end of input").detail(expected_detail(expected)),
+        Some((expected, found)) => {
+            Error::new(Code::Syntax, format!("syntax error at or near \"{found}\"")).detail(expected_detail(expected))
+        }
         None => Error::new(Code::Syntax, format!("syntax error: {}", lower_first(text))),
     }
+}
+
+fn expected_detail(expected: &str) -> String {
+    format!("{}.", capitalized(&expected.trim_end_matches('.').replacen("Expected: ", "Expected ", 1)))
 }
 
 fn schema(error: &SchemaError) -> Error {

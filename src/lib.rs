@@ -12,11 +12,12 @@
 //! | [`pg`] | the Postgres wire protocol: connections, authentication, encoding, `pg_catalog` | models |
 //! | [`sql`] | text → statements → outcomes; one statement = one file | the protocol |
 //! | [`engine`] | sessions, settings, runtimes, memory, cancellation | SQL text, the protocol |
+//! | [`plan`] | plan nodes and optimiser rules of the server itself | SQL text, the protocol |
 //! | [`catalog`] | what SQL can see: tables, views, roles; durable | how bytes are laid out |
 //! | [`storage`] | bytes on object stores: Delta tables, the history index, the durable local store | names and rights |
 //! | [`config`], [`error`], [`telemetry`] | leaves | everything above |
 //!
-//! Imports point one way: `main → cli → pg → sql → engine → catalog → storage → portrait_udfs`.
+//! Imports point one way: `main → cli → pg → sql → engine → {plan, catalog} → storage → portrait_udfs`.
 //!
 //! # Invariants
 //!
@@ -33,6 +34,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod pg;
+pub mod plan;
 pub mod sql;
 pub mod storage;
 pub mod telemetry;

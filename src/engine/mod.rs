@@ -36,6 +36,7 @@ use portrait_udfs::registry::{Jobs, Registry};
 
 use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::plan::SliceJoins;
 use crate::storage::{DataRoots, HistoryIndex};
 
 pub use functions::session_of;
@@ -176,7 +177,8 @@ impl Engine {
             .with_config(session::base_config(&self.config))
             .with_runtime_env(Arc::clone(self.runtime.env()))
             .with_catalog_list(Arc::new(databases))
-            .with_default_features();
+            .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(SliceJoins));
         let mut builder = register_all(builder, Arc::clone(&self.ml));
         builder.scalar_functions().get_or_insert_default().extend(functions::scalars());
         for extension in self.extensions.read().iter() {

@@ -1,13 +1,17 @@
 //! Types of parameters that the place they stand in gives, as in PostgreSQL: `$1::text[]` is an array of texts, `LIMIT $1`
-//! a number.
+//! a number, `user_id = ANY($1)` an array of keys.
 //!
 //! The planner infers a parameter's type from what it is compared with, but takes a cast as one from any type; a client
 //! would be told "text" and send a text.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr as PlanExpr, ExprSchemable, LogicalPlan};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{self, Expr, LimitClause, Query, Value, Visit, Visitor};
 use datafusion::sql::sqlparser::parser::Parser;
@@ -22,6 +26,28 @@ pub(super) async fn infer(state: &SessionState, statement: &ast::Statement, type
             types[number - 1] = Some(found);
         }
     }
+}
+
+/// The parameters in which `plan` looks for a value (`x = ANY($1)`): arrays of that value's type.
+pub(super) fn arrays(plan: &LogicalPlan) -> BTreeMap<String, DataType> {
+    let mut found = BTreeMap::new();
+    let _ = plan.apply_with_subqueries(|node| {
+        let mut inputs = DFSchema::empty();
+        node.inputs().into_iter().for_each(|input| inputs.merge(input.schema()));
+        node.apply_expressions(|expr| {
+            expr.apply(|inner| {
+                if let PlanExpr::ScalarFunction(call) = inner
+                    && call.func.name() == "array_has"
+                    && let [PlanExpr::Placeholder(array), value] = call.args.as_slice()
+                    && let Ok(element) = value.get_type(&inputs)
+                {
+                    found.insert(array.id.clone(), DataType::new_list(element, true));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    found
 }
 
 /// The planner's own reading of a type's name; `None` for one that it does not know: planning will say so.

@@ -158,12 +158,10 @@ pub(super) fn stored(schema: &Schema) -> Result<SchemaRef> {
             return Err(Error::new(Code::DuplicateColumn, format!("column \"{}\" specified more than once", field.name()))
                 .hint("Give one of them another name with AS."));
         }
-        if field.data_type() == &DataType::Null {
-            return Err(Error::new(Code::InvalidTableDefinition, format!("column \"{}\" has no type", field.name()))
-                .hint("Write NULL::text, or another type."));
-        }
     }
+    // A column of nothing but NULL is text, as in PostgreSQL.
+    let kept = |found: &DataType| if found.is_null() { DataType::Utf8 } else { found.clone() };
     let fields: Vec<Field> =
-        schema.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), field.is_nullable())).collect();
+        schema.fields().iter().map(|field| Field::new(field.name(), kept(field.data_type()), field.is_nullable())).collect();
     Ok(Arc::new(Schema::new(fields)))
 }

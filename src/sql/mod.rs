@@ -242,7 +242,7 @@ pub async fn prepare_with(
         refuse_in_failed_transaction(session, statement)?;
         let running = session.statement(statement.text(), cancel, Arc::new(|_| {}))?;
         let (session, statement, declared, own) = (session.clone(), statement.clone(), declared.to_vec(), running.clone());
-        running.run(async move { command::describe(&session, &own, &statement, &declared).await }).await
+        running.run(async move { Box::pin(command::describe(&session, &own, &statement, &declared)).await }).await
     }
     .await;
     match result {
@@ -297,7 +297,8 @@ async fn start(session: &Session, statement: &Statement, params: Vec<ScalarValue
         let running = session.statement(statement.text(), &run.cancel, run.notice)?;
         let (session, statement, own) = (session.clone(), statement.clone(), running.clone());
         // On the query threads, where stacks are big: the caller's thread only waits.
-        running.run(async move { command::run(Call { session: &session, running: own, statement: &statement, params }).await }).await
+        let call = async move { Box::pin(command::run(Call { session: &session, running: own, statement: &statement, params })).await };
+        running.run(call).await
     }
     .await;
     result.map_err(|error| {

@@ -66,9 +66,11 @@ async fn plan_here(state: &SessionState, mut statement: ast::Statement, text: &s
         // What the query itself says of the types. Parameters that it says nothing of are text, as in PostgreSQL.
         let plan = to_plan(state, statement.clone(), text).await?;
         let mut inferred = plan.get_parameter_types().map_err(classify)?;
+        let mut arrays = super::casts::arrays(&plan);
         for (at, slot) in types.iter_mut().enumerate() {
             if slot.is_none() {
-                *slot = inferred.remove(&format!("${}", at + 1)).flatten().filter(|found| *found != DataType::Null);
+                let name = format!("${}", at + 1);
+                *slot = inferred.remove(&name).flatten().filter(|found| *found != DataType::Null).or_else(|| arrays.remove(&name));
             }
         }
     }

@@ -21,7 +21,7 @@ use super::definitions::{is_always_empty, tables};
 /// and composite types, which are why it recurses, are not types of ours.)
 const TYPES_AND_THEIR_ELEMENTS: &str = "\
     SELECT t.oid AS oid, ns.nspname AS ns, t.typname AS name, t.typtype AS kind, CAST(NULL AS INT) AS basetype, t.typelem AS elemtype, \
-      elem_t.typdelim AS elemdelim, range_t.rngsubtype AS range_subtype, CAST(NULL AS INT[]) AS attrtypoids, \
+      elem_t.typdelim AS elemdelim, range_t.rngsubtype AS range_subtype, CAST(NULL AS TEXT[]) AS attrtypoids, \
       CAST(NULL AS TEXT[]) AS attrnames, CASE WHEN t.oid = ANY($1) THEN 0 ELSE 1 END AS depth, \
       CAST(NULL AS TEXT) AS basetype_name, format_type(t.typelem, NULL) AS elemtype_name, \
       format_type(range_t.rngsubtype, NULL) AS range_subtype_name \

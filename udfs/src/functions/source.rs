@@ -31,7 +31,7 @@ use super::prepass::prepare_df_statement;
 use crate::context::{EventSource, HistoryProvider, UserHistories};
 use crate::error::{Code, Error, Result};
 use crate::features::roles::resolve_event_columns;
-use crate::features::{ColumnDecision, EventColumns, TimeUnit, ValueColumn, canonical_schema};
+use crate::features::{ColumnDecision, EventColumns, Target, TimeUnit, ValueColumn, canonical_schema};
 
 /// Plans a source as `session` sees it; refuses anything but one query.
 ///
@@ -86,6 +86,16 @@ pub async fn resolve_columns(session: &SessionState, sql: &str, columns: &str) -
     let ranges: BTreeMap<&str, (i64, i64)> =
         wanted.iter().enumerate().filter_map(|(i, name)| Some((name.as_str(), (value(2 * i)?, value(2 * i + 1)?)))).collect();
     Ok(resolve_event_columns(&schema, columns, &|name| ranges.get(name).copied())?)
+}
+
+/// [`resolve_columns`], with the column that a `sum(column)` target adds up among the extras.
+///
+/// # Errors
+/// As [`resolve_columns`]; 22023 when that column is not a number.
+pub async fn columns_for(session: &SessionState, sql: &str, columns: &str, target: &Target) -> DfResult<EventColumns> {
+    let (mut resolved, _) = resolve_columns(session, sql, columns).await?;
+    resolved.include_target(target, &source_schema(session, sql).await?)?;
+    Ok(resolved)
 }
 
 /// The expression that reads a time as microseconds UTC; NULL where it cannot be read.

@@ -18,7 +18,7 @@ use crate::functions::ml::train::progress::Reporter;
 use crate::functions::ml::train::read::{EventCut, Loaded, Reader, blocking};
 use crate::functions::ml::train::spec::{ARCH, COLUMNS, HORIZON, Lesson, OPTIONS, TARGET};
 use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
-use crate::functions::source::resolve_columns;
+use crate::functions::source::columns_for;
 use crate::models::Task;
 use crate::registry::{JobHandle, JobRequest, JobState};
 use crate::train::metrics::{MetricRow, evaluate_classes, evaluate_values};
@@ -119,7 +119,7 @@ async fn work(call: &Call, lesson: &Lesson, folds: u32, job: &JobHandle) -> DfRe
             }
         }
         None => {
-            let (columns, _) = resolve_columns(&reader.session, &sql, &lesson.columns).await?;
+            let columns = columns_for(&reader.session, &sql, &lesson.columns, &lesson.target).await?;
             let histories = reader.open(&sql, &columns).await?;
             let watermark_us = histories.watermark_us().ok_or_else(|| Error::invalid("the source has no events"))?;
             for fold in 0..folds {

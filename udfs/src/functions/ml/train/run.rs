@@ -20,7 +20,7 @@ use crate::features::EventColumns;
 use crate::features::inputs::Rows;
 use crate::functions::MlContext;
 use crate::functions::relation::{Call, duration_text};
-use crate::functions::source::resolve_columns;
+use crate::functions::source::columns_for;
 use crate::models::{Architecture, NetworkConfig, Parameters, Task};
 use crate::registry::{
     FORMAT_VERSION, JobHandle, JobRequest, JobState, Manifest, ModelAction, ModelRef, StoredSource, VersionInfo, VersionRequest,
@@ -96,7 +96,8 @@ impl Run {
         if self.spec.lesson.label().is_some() {
             return Ok(());
         }
-        let (columns, _) = resolve_columns(&self.reader.session, &self.sql, &self.spec.lesson.columns).await?;
+        let lesson = &self.spec.lesson;
+        let columns = columns_for(&self.reader.session, &self.sql, &lesson.columns, &lesson.target).await?;
         let histories = self.reader.open(&self.sql, &columns).await?;
         let Some(as_of_us) = histories.watermark_us() else {
             return Err(Error::invalid("the source has no events")
