@@ -26,8 +26,8 @@ use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{Stream, StreamExt};
 
-/// Pairs of rows between two yields: some tens of milliseconds.
-const PAIRS: usize = 4 << 20;
+/// Pairs of rows between two yields: some ten milliseconds.
+const PAIRS: usize = 1 << 20;
 
 /// The rule; the last one, so that no other sees what it adds.
 #[derive(Debug, Default)]

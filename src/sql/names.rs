@@ -15,8 +15,8 @@ use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::sqlparser::ast::{
-    self, AccessExpr, DataType, Expr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement, TimezoneInfo, Value, VisitMut,
-    VisitorMut,
+    self, AccessExpr, DataType, Expr, Ident, ObjectName, OrderByKind, Query, Select, SelectItem, SetExpr, Statement, TimezoneInfo, Value,
+    VisitMut, VisitorMut,
 };
 use futures::StreamExt;
 
@@ -30,6 +30,10 @@ pub(super) fn give(statement: &mut Statement) {
         type Break = ();
         fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
             name_columns(select);
+            ControlFlow::Continue(())
+        }
+        fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+            order_by_names(query);
             ControlFlow::Continue(())
         }
     }
@@ -69,6 +73,22 @@ fn name_columns(select: &mut Select) {
         };
         let expr = std::mem::replace(expr, Expr::Value(Value::Null.into()));
         *item = SelectItem::ExprWithAlias { expr, alias };
+    }
+}
+
+/// With DISTINCT the planner orders by selected columns only, and knows them by their names.
+fn order_by_names(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_ref() else { return };
+    let (Some(_), Some(order)) = (&select.distinct, &mut query.order_by) else { return };
+    let OrderByKind::Expressions(keys) = &mut order.kind else { return };
+    for key in keys {
+        let named = select.projection.iter().find_map(|item| match item {
+            SelectItem::ExprWithAlias { expr, alias } if *expr == key.expr => Some(alias.clone()),
+            _ => None,
+        });
+        if let Some(alias) = named {
+            key.expr = Expr::Identifier(alias);
+        }
     }
 }
 

@@ -38,6 +38,11 @@ impl Place {
         self.folder.path().join("files")
     }
 
+    /// The data root that every data directory has; new files go there.
+    fn own_files(&self) -> PathBuf {
+        self.data().join("files")
+    }
+
     /// `portrait sql` with more arguments.
     fn sql(&self, arguments: &[&str]) -> Output {
         Command::new(portrait())
@@ -124,11 +129,11 @@ fn the_examples_of_the_reference() {
     ]
     .join("\n");
     answer(&script, &place.sql(&["-c", &script]));
-    fs::rename(place.root().join("exports/kept"), place.root().join("exports/shopper")).expect("exported");
+    fs::rename(place.own_files().join("exports/kept"), place.own_files().join("exports/shopper")).expect("exported");
     for block in blocks {
         let place = place.copy();
         if block.contains("export_model") {
-            fs::remove_dir_all(place.root().join("exports")).expect("exports");
+            fs::remove_dir_all(place.own_files().join("exports")).expect("exports");
         }
         answer(&block, &place.sql(&["-c", QUICK, "-c", &block]));
     }
