@@ -271,17 +271,33 @@ struct CatalogOnly;
 impl VisitorMut for CatalogOnly {
     type Break = ();
 
+    /// No rows need no order.
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if is_empty_query(query) {
+            query.order_by = None;
+        }
+        ControlFlow::Continue(())
+    }
+
     /// A SELECT from a relation that never has rows: nothing in it needs to be planned.
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         if is_empty(select) {
             select.from.clear();
             select.selection = Some(boolean(false));
             for item in &mut select.projection {
-                match item {
-                    SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => *expr = null(DataType::Text),
-                    _ => {}
-                }
+                let alias = match item {
+                    SelectItem::ExprWithAlias { alias, .. } => alias.clone(),
+                    SelectItem::UnnamedExpr(Expr::Identifier(name)) => name.clone(),
+                    SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) if !parts.is_empty() => parts[parts.len() - 1].clone(),
+                    SelectItem::UnnamedExpr(expr) => {
+                        *expr = null(DataType::Text);
+                        continue;
+                    }
+                    _ => continue,
+                };
+                *item = SelectItem::ExprWithAlias { expr: null(DataType::Text), alias };
             }
+            select.group_by = ast::GroupByExpr::Expressions(Vec::new(), Vec::new());
         }
         ControlFlow::Continue(())
     }
@@ -566,6 +582,10 @@ mod tests {
     fn relations_without_rows_are_not_planned() {
         check("SELECT (SELECT d.x FROM pg_attrdef d WHERE nonsense) FROM pg_class a", "SELECT CAST(NULL AS TEXT) FROM pg_class a");
         check("SELECT a.b AS c FROM pg_policy a JOIN pg_class d ON nonsense WHERE e", "SELECT CAST(NULL AS TEXT) AS c WHERE false");
+        check(
+            "SELECT a.b, c, 1 AS d FROM pg_policy a GROUP BY a.b, c ORDER BY a.b",
+            "SELECT CAST(NULL AS TEXT) AS b, CAST(NULL AS TEXT) AS c, CAST(NULL AS TEXT) AS d WHERE false",
+        );
         check("SELECT count(a.b) FROM pg_policy a", "SELECT count(a.b) FROM pg_policy a");
         check(
             "SELECT c.oid FROM pg_class c LEFT JOIN pg_index i ON i.a = c.b",

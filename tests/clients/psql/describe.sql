@@ -11,6 +11,5 @@ CREATE VIEW buyers AS SELECT DISTINCT user_id FROM events WHERE event_type = 'bu
 \du
 \dt nothing_there
 \d nothing_there
-\conninfo
 DROP VIEW buyers;
 DROP TABLE events;
