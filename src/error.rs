@@ -308,7 +308,12 @@ fn plan(text: &str) -> Error {
     if let Some(rest) = text.strip_prefix("table function '").or_else(|| text.strip_prefix("Table function '"))
         && let Some((name, _)) = rest.split_once("' not found")
     {
-        return Error::new(Code::UndefinedFunction, format!("function {name} does not exist"));
+        let error = Error::new(Code::UndefinedFunction, format!("function {name} does not exist"));
+        let known = portrait_udfs::functions::relations();
+        return match nearest(name, known.iter().map(|relation| relation.name())) {
+            Some(near) => error.hint(format!("Perhaps you meant the function \"{near}\".")),
+            None => error,
+        };
     }
     if text.contains("must appear in the GROUP BY") || text.contains("must be in GROUP BY") || text.contains("must appear in GROUP BY") {
         return Error::new(Code::Grouping, "column must appear in the GROUP BY clause or be used in an aggregate function")

@@ -6,6 +6,7 @@
 //! become columns.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -27,7 +28,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::{ObjectMeta, ObjectStore};
 use portrait_udfs::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -259,8 +260,8 @@ impl ExternalTable {
             Some(known) => known.statistics,
             None => {
                 let store = local_store(state)?;
-                let read = format.infer_stats(state, &store, Arc::clone(&self.file_schema), &file.object_meta).await;
-                Arc::new(read.map_err(|error| damaged(&on_disk.path, error))?)
+                let read = format.infer_stats(state, &store, Arc::clone(&self.file_schema), &file.object_meta);
+                Arc::new(whole(&on_disk.path, read).await?)
             }
         };
         let file = correct_nulls(file.with_statistics(Arc::clone(&statistics)));
@@ -390,8 +391,8 @@ async fn infer(session: &dyn Session, source: &ExternalSource, listing: &Listing
 }
 
 async fn file_columns<'a>(session: &dyn Session, format: &dyn FileFormat, file: &'a DataFile) -> Result<(&'a Path, SchemaRef)> {
-    let read = format.infer_schema(session, &local_store(session)?, &[object_meta(file)?]).await;
-    Ok((&file.path, read.map_err(|error| damaged(&file.path, error))?))
+    let (store, meta) = (local_store(session)?, [object_meta(file)?]);
+    Ok((&file.path, whole(&file.path, format.infer_schema(session, &store, &meta)).await?))
 }
 
 /// DataFusion takes a hive value for not NULL when it fills in statistics; `count(day)` would count the NULL folder.
@@ -489,6 +490,14 @@ fn object_meta(file: &DataFile) -> Result<ObjectMeta> {
     let location = object_store::path::Path::from_absolute_path(&file.path)
         .map_err(|error| Error::invalid(format!("file name \"{}\" cannot be used: {error}", file.path.display())))?;
     Ok(ObjectMeta { location, last_modified: file.modified.into(), size: file.size, e_tag: None, version: None })
+}
+
+/// Reads a footer. The Parquet reader trusts some lengths in it, and panics where a damaged file lies.
+async fn whole<T>(path: &Path, read: impl Future<Output = EngineResult<T>>) -> Result<T> {
+    match AssertUnwindSafe(read).catch_unwind().await {
+        Ok(read) => read.map_err(|error| damaged(path, error)),
+        Err(_) => Err(Error::new(Code::DataCorrupted, format!("file \"{}\" cannot be read: its footer is damaged", path.display()))),
+    }
 }
 
 fn damaged(path: &Path, error: datafusion::error::DataFusionError) -> Error {

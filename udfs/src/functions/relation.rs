@@ -24,6 +24,7 @@ use futures::Future;
 use super::MlContext;
 use crate::context::StatementContext;
 use crate::error::{Code, Error, Result};
+use crate::features::OPTION_KEYS;
 use crate::kernels::nearest::nearest;
 use crate::registry::ModelRef;
 
@@ -522,9 +523,13 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> datafusion::error::Re
 /// The error for a named argument that a function does not have.
 pub fn unknown_argument(relation: &dyn MlRelation, name: &str) -> Error {
     let names: Vec<&str> = relation.parameters().iter().map(|p| p.name).collect();
-    let error = Error::invalid(format!("{} has no argument \"{name}\"", relation.name()))
-        .detail(format!("Valid arguments are: {}.", names.join(", ")));
-    match nearest(name, names.iter().copied()) {
+    let options: Vec<&str> = if relation.takes_options() { OPTION_KEYS.iter().map(|option| option.key).collect() } else { Vec::new() };
+    let mut detail = format!("Valid arguments are: {}.", names.join(", "));
+    if !options.is_empty() {
+        detail.push_str(&format!(" Options may be named as well: {}.", options.join(", ")));
+    }
+    let error = Error::invalid(format!("{} has no argument \"{name}\"", relation.name())).detail(detail);
+    match nearest(name, names.into_iter().chain(options)) {
         Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
         None => error,
     }
