@@ -11,9 +11,7 @@ use std::time::Instant;
 
 use portrait_udfs::features::inputs::{InputShape, Inputs, SequenceShape, Sequences};
 use portrait_udfs::models::ops::{self, Optimizer, OptimizerKind, Philox, Tape, Update, storage};
-use portrait_udfs::models::{
-    Architecture, Batch, Module, NetworkConfig, ParameterSpec, Parameters, Task, Tensor, Weights, load, module,
-};
+use portrait_udfs::models::{Architecture, Batch, Module, NetworkConfig, ParameterSpec, Parameters, Task, Tensor, Weights, load, module};
 
 const TOKENS: usize = 10_000;
 const STEPS: usize = 100;

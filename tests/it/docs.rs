@@ -106,7 +106,9 @@ fn the_examples_of_the_reference() {
     let blocks = snippets(&fs::read_to_string(repository().join("udfs/FUNCTIONS.md")).expect("FUNCTIONS.md"));
     assert!(blocks.len() > 30, "{} examples", blocks.len());
     let place = Place::new();
-    let train = |name: &str, source: &str, more: &str| format!("SELECT model FROM train_profile_model('{name}', '{source}', {more}, activate => 'always');");
+    let train = |name: &str, source: &str, more: &str| {
+        format!("SELECT model FROM train_profile_model('{name}', '{source}', {more}, activate => 'always');")
+    };
     let shopper = train("shopper", "events", "target => 'purchase', horizon => '30 days', arch => 'logreg'");
     let script = [
         QUICK,

@@ -19,7 +19,9 @@ async fn from_a_parquet_log_to_an_evaluated_model() {
     assert!(test > baseline + 0.1, "the planted intent is found: {test} against {baseline}");
     assert!(cell(&row, "message").contains("base rate"), "{}", cell(&row, "message"));
 
-    let again = program.rows("SELECT value, baseline, n, split FROM evaluate_model('shopper') WHERE metric = 'pr_auc' AND class = 'purchase'").await;
+    let again = program
+        .rows("SELECT value, baseline, n, split FROM evaluate_model('shopper') WHERE metric = 'pr_auc' AND class = 'purchase'")
+        .await;
     assert_eq!(number(&again, "value").to_bits(), test.to_bits(), "the stored test window is measured anew");
     assert_eq!(cell(&again, "n"), cell(&row, "test_rows"));
     assert_eq!(cell(&again, "split"), "test");
@@ -234,7 +236,8 @@ async fn the_same_seed_gives_the_same_bytes_whatever_the_threads() {
     for (threads, partitions) in [(1, 1), (2, 3)] {
         let program = Program::with(threads, partitions, 1 << 30).await;
         for (model, source, target) in [("e", "events", "purchase"), ("t", "people", "column(label)")] {
-            let sql = format!("SELECT * FROM train_profile_model('{model}', '{source}', target => '{target}', arch => 'logreg', seed => 5)");
+            let sql =
+                format!("SELECT * FROM train_profile_model('{model}', '{source}', target => '{target}', arch => 'logreg', seed => 5)");
             program.rows(&sql).await;
         }
         let models = program.context.registry.list_models();

@@ -10,7 +10,7 @@ use crate::kernels::nearest::nearest;
 use crate::models::Architecture;
 
 /// Architectures of the SQL surface that this build cannot train yet.
-const LATER: [&str; 7] = ["cnn", "rnn", "transformer", "autoencoder", "gan", "mf", "two_tower"];
+const LATER: [&str; 4] = ["autoencoder", "gan", "mf", "two_tower"];
 
 pub(crate) const TARGET: Parameter = Parameter::optional(
     "target",
@@ -31,7 +31,8 @@ pub(crate) const ARCH: Parameter = Parameter::optional(
     "arch",
     Kind::Text,
     "'auto'",
-    "logreg, dnn, gru or lstm; auto trains the sensible candidates and keeps the best on validation.",
+    "logreg or dnn on features; rnn, gru, lstm, cnn or transformer on event sequences too; auto trains the sensible candidates and \
+     keeps the best on validation.",
 );
 pub(crate) const OPTIONS: Parameter = Parameter::optional(
     "options",
