@@ -200,12 +200,23 @@ mod tests {
     }
 
     #[test]
+    fn every_architecture_can_be_asked_for_and_its_name_is_documented() {
+        for architecture in Architecture::ALL {
+            assert_eq!(spec(&[("arch", text(architecture.name()))]).unwrap().lesson.architecture, Some(architecture));
+            assert!(ARCH.doc.contains(architecture.name()), "{architecture} is not documented");
+        }
+    }
+
+    #[test]
     fn mistakes_have_their_code() {
         let code = |pairs: &[(&'static str, Argument)]| spec(pairs).unwrap_err().code;
         assert_eq!(code(&[("arch", text("lstn"))]), Code::InvalidParameter);
         assert_eq!(code(&[("arch", text("gan"))]), Code::FeatureNotSupported);
         assert_eq!(code(&[("activate", text("perhaps"))]), Code::InvalidParameter);
         assert_eq!(code(&[("options", text("{\"epohcs\": 3}"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("options", text("{\"schedule\": \"linear\"}"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("options", text("{\"warmup_steps\": -1}"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("target", text("column(y)")), ("arch", text("transformer"))]), Code::InvalidParameter);
         assert_eq!(code(&[("options", text("{"))]), Code::InvalidText);
         assert_eq!(code(&[("options", text("[1]"))]), Code::InvalidText);
         assert_eq!(code(&[("model", text("m@3"))]), Code::InvalidParameter);
