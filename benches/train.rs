@@ -1,7 +1,7 @@
-//! Training steps and forward passes of the recurrent networks, examples a second. The same networks in PyTorch:
+//! Training steps and forward passes of the networks, examples a second. The same networks in PyTorch:
 //! `peers/train.py`; `benches/compare train` runs both.
 //!
-//! `cargo bench --bench train -- [--threads N] [--seconds S]`
+//! `cargo bench --bench train -- [--threads N] [--seconds S] [--only NETWORK]`
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, reason = "a bench prints its figures")]
 
@@ -14,16 +14,18 @@ use portrait_udfs::models::ops::{self, Optimizer, OptimizerKind, Philox, Tape, U
 use portrait_udfs::models::{Architecture, Batch, Module, NetworkConfig, ParameterSpec, Parameters, Task, Tensor, Weights, load, module};
 
 const TOKENS: usize = 10_000;
-const STEPS: usize = 100;
+const FEATURES: usize = 64;
 const CLASSES: usize = 10;
 
-fn config(architecture: Architecture, hidden_dim: usize, layers: usize) -> NetworkConfig {
+fn config(architecture: Architecture, hidden_dim: usize, layers: usize, events: usize) -> NetworkConfig {
+    let sequence = SequenceShape { fields: vec![TOKENS], numeric: 0, max_len: events };
+    let sequential = architecture.is_sequential();
     NetworkConfig {
         architecture,
         shape: InputShape {
-            numeric: 0,
+            numeric: if sequential { 0 } else { FEATURES },
             categorical: Vec::new(),
-            sequence: Some(SequenceShape { fields: vec![TOKENS], numeric: 0, max_len: STEPS }),
+            sequence: sequential.then_some(sequence),
         },
         outputs: CLASSES,
         task: Task::Classification,
@@ -37,7 +39,20 @@ fn config(architecture: Architecture, hidden_dim: usize, layers: usize) -> Netwo
     }
 }
 
-/// A network in training on random sequences of [`STEPS`] events.
+/// Random histories of as many events as the network sees, or random features.
+fn inputs(config: &NetworkConfig, rows: usize) -> Inputs {
+    let random = Philox::new(1, 1);
+    let numeric = (0..rows * config.shape.numeric).map(|i| random.fork(3).normal(i as u64) as f32).collect();
+    let sequence = config.shape.sequence.as_ref().map(|shape| {
+        let events = shape.max_len;
+        let tokens = (0..rows * events).map(|i| random.fork(1).below(i as u64, TOKENS as u32)).collect();
+        let spans = (0..rows).map(|row| ((row * events) as u32, events as u32)).collect();
+        Sequences { tokens, numeric: Vec::new(), spans }
+    });
+    Inputs { rows, numeric, sequence, ..Inputs::default() }
+}
+
+/// A network in training on one batch.
 struct Learner {
     module: Box<dyn Module>,
     config: NetworkConfig,
@@ -50,12 +65,8 @@ struct Learner {
 
 impl Learner {
     fn new(config: NetworkConfig, rows: usize) -> Self {
-        let random = Philox::new(1, 1);
-        let tokens = (0..rows * STEPS).map(|i| random.fork(1).below(i as u64, TOKENS as u32)).collect();
-        let spans = (0..rows as u32).map(|row| (row * STEPS as u32, STEPS as u32)).collect();
-        let inputs = Inputs { rows, sequence: Some(Sequences { tokens, numeric: Vec::new(), spans }), ..Inputs::default() };
         let mut batch = Batch::default();
-        Batch::gather(&inputs, &config.shape, &(0..rows as u32).collect::<Vec<_>>(), &mut batch);
+        Batch::gather(&inputs(&config, rows), &config.shape, &(0..rows as u32).collect::<Vec<_>>(), &mut batch);
         let module = module(&config).unwrap();
         let tensors = module.specs().into_iter().map(|spec| {
             let tensor = storage::tensor(spec.initial(1), &spec.shape).unwrap();
@@ -66,7 +77,7 @@ impl Learner {
             module,
             optimizer: Optimizer::new(OptimizerKind::Adam, 0.0, None),
             batch,
-            targets: (0..rows as u64).map(|row| random.fork(2).below(row, CLASSES as u32)).collect(),
+            targets: (0..rows as u64).map(|row| Philox::new(1, 2).below(row, CLASSES as u32)).collect(),
             steps: 0,
             config,
         }
@@ -115,9 +126,16 @@ fn rate(rows: usize, seconds: f64, mut step: impl FnMut()) -> f64 {
     std::iter::repeat_with(third).take(3).fold(0.0, f64::max)
 }
 
-fn measure(seconds: f64) -> BTreeMap<String, f64> {
+fn measure(seconds: f64, only: &str) -> BTreeMap<String, f64> {
     let mut results = BTreeMap::new();
-    for (name, config) in [("lstm 2x128", config(Architecture::Lstm, 128, 2)), ("gru 64", config(Architecture::Gru, 64, 1))] {
+    let networks = [
+        ("lstm 2x128", config(Architecture::Lstm, 128, 2, 100)),
+        ("gru 64", config(Architecture::Gru, 64, 1, 100)),
+        ("rnn 64", config(Architecture::Rnn, 64, 1, 100)),
+        ("transformer 2x64", config(Architecture::Transformer, 64, 2, 50)),
+        ("dnn 2x256", config(Architecture::Dnn, 256, 2, 0)),
+    ];
+    for (name, config) in networks.into_iter().filter(|(name, _)| name.starts_with(only)) {
         for rows in [32, 256] {
             let mut learner = Learner::new(config.clone(), rows);
             results.insert(format!("train {name} batch {rows}"), rate(rows, seconds, || learner.step()));
@@ -136,6 +154,7 @@ fn main() {
     let value = |name: &str| given.iter().position(|word| word == name).and_then(|at| given.get(at + 1));
     let threads = value("--threads").map_or(2, |threads| threads.parse().unwrap());
     let seconds = value("--seconds").map_or(9.0, |seconds| seconds.parse().unwrap());
+    let only = value("--only").map_or("", String::as_str);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    println!("{}", serde_json::to_string(&pool.install(|| measure(seconds))).unwrap());
+    println!("{}", serde_json::to_string(&pool.install(|| measure(seconds, only))).unwrap());
 }

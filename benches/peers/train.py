@@ -1,7 +1,7 @@
 """The networks of benches/train.rs in PyTorch: examples per second of one training step, and of scoring.
 
-Prints one JSON object: {"<network> batch <n>": examples/s, ...}. Embedding(10000, 32) over 100 events, the recurrent
-layers, a dense layer of the same width with relu, 10 classes; Adam 1e-3.
+Prints one JSON object: {"<network> batch <n>": examples/s, ...}. Embedding(10000, 32) over 100 events (50 for the
+transformer), the network, a dense layer of the same width with relu, 10 classes; the dnn reads 64 numbers. Adam 1e-3.
 """
 
 import argparse
@@ -24,6 +24,58 @@ class Recurrent(nn.Module):
         return self.head(out[:, -1])
 
 
+class Block(nn.Module):
+    """A causal layer that normalises first. The last one asks for the last event only, as ours does."""
+
+    def __init__(self, width, heads, last):
+        super().__init__()
+        self.heads, self.last = heads, last
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key_value = nn.Linear(width, width, bias=False), nn.Linear(width, 2 * width, bias=False)
+        self.attended = nn.Linear(width, width)
+        self.linear1, self.linear2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def split(self, x):
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def forward(self, x):
+        normal = self.norm1(x)
+        key, value = self.key_value(normal).chunk(2, -1)
+        if self.last:
+            x, normal = x[:, -1:], normal[:, -1:]
+        query, key, value = self.split(self.query(normal)), self.split(key), self.split(value)
+        heard = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=not self.last)
+        x = x + self.attended(heard.transpose(1, 2).flatten(2))
+        return x + self.linear2(torch.relu(self.linear1(self.norm2(x))))
+
+
+class Transformer(nn.Module):
+    def __init__(self, width, layers, events, classes):
+        super().__init__()
+        self.embedding = nn.Embedding(10_000, 32)
+        self.input = nn.Linear(32, width)
+        self.positions = nn.Parameter(torch.randn(events, width) * 0.1)
+        self.layers = nn.Sequential(*(Block(width, width // 32, layer + 1 == layers) for layer in range(layers)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, classes))
+
+    def forward(self, tokens):
+        x = self.layers(self.input(self.embedding(tokens)) + self.positions)
+        return self.head(self.norm(x[:, -1]))
+
+
+class Scaled(nn.Module):
+    """A dense layer between two learned scalings: a batch ensemble of one member."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.scale_in, self.scale_out = nn.Parameter(torch.ones(inputs)), nn.Parameter(torch.ones(outputs))
+
+    def forward(self, x):
+        return torch.relu(nn.functional.linear(x * self.scale_in, self.linear.weight) * self.scale_out + self.linear.bias)
+
+
 def rate(step, batch, seconds):
     for _ in range(3):
         step()
@@ -41,27 +93,35 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=9)
+    parser.add_argument("--only", default="", help="networks whose names start so")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(1)
     networks = {
         "lstm 2x128": Recurrent(nn.LSTM, 128, 2, 10),
         "gru 64": Recurrent(nn.GRU, 64, 1, 10),
+        "rnn 64": Recurrent(nn.RNN, 64, 1, 10),
+        "transformer 2x64": Transformer(64, 2, 50, 10),
+        "dnn 2x256": nn.Sequential(Scaled(64, 256), Scaled(256, 256), nn.Linear(256, 10)),
     }
     results = {}
     for name, network in networks.items():
+        if not name.startswith(options.only):
+            continue
         for batch in (32, 256):
-            tokens, labels = torch.randint(0, 10_000, (batch, 100)), torch.randint(0, 10, (batch,))
+            events = 50 if name.startswith("transformer") else 100
+            inputs = torch.randn(batch, 64) if name.startswith("dnn") else torch.randint(0, 10_000, (batch, events))
+            labels = torch.randint(0, 10, (batch,))
             optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
 
             def step():
                 optimizer.zero_grad(set_to_none=True)
-                nn.functional.cross_entropy(network(tokens), labels).backward()
+                nn.functional.cross_entropy(network(inputs), labels).backward()
                 optimizer.step()
 
             results[f"train {name} batch {batch}"] = rate(step, batch, options.seconds)
         with torch.inference_mode():
-            results[f"score {name} batch 256"] = rate(lambda: network(tokens), 256, options.seconds)
+            results[f"score {name} batch 256"] = rate(lambda: network(inputs), 256, options.seconds)
     print(json.dumps(results))
 
 

@@ -63,6 +63,16 @@ pub enum Optimizer {
     Adamw,
 }
 
+/// What the learning rate does after its warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decay {
+    /// It stays.
+    Constant,
+    /// It falls to zero along half a cosine (Loshchilov & Hutter, 2017), as far as all epochs run.
+    Cosine,
+}
+
 /// How classes are weighted in the loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -83,6 +93,8 @@ pub struct Options {
     pub epochs: Option<u32>,
     pub batch_size: Option<u32>,
     pub learning_rate: Option<f64>,
+    pub schedule: Option<Decay>,
+    pub warmup_steps: Option<u32>,
     pub optimizer: Optimizer,
     pub l2: Option<f64>,
     pub dropout: Option<f64>,
@@ -117,6 +129,8 @@ impl Default for Options {
             epochs: None,
             batch_size: None,
             learning_rate: None,
+            schedule: None,
+            warmup_steps: None,
             optimizer: Optimizer::Adamw,
             l2: None,
             dropout: None,
@@ -169,10 +183,12 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
     option("epochs", "integer", "auto", "Passes over the training rows at most."),
     option("batch_size", "integer", "auto", "Rows per step of the optimizer."),
     option("learning_rate", "double precision", "auto", "The largest step size of the schedule."),
+    option("schedule", "text", "auto", "The learning rate after its warm-up: constant, or cosine (down to zero at the last epoch)."),
+    option("warmup_steps", "integer", "auto", "Steps of the optimizer in which the learning rate rises from zero."),
     option("optimizer", "text", "adamw", "sgd, adam or adamw."),
     option("l2", "double precision", "auto", "Weight decay."),
     option("dropout", "double precision", "auto", "The fraction of units left out in training, from 0 to below 1."),
-    option("layers", "integer", "auto", "Hidden or recurrent layers."),
+    option("layers", "integer", "auto", "Hidden, recurrent or attention layers."),
     option("hidden_dim", "integer", "auto", "Width of the hidden layers."),
     option("embedding_dim", "integer", "auto", "Length of embed_user's vector."),
     option("max_seq_len", "integer", "64", "The latest events of a history that a sequence network reads."),
@@ -264,6 +280,11 @@ impl Options {
     /// The second half of the table.
     fn set_more(&mut self, given: &Given<'_>) -> Result<()> {
         match given.key {
+            "schedule" => {
+                let choices = [("constant", Decay::Constant), ("cosine", Decay::Cosine)];
+                self.schedule = if given.is_default() { None } else { Some(given.one_of(&choices)?) };
+            }
+            "warmup_steps" => self.warmup_steps = given.optional_integer(0, 1 << 24)?,
             "select_k" => self.select_k = given.optional_integer(1, 1 << 20)?,
             "folds" => self.folds = given.optional_integer(2, 20)?,
             "tune" => self.tune = given.object()?,

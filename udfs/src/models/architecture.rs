@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::ops::{self, Philox, Tape, Var};
-use super::{Architecture, Batch, Network, NetworkConfig, Outputs, Parameters, Task, dnn, logreg, recurrent};
+use super::{Architecture, Batch, Network, NetworkConfig, Outputs, Parameters, Task, cnn, dnn, logreg, recurrent, transformer};
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
 
@@ -148,7 +148,9 @@ pub fn module(config: &NetworkConfig) -> Result<Box<dyn Module>> {
     Ok(match config.architecture {
         Architecture::Logreg => Box::new(logreg::Logreg::new(config)),
         Architecture::Dnn => Box::new(dnn::Dnn::new(config)),
-        Architecture::Gru | Architecture::Lstm => Box::new(recurrent::Recurrent::new(config)),
+        Architecture::Transformer => Box::new(transformer::Transformer::new(config)),
+        Architecture::Cnn => Box::new(cnn::Cnn::new(config)),
+        Architecture::Gru | Architecture::Lstm | Architecture::Rnn => Box::new(recurrent::Recurrent::new(config)),
     })
 }
 

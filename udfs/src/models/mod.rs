@@ -8,16 +8,21 @@
 
 pub mod architecture;
 pub mod batch;
+pub mod cnn;
 pub mod dnn;
+mod events;
 pub mod gru;
+mod head;
 pub mod logreg;
 pub mod lstm;
 pub mod ops;
 pub mod parameters;
 mod recurrent;
+pub mod rnn;
 mod tabular;
 #[cfg(test)]
 mod tests;
+pub mod transformer;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,11 +47,17 @@ pub enum Architecture {
     Gru,
     /// Long short-term memory over the event sequence (Hochreiter & Schmidhuber, 1997).
     Lstm,
+    /// Simple recurrent network over the event sequence (Elman, 1990).
+    Rnn,
+    /// Causal self-attention over the event sequence (Vaswani et al., 2017; Kang & McAuley, 2018).
+    Transformer,
+    /// Convolutions over the event sequence (Kim, 2014).
+    Cnn,
 }
 
 impl Architecture {
-    /// Every architecture, in the order in which `auto` tries them.
-    pub const ALL: [Self; 4] = [Self::Logreg, Self::Dnn, Self::Gru, Self::Lstm];
+    /// Every architecture. New ones come last: the place seeds an architecture's random numbers.
+    pub const ALL: [Self; 7] = [Self::Logreg, Self::Dnn, Self::Gru, Self::Lstm, Self::Rnn, Self::Transformer, Self::Cnn];
 
     /// The name used in SQL.
     pub fn name(self) -> &'static str {
@@ -55,6 +66,9 @@ impl Architecture {
             Self::Dnn => "dnn",
             Self::Gru => "gru",
             Self::Lstm => "lstm",
+            Self::Rnn => "rnn",
+            Self::Transformer => "transformer",
+            Self::Cnn => "cnn",
         }
     }
 
@@ -65,7 +79,10 @@ impl Architecture {
 
     /// Whether it reads the event sequence.
     pub fn is_sequential(self) -> bool {
-        matches!(self, Self::Gru | Self::Lstm)
+        match self {
+            Self::Gru | Self::Lstm | Self::Rnn | Self::Transformer | Self::Cnn => true,
+            Self::Logreg | Self::Dnn => false,
+        }
     }
 }
 
@@ -96,9 +113,9 @@ pub struct NetworkConfig {
     pub outputs: usize,
     /// What it predicts.
     pub task: Task,
-    /// Width of the hidden layers (recurrent state, dense blocks).
+    /// Width of the hidden layers (state of an event, dense blocks, maps of each width of the cnn).
     pub hidden_dim: usize,
-    /// Recurrent layers, or dense blocks of the dnn.
+    /// Recurrent or attention layers, or dense layers of the dnn and the cnn.
     pub layers: usize,
     /// Largest width of a learned embedding of a category or token; smaller vocabularies get narrower ones.
     pub embedding_dim: usize,

@@ -83,6 +83,8 @@ struct Fit<'a> {
     learning_rate: f64,
     batch: Batch,
     steps: u32,
+    /// Steps if every epoch runs.
+    steps_in_all: u32,
 }
 
 /// What one epoch did.
@@ -192,7 +194,8 @@ impl<'a> Fit<'a> {
         }
         learned.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         let optimizer = Optimizer::new(hyper.optimizer, hyper.weight_decay, Some(hyper.clip_norm));
-        Ok(Self { data, hyper, module, learned, optimizer, learning_rate: hyper.learning_rate, batch: Batch::default(), steps: 0 })
+        let learning_rate = hyper.learning_rate;
+        Ok(Self { data, hyper, module, learned, optimizer, learning_rate, batch: Batch::default(), steps: 0, steps_in_all: 0 })
     }
 
     fn random(&self, name: &str) -> Philox {
@@ -203,6 +206,7 @@ impl<'a> Fit<'a> {
         let started = Instant::now();
         let lengths = self.hyper.config.architecture.is_sequential().then_some(self.data.inputs);
         let batches = batches::epoch(&self.data.train, lengths, self.hyper.batch_size, self.random("shuffle"), epoch);
+        self.steps_in_all = u32::try_from(batches.len() * self.hyper.epochs).unwrap_or(u32::MAX);
         let (mut loss_sum, mut rows, mut bad) = (0.0, 0usize, 0usize);
         for (at, batch) in batches.iter().enumerate() {
             let stopped = if watch.cancel.is_cancelled() {
@@ -243,9 +247,15 @@ impl<'a> Fit<'a> {
         Ok(Epoch { loss: loss_sum / rows.max(1) as f64, seconds: started.elapsed().as_secs_f64(), rows, end: End::Complete })
     }
 
+    /// The learning rate of the step that comes or came last.
+    fn learning_rate(&self) -> f64 {
+        self.learning_rate * self.hyper.schedule.share(self.steps.max(1), self.steps_in_all)
+    }
+
     /// One step; the loss before it, or `None` when loss or gradient were not finite and nothing was changed.
     fn step(&mut self, rows: &[u32]) -> Result<Option<f64>> {
         self.steps += 1;
+        let rate = self.learning_rate();
         let random = self.random("step").at_step(self.steps);
         Batch::gather(self.data.inputs, &self.hyper.config.shape, rows, &mut self.batch);
         let unseen = self.random("unseen").at_step(self.steps);
@@ -283,7 +293,7 @@ impl<'a> Fit<'a> {
                 updates.push(Update { name: &learned.spec.name, weights: &learned.tensor, gradient, decays: learned.spec.decays });
             }
         }
-        Ok(match self.optimizer.step(&updates, self.learning_rate)? {
+        Ok(match self.optimizer.step(&updates, rate)? {
             StepOutcome::Done(_) => Some(value),
             StepOutcome::NotFinite => None,
         })
@@ -306,7 +316,7 @@ impl<'a> Fit<'a> {
             train_loss: done.loss,
             valid_loss,
             valid_metric,
-            learning_rate: self.learning_rate,
+            learning_rate: self.learning_rate(),
             seconds: done.seconds,
             rows_per_s: done.rows as f64 / done.seconds.max(1e-9),
         })

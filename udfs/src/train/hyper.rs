@@ -1,5 +1,6 @@
 //! What the user's options leave open: each architecture's own defaults, by the published recipes and the data's size.
 
+use super::schedule::{Decay, Schedule};
 use crate::features::inputs::InputShape;
 use crate::features::options::{self, Options};
 use crate::models::ops::OptimizerKind;
@@ -14,8 +15,10 @@ pub struct Hyper {
     pub epochs: usize,
     /// Rows of a batch.
     pub batch_size: usize,
-    /// Step size.
+    /// Largest step size.
     pub learning_rate: f64,
+    /// How the step size moves up to it and away from it.
+    pub schedule: Schedule,
     /// Update rule.
     pub optimizer: OptimizerKind,
     /// Weight decay (option `l2`).
@@ -40,7 +43,12 @@ struct Defaults {
     hidden_dim: usize,
     layers: usize,
     embedding_dim: usize,
+    /// Whether the learning rate rises over the first epoch.
+    warms_up: bool,
 }
+
+/// Longest warm-up, in steps, that an architecture asks for by itself.
+const WARMUP_STEPS_MAX: u32 = 200;
 
 /// `train_rows` decides how large batches are; the smaller the data, the more often it is seen.
 fn defaults(architecture: Architecture, train_rows: usize) -> Defaults {
@@ -55,6 +63,7 @@ fn defaults(architecture: Architecture, train_rows: usize) -> Defaults {
             hidden_dim: 1,
             layers: 1,
             embedding_dim: 1,
+            warms_up: false,
         },
         // TabM's defaults, narrower: a block of 256 is as good on profile tables and four times cheaper.
         Architecture::Dnn => Defaults {
@@ -66,8 +75,9 @@ fn defaults(architecture: Architecture, train_rows: usize) -> Defaults {
             hidden_dim: 256,
             layers: 2,
             embedding_dim: 16,
+            warms_up: false,
         },
-        Architecture::Gru | Architecture::Lstm => Defaults {
+        Architecture::Gru | Architecture::Lstm | Architecture::Rnn | Architecture::Cnn => Defaults {
             epochs: 60,
             learning_rate: 1e-3,
             weight_decay: 1e-4,
@@ -76,7 +86,10 @@ fn defaults(architecture: Architecture, train_rows: usize) -> Defaults {
             hidden_dim: 64,
             layers: 1,
             embedding_dim: 32,
+            warms_up: false,
         },
+        // SASRec's size.
+        Architecture::Transformer => Defaults { layers: 2, warms_up: true, ..defaults(Architecture::Gru, train_rows) },
     }
 }
 
@@ -121,11 +134,17 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
         50_001..=500_000 => 512,
         _ => 1024,
     };
+    let batch_size = size(options.batch_size, batch_size);
+    let warmup_steps = if own.warms_up { (train_rows / batch_size).min(WARMUP_STEPS_MAX as usize) as u32 } else { 0 };
     Hyper {
         config,
         epochs: size(options.epochs, own.epochs),
-        batch_size: size(options.batch_size, batch_size),
+        batch_size,
         learning_rate: options.learning_rate.unwrap_or(own.learning_rate),
+        schedule: Schedule {
+            warmup_steps: options.warmup_steps.unwrap_or(warmup_steps),
+            decay: options.schedule.unwrap_or(Decay::Constant),
+        },
         optimizer: match options.optimizer {
             options::Optimizer::Sgd => OptimizerKind::Sgd,
             options::Optimizer::Adam => OptimizerKind::Adam,

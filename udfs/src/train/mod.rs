@@ -16,6 +16,7 @@ pub mod candidates;
 mod fit;
 pub mod hyper;
 pub mod metrics;
+pub mod schedule;
 pub mod scorer;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! The trainer on small made-up data: it learns what is there, nothing where nothing is, and the same thing every time.
 
+mod markov;
+
 use std::sync::Mutex;
 
 use super::candidates::{Labelled, Request, train_rows};

@@ -7,6 +7,7 @@ use crate::error::Code;
 fn every_documented_key_can_be_set_and_nothing_else() {
     let good = |key: &str| match key {
         "optimizer" => json!("adam"),
+        "schedule" => json!("cosine"),
         "class_weights" => json!("balanced"),
         "exclude" => json!(["hour_*"]),
         "missing" => json!("mean"),

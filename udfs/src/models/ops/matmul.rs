@@ -104,6 +104,52 @@ pub(super) fn affine<T: Real>(
     y
 }
 
+/// Where the operands of `c[rows, columns] (+)= a[rows, k] · b[k, columns]` lie; nothing is packed.
+#[derive(Debug, Clone, Copy)]
+pub struct Product<T> {
+    pub(super) rows: usize,
+    pub(super) k: usize,
+    pub(super) columns: usize,
+    pub(super) a: *const T,
+    /// From one row of `a` to the next.
+    pub(super) a_row: usize,
+    /// From one step of the inner dimension to the next in `a`.
+    pub(super) a_step: usize,
+    pub(super) b: *const T,
+    /// From one step of the inner dimension to the next in `b`, whose rows are contiguous.
+    pub(super) b_step: usize,
+    pub(super) c: *mut T,
+    /// From one row of `c` to the next.
+    pub(super) c_row: usize,
+    /// Whether to add to what `c` holds.
+    pub(super) accumulate: bool,
+}
+
+/// A matrix as it lies in a slice; a transposed one has its strides swapped.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Strided<'a, T> {
+    pub(super) values: &'a [T],
+    /// From one row to the next.
+    pub(super) row: usize,
+    /// From one column to the next.
+    pub(super) column: usize,
+}
+
+/// `c[rows, columns] (+)= a[rows, k] · b[k, columns]` for `size` = rows, k, columns; rows of `b` are `b_row` and rows of
+/// `c` are `c_row` numbers apart. For operands that are used once, where packing would cost more than it saves.
+pub(super) fn product<T: Real>(size: [usize; 3], a: Strided<'_, T>, b: &[T], b_row: usize, c: &mut [T], c_row: usize, accumulate: bool) {
+    let [rows, k, columns] = size;
+    if rows == 0 || columns == 0 || (k == 0 && accumulate) {
+        return;
+    }
+    assert!(k == 0 || (rows - 1) * a.row + (k - 1) * a.column < a.values.len());
+    assert!(k == 0 || (k - 1) * b_row + columns <= b.len());
+    assert!((rows - 1) * c_row + columns <= c.len());
+    let (a_row, a_step, a, b, c) = (a.row, a.column, a.values.as_ptr(), b.as_ptr(), c.as_mut_ptr());
+    // SAFETY: the far corners of all three are inside their slices (asserted).
+    unsafe { T::product(Product { rows, k, columns, a, a_row, a_step, b, b_step: b_row, c, c_row, accumulate }) }
+}
+
 /// `dyᵀ · x`: `[outputs, inputs]` from `dy [rows, outputs]` and `x [rows, inputs]`, in parallel over outputs.
 pub(super) fn weight_gradient<T: Real>(dy: &[T], x: &[T], rows: usize, outputs: usize, inputs: usize) -> Vec<T> {
     let mut gradient = vec![T::ZERO; outputs * inputs];
@@ -122,7 +168,19 @@ pub(super) fn weight_gradient<T: Real>(dy: &[T], x: &[T], rows: usize, outputs: 
             // SAFETY: chunks are disjoint; both operands hold `steps` rows (asserted).
             unsafe {
                 let out = shared.slice(first * inputs, count * inputs);
-                T::outer(dy.as_ptr(), outputs, count, x.as_ptr(), inputs, steps, out.as_mut_ptr());
+                T::product(Product {
+                    rows: count,
+                    k: steps,
+                    columns: inputs,
+                    a: dy.as_ptr(),
+                    a_row: 1,
+                    a_step: outputs,
+                    b: x.as_ptr(),
+                    b_step: inputs,
+                    c: out.as_mut_ptr(),
+                    c_row: inputs,
+                    accumulate: true,
+                });
             }
         }
     });
@@ -199,19 +257,19 @@ pub(super) unsafe fn multiply_f32(a: *const f32, lda: usize, rows: usize, b: &Pa
     }
 }
 
-/// [`Real::outer`] for `f32` with the best kernel of this machine.
+/// [`Real::product`] for `f32` with the best kernel of this machine.
 ///
 /// # Safety
-/// As [`Real::outer`].
-pub(super) unsafe fn outer_f32(dy: *const f32, ld_dy: usize, outputs: usize, x: *const f32, inputs: usize, rows: usize, c: *mut f32) {
+/// As [`Real::product`].
+pub(super) unsafe fn product_f32(product: Product<f32>) {
     // SAFETY: features were detected; pointers are the caller's contract.
     unsafe {
         match isa() {
-            Isa::Portable => outer_generic::<f32>(dy, ld_dy, outputs, x, inputs, rows, c),
+            Isa::Portable => product_generic::<f32>(product),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => x86::outer_avx2(dy, ld_dy, outputs, x, inputs, rows, c),
+            Isa::Avx2 => x86::product_avx2(product),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => x86::outer_avx512(dy, ld_dy, outputs, x, inputs, rows, c),
+            Isa::Avx512 => x86::product_avx512(product),
         }
     }
 }
@@ -253,31 +311,23 @@ pub(super) unsafe fn multiply_generic<T: Real>(
     }
 }
 
-/// [`Real::outer`] without special instructions.
+/// [`Real::product`] without special instructions.
 ///
 /// # Safety
-/// As [`Real::outer`].
-pub(super) unsafe fn outer_generic<T: Real>(
-    dy: *const T,
-    ld_dy: usize,
-    outputs: usize,
-    x: *const T,
-    inputs: usize,
-    rows: usize,
-    c: *mut T,
-) {
+/// As [`Real::product`].
+pub(super) unsafe fn product_generic<T: Real>(product: Product<T>) {
+    let Product { rows, k, columns, a, a_row, a_step, b, b_step, c, c_row, accumulate } = product;
     for row in 0..rows {
-        // SAFETY: the caller vouches for `rows` rows of both operands and for `c`.
-        let (dy, x, c) = unsafe {
-            (
-                std::slice::from_raw_parts(dy.add(row * ld_dy), outputs),
-                std::slice::from_raw_parts(x.add(row * inputs), inputs),
-                std::slice::from_raw_parts_mut(c, outputs * inputs),
-            )
-        };
-        for (g, c) in dy.iter().zip(c.chunks_exact_mut(inputs)) {
-            for (c, x) in c.iter_mut().zip(x) {
-                *c += *g * *x;
+        // SAFETY: the caller vouches for `rows` rows of `c`.
+        let c = unsafe { std::slice::from_raw_parts_mut(c.add(row * c_row), columns) };
+        if !accumulate {
+            c.fill(T::ZERO);
+        }
+        for step in 0..k {
+            // SAFETY: the caller vouches for `rows · k` numbers of `a` and `k` rows of `b`.
+            let (x, b) = unsafe { (*a.add(row * a_row + step * a_step), std::slice::from_raw_parts(b.add(step * b_step), columns)) };
+            for (c, b) in c.iter_mut().zip(b) {
+                *c += x * *b;
             }
         }
     }
@@ -316,6 +366,34 @@ mod tests {
             for (k, n) in [(1, 1), (3, 2), (17, 31), (8, 32), (33, 33), (40, 65)] {
                 check::<f32>(rows, k, n, 1e-4);
                 check::<f64>(rows, k, n, 1e-12);
+            }
+        }
+    }
+
+    fn check_unpacked<T: Real>([rows, k, columns]: [usize; 3], tolerance: f64) {
+        let (a, b) = (random::<T>(rows * k, 0), random::<T>(k * columns, 1));
+        let turned: Vec<T> = (0..rows * k).map(|i| a[i % rows * k + i / rows]).collect();
+        for (values, row, column) in [(&a, k, 1), (&turned, 1, rows)] {
+            // Rows of `c` are further apart than they are wide: what lies between is left alone.
+            let mut c = vec![T::ONE; rows * (columns + 1)];
+            for accumulate in [false, true] {
+                product([rows, k, columns], Strided { values, row, column }, &b, columns, &mut c, columns + 1, accumulate);
+            }
+            for (at, c) in c.iter().enumerate() {
+                let (row, column) = (at / (columns + 1), at % (columns + 1));
+                let sum = |i: usize| 2.0 * a[row * k + i].wide() * b[i * columns + column].wide();
+                let expected = if column == columns { 1.0 } else { (0..k).map(sum).sum() };
+                assert!((c.wide() - expected).abs() < tolerance, "{rows} {k} {columns} at {row},{column}");
+            }
+        }
+    }
+
+    #[test]
+    fn unpacked_products_are_right_at_every_edge() {
+        for rows in [1, 2, 6, 7, 12, 13] {
+            for (k, columns) in [(1, 1), (0, 3), (17, 31), (8, 32), (33, 33), (3, 65)] {
+                check_unpacked::<f32>([rows, k, columns], 1e-4);
+                check_unpacked::<f64>([rows, k, columns], 1e-12);
             }
         }
     }

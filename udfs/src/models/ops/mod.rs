@@ -11,12 +11,15 @@
 //! Kernels are generic over `f32` and `f64`: the `f64` instantiation exists for the gradient checks.
 
 pub mod activation;
+pub mod attention;
 pub mod batch_ensemble;
 pub mod combine;
+pub mod conv;
 pub mod dropout;
 pub mod embedding;
 mod gates;
 pub mod gru;
+pub mod layer_norm;
 pub mod linear;
 pub mod loss;
 pub mod lstm;
@@ -28,6 +31,7 @@ pub mod philox;
 pub mod piecewise;
 mod pool;
 pub mod real;
+pub mod rnn;
 pub mod storage;
 pub mod tape;
 mod vectorise;
@@ -40,11 +44,14 @@ mod gradcheck;
 mod parity;
 
 pub use activation::Activation;
+pub use attention::{Queries, attention};
 pub use batch_ensemble::{EnsembleWeights, batch_ensemble, member_linear};
 pub use combine::{add, concat, mean_groups};
+pub use conv::conv_max;
 pub use dropout::dropout;
 pub use embedding::{Pooling, embed};
 pub use gru::gru;
+pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use loss::{bce_with_logits, mean_squared_error, softmax_cross_entropy};
 pub use lstm::{RecurrentWeights, lstm};
@@ -52,4 +59,5 @@ pub use optimizer::{Optimizer, OptimizerKind, StepOutcome, Update};
 pub use packing::{Packing, last_step};
 pub use philox::Philox;
 pub use piecewise::piecewise_linear;
+pub use rnn::rnn;
 pub use tape::{Gradients, Tape, Var};

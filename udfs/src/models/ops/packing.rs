@@ -46,6 +46,17 @@ impl Chunk {
     pub fn active(&self, step: usize) -> usize {
         self.offsets[step + 1] - self.offsets[step]
     }
+
+    /// The rows that have steps: place in the chunk and length, longest first.
+    pub fn lengths(&self) -> impl Iterator<Item = (usize, usize)> {
+        let mut len = self.steps();
+        (0..self.rows.len()).map_while(move |at| {
+            while len > 0 && self.active(len - 1) <= at {
+                len -= 1;
+            }
+            (len > 0).then_some((at, len))
+        })
+    }
 }
 
 /// The order of a batch's steps.
@@ -105,6 +116,19 @@ impl Packing {
             }
         }
         packed
+    }
+
+    /// How many steps of its row come after each packed step: `[steps]`.
+    pub fn steps_left(&self) -> Vec<u32> {
+        let mut left = vec![0; self.steps];
+        for chunk in &self.chunks {
+            for (at, len) in chunk.lengths() {
+                for step in 0..len {
+                    left[chunk.start + chunk.offsets[step] + at] = (len - 1 - step) as u32;
+                }
+            }
+        }
+        left
     }
 
     /// For each row the packed position of its last step; `None` when it has none.
@@ -168,6 +192,8 @@ mod tests {
         let padded = [10, 0, 0, 20, 21, 22, 0, 0, 0, 30, 31, 0];
         assert_eq!(packing.pack(&padded, 3, 1), [20, 30, 10, 21, 31, 22]);
         assert_eq!(packing.last_positions(), [Some(2), Some(5), None, Some(4)]);
+        assert_eq!(packing.chunks()[0].lengths().collect::<Vec<_>>(), [(0, 3), (1, 2), (2, 1)]);
+        assert_eq!(packing.steps_left(), [2, 1, 0, 1, 0, 0]);
         assert_eq!(Packing::new(&[]).steps(), 0);
     }
 

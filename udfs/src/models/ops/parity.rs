@@ -1,4 +1,4 @@
-//! gru and lstm against vectors that PyTorch computed (`udfs/tests/data/torch_recurrent.py`).
+//! Layers over sequences against vectors that PyTorch computed (`udfs/tests/data/torch_*.py`).
 
 use std::sync::Arc;
 
@@ -8,7 +8,9 @@ use super::storage::{tensor, to_vec};
 use super::*;
 use crate::models::Parameters;
 
-const VECTORS: &[u8] = include_bytes!("../../../tests/data/torch_recurrent.safetensors");
+const GATED: &[u8] = include_bytes!("../../../tests/data/torch_recurrent.safetensors");
+const LAYERS: &[u8] = include_bytes!("../../../tests/data/torch_layers.safetensors");
+const CELLS: [(&str, &[u8]); 4] = [("gru", GATED), ("lstm", GATED), ("rnn_tanh", LAYERS), ("rnn_relu", LAYERS)];
 const NAMES: [&str; 4] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"];
 
 struct Vectors {
@@ -19,10 +21,10 @@ struct Vectors {
 }
 
 impl Vectors {
-    fn new(cell: &'static str) -> Self {
-        let all = Parameters::from_safetensors(VECTORS).unwrap();
+    fn new(cell: &'static str, file: &[u8]) -> Self {
+        let all = Parameters::from_safetensors(file).unwrap();
         let lengths: Vec<u32> = all.0["lengths"].1.iter().map(|length| *length as u32).collect();
-        let steps = all.0[&format!("{cell}.x")].0[1];
+        let steps = lengths.iter().copied().max().unwrap() as usize;
         Self { all, cell, packing: Arc::new(Packing::new(&lengths)), steps }
     }
 
@@ -46,7 +48,35 @@ impl Vectors {
 
     fn layer(&self, tape: &Tape, x: &Var, w: &[Var]) -> Var {
         let weights = RecurrentWeights { weight_ih: &w[0], weight_hh: &w[1], bias_ih: &w[2], bias_hh: &w[3] };
-        if self.cell == "gru" { gru(tape, x, &self.packing, &weights).unwrap() } else { lstm(tape, x, &self.packing, &weights).unwrap() }
+        match self.cell {
+            "gru" => gru(tape, x, &self.packing, &weights),
+            "lstm" => lstm(tape, x, &self.packing, &weights),
+            "rnn_relu" => rnn(tape, x, &self.packing, &weights, Activation::Relu),
+            _ => rnn(tape, x, &self.packing, &weights, Activation::Tanh),
+        }
+        .unwrap()
+    }
+
+    /// Compares `op` of the named inputs with the vectors: its result, and the gradients of the projected result. Inputs
+    /// of three dimensions are values of steps, unless they are weights.
+    fn check(&self, names: &[&str], op: impl Fn(&Tape, &[Var]) -> Var) {
+        let of_steps = |name: &str| !name.starts_with("weight") && self.get(name).0.len() == 3;
+        let values = |name: &str| if of_steps(name) { self.packed(name) } else { self.get(name).1.clone() };
+        let tape = Tape::recording(Philox::new(0, 0));
+        let leaf = |name: &&str| {
+            let tensor = if of_steps(name) { self.packed_tensor(name) } else { self.tensor(name) };
+            tape.leaf(&tensor).unwrap()
+        };
+        let vars: Vec<Var> = names.iter().map(leaf).collect();
+        let h = op(&tape, &vars);
+        close(&to_vec::<f32>(h.value()).unwrap(), &values("h"), 1e-5, self.cell);
+        let scalar = project(&tape, &h, values("projection"));
+        let gradients = tape.backward(&scalar).unwrap();
+        for (name, var) in names.iter().zip(&vars) {
+            let (_, gradient) = self.get(&format!("{name}.grad"));
+            let expected = if of_steps(name) { self.packed(&format!("{name}.grad")) } else { gradient.clone() };
+            close(&to_vec::<f32>(gradients.get(var).unwrap()).unwrap(), &expected, 1e-4, &format!("{} {name}", self.cell));
+        }
     }
 }
 
@@ -58,10 +88,29 @@ fn close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     }
 }
 
+/// `Σ h · projection`.
+fn project(tape: &Tape, h: &Var, projection: Vec<f32>) -> Var {
+    let value = to_vec::<f32>(h.value()).unwrap().iter().zip(&projection).map(|(h, p)| h * p).sum::<f32>();
+    let dims = h.dims().to_vec();
+    tape.record(tensor(vec![value], &[1]).unwrap(), &[h], move |_, sink| sink.add(0, tensor(projection, &dims)?))
+}
+
+#[test]
+fn layers_are_those_of_pytorch() {
+    let vectors = |name| Vectors::new(name, LAYERS);
+    vectors("norm").check(&["x", "weight", "bias"], |tape, v| layer_norm(tape, &v[0], &v[1], &v[2]).unwrap());
+    let attended = vectors("attention");
+    attended.check(&["q", "kv"], |tape, v| attention(tape, &v[0], &v[1], &attended.packing, 2, Queries::All).unwrap());
+    for name in ["conv_2", "conv_3"] {
+        let conv = vectors(name);
+        conv.check(&["x", "weight", "bias"], |tape, v| conv_max(tape, &v[0], &conv.packing, &v[1], &v[2], Activation::Relu).unwrap());
+    }
+}
+
 #[test]
 fn states_and_gradients_are_those_of_pytorch() {
-    for cell in ["gru", "lstm"] {
-        let vectors = Vectors::new(cell);
+    for (cell, file) in CELLS {
+        let vectors = Vectors::new(cell, file);
         let tape = Tape::recording(Philox::new(0, 0));
         let x = tape.leaf(&vectors.packed_tensor("x")).unwrap();
         let weights: Vec<(String, Var)> = (0..2)
@@ -72,10 +121,7 @@ fn states_and_gradients_are_those_of_pytorch() {
         let h = vectors.layer(&tape, &x, &vars[..4]);
         let h = vectors.layer(&tape, &h, &vars[4..]);
         close(&to_vec::<f32>(h.value()).unwrap(), &vectors.packed("h"), 1e-5, cell);
-        let projection = vectors.packed("projection");
-        let value = to_vec::<f32>(h.value()).unwrap().iter().zip(&projection).map(|(h, p)| h * p).sum::<f32>();
-        let dims = h.dims().to_vec();
-        let scalar = tape.record(tensor(vec![value], &[1]).unwrap(), &[&h], move |_, sink| sink.add(0, tensor(projection, &dims)?));
+        let scalar = project(&tape, &h, vectors.packed("projection"));
         let gradients = tape.backward(&scalar).unwrap();
         close(&to_vec::<f32>(gradients.get(&x).unwrap()).unwrap(), &vectors.packed("x.grad"), 1e-4, "x");
         for (name, var) in &weights {
@@ -86,8 +132,8 @@ fn states_and_gradients_are_those_of_pytorch() {
 
 #[test]
 fn twenty_steps_of_training_are_those_of_pytorch() {
-    for cell in ["gru", "lstm"] {
-        let vectors = Vectors::new(cell);
+    for (cell, file) in CELLS {
+        let vectors = Vectors::new(cell, file);
         let mut names: Vec<String> = (0..2).flat_map(|layer| NAMES.map(|name| format!("{name}_l{layer}"))).collect();
         names.extend(["head.weight".into(), "head.bias".into()]);
         let tensors: Vec<Tensor> = names.iter().map(|name| vectors.tensor(name)).collect();

@@ -1,5 +1,7 @@
 //! One body, compiled for each instruction set, chosen at run time.
 
+use super::real::Real;
+
 /// Defines a function whose body is compiled for AVX-512, AVX2 and the baseline. Element-wise code only: the results
 /// are the same on each, because no operation is fused or reordered.
 macro_rules! vectorise {
@@ -31,3 +33,42 @@ macro_rules! vectorise {
     };
 }
 pub(super) use vectorise;
+
+/// Chains that a reduction runs side by side: one AVX-512 register of `f32`.
+const LANES: usize = 16;
+
+/// `Σ term(i)` for `i < count`, in sixteen chains that are joined in order: it vectorises, and every instruction set adds
+/// in the same order.
+#[inline(always)]
+pub(super) fn sum_lanes<T: Real>(count: usize, term: impl Fn(usize) -> T) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let whole = count - count % LANES;
+    let mut at = 0;
+    while at < whole {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += term(at + lane);
+        }
+        at += LANES;
+    }
+    for i in whole..count {
+        lanes[i - whole] += term(i);
+    }
+    lanes.iter().fold(T::ZERO, |total, lane| total + *lane)
+}
+
+/// The largest of `values`, which must not be empty.
+#[inline(always)]
+pub(super) fn largest<T: Real>(values: &[T]) -> T {
+    let mut lanes = [values[0]; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = value.larger(*lane);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane = value.larger(*lane);
+    }
+    lanes.iter().fold(values[0], |most, lane| lane.larger(most))
+}

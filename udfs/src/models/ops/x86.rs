@@ -9,7 +9,7 @@ use std::arch::x86_64::{
     _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
 };
 
-use super::matmul::Panels;
+use super::matmul::{Panels, Product};
 
 /// Where a tile's operands lie.
 #[derive(Clone, Copy)]
@@ -83,16 +83,15 @@ pub(super) unsafe fn multiply_avx512(a: *const f32, lda: usize, rows: usize, b: 
 }
 
 /// # Safety
-/// As [`super::real::Real::outer`], on a machine with AVX-512.
+/// As [`super::real::Real::product`], on a machine with AVX-512.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
-pub(super) unsafe fn outer_avx512(dy: *const f32, ld_dy: usize, outputs: usize, x: *const f32, inputs: usize, rows: usize, c: *mut f32) {
-    for first in (0..inputs).step_by(32) {
+pub(super) unsafe fn product_avx512(product: Product<f32>) {
+    let Product { rows, k, columns, a, a_row, a_step, b, b_step, c, c_row, accumulate } = product;
+    for first in (0..columns).step_by(32) {
         // SAFETY: rows and columns stay inside what the caller vouches for; masked lanes are not touched.
         unsafe {
-            let (b, c) = (x.add(first), c.add(first));
-            let columns = 32.min(inputs - first);
-            let tile = Tile { k: rows, a: dy, a_row: 1, a_step: ld_dy, b, b_step: inputs, c, c_row: inputs, columns, accumulate: true };
-            tiles_avx512(outputs, tile);
+            let (b, c) = (b.add(first), c.add(first));
+            tiles_avx512(rows, Tile { k, a, a_row, a_step, b, b_step, c, c_row, columns: 32.min(columns - first), accumulate });
         }
     }
 }
@@ -142,16 +141,15 @@ pub(super) unsafe fn multiply_avx2(a: *const f32, lda: usize, rows: usize, b: &P
 }
 
 /// # Safety
-/// As [`super::real::Real::outer`], on a machine with AVX2 and FMA.
+/// As [`super::real::Real::product`], on a machine with AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn outer_avx2(dy: *const f32, ld_dy: usize, outputs: usize, x: *const f32, inputs: usize, rows: usize, c: *mut f32) {
-    for first in (0..inputs).step_by(16) {
+pub(super) unsafe fn product_avx2(product: Product<f32>) {
+    let Product { rows, k, columns, a, a_row, a_step, b, b_step, c, c_row, accumulate } = product;
+    for first in (0..columns).step_by(16) {
         // SAFETY: rows and columns stay inside what the caller vouches for; masked lanes are not touched.
         unsafe {
-            let (b, c) = (x.add(first), c.add(first));
-            let columns = 16.min(inputs - first);
-            let tile = Tile { k: rows, a: dy, a_row: 1, a_step: ld_dy, b, b_step: inputs, c, c_row: inputs, columns, accumulate: true };
-            tiles_avx2(outputs, tile);
+            let (b, c) = (b.add(first), c.add(first));
+            tiles_avx2(rows, Tile { k, a, a_row, a_step, b, b_step, c, c_row, columns: 16.min(columns - first), accumulate });
         }
     }
 }

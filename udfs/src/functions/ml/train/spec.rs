@@ -10,7 +10,7 @@ use crate::kernels::nearest::nearest;
 use crate::models::Architecture;
 
 /// Architectures of the SQL surface that this build cannot train yet.
-const LATER: [&str; 7] = ["cnn", "rnn", "transformer", "autoencoder", "gan", "mf", "two_tower"];
+const LATER: [&str; 4] = ["autoencoder", "gan", "mf", "two_tower"];
 
 pub(crate) const TARGET: Parameter = Parameter::optional(
     "target",
@@ -31,7 +31,8 @@ pub(crate) const ARCH: Parameter = Parameter::optional(
     "arch",
     Kind::Text,
     "'auto'",
-    "logreg, dnn, gru or lstm; auto trains the sensible candidates and keeps the best on validation.",
+    "logreg or dnn on features; rnn, gru, lstm, cnn or transformer on event sequences too; auto trains the sensible candidates and \
+     keeps the best on validation.",
 );
 pub(crate) const OPTIONS: Parameter = Parameter::optional(
     "options",
@@ -199,12 +200,23 @@ mod tests {
     }
 
     #[test]
+    fn every_architecture_can_be_asked_for_and_its_name_is_documented() {
+        for architecture in Architecture::ALL {
+            assert_eq!(spec(&[("arch", text(architecture.name()))]).unwrap().lesson.architecture, Some(architecture));
+            assert!(ARCH.doc.contains(architecture.name()), "{architecture} is not documented");
+        }
+    }
+
+    #[test]
     fn mistakes_have_their_code() {
         let code = |pairs: &[(&'static str, Argument)]| spec(pairs).unwrap_err().code;
         assert_eq!(code(&[("arch", text("lstn"))]), Code::InvalidParameter);
         assert_eq!(code(&[("arch", text("gan"))]), Code::FeatureNotSupported);
         assert_eq!(code(&[("activate", text("perhaps"))]), Code::InvalidParameter);
         assert_eq!(code(&[("options", text("{\"epohcs\": 3}"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("options", text("{\"schedule\": \"linear\"}"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("options", text("{\"warmup_steps\": -1}"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("target", text("column(y)")), ("arch", text("transformer"))]), Code::InvalidParameter);
         assert_eq!(code(&[("options", text("{"))]), Code::InvalidText);
         assert_eq!(code(&[("options", text("[1]"))]), Code::InvalidText);
         assert_eq!(code(&[("model", text("m@3"))]), Code::InvalidParameter);
