@@ -6,21 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_empty_array};
-use datafusion::arrow::compute::{SortOptions, and, concat, filter_record_batch, is_not_null, max};
+use datafusion::arrow::compute::{and, concat, filter_record_batch, is_not_null, max};
 use datafusion::arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
-use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use portrait_udfs::context::StatementContext;
 use portrait_udfs::error::{Error, Result};
 
 use super::layout::{BLOCK_ROWS, FILE_ROWS, FORMAT_VERSION, FileMeta, Keys, Meta, blocks_of, write_index, writer_properties};
+use super::sort::in_user_order;
 use crate::storage::durable::{make_folder, sync_folder};
 use crate::storage::types::schema_to_text;
 use crate::storage::writer::parquet_error;
@@ -36,7 +33,13 @@ pub(super) async fn build(session: &SessionState, plan: &LogicalPlan, schema: Sc
     let context = StatementContext::of(session.config());
     let started = Instant::now();
     let physical = session.create_physical_plan(plan).await.map_err(Error::from_engine)?;
-    let mut rows = in_user_order(physical)?.execute(0, session.task_ctx()).map_err(Error::from_engine)?;
+    let input = execute_stream(physical, session.task_ctx()).map_err(Error::from_engine)?;
+    let mut progress = Progress { context: &context, started, told: started, rows: 0 };
+    let mut rows = tokio::select! {
+        () = context.cancel.cancelled() => return Err(Error::cancelled()),
+        rows = in_user_order(session, input, |rows| progress.tell("read", rows)) => rows?,
+    };
+    progress.rows = 0;
     let parent = folder.parent().map(Path::to_path_buf).unwrap_or_default();
     let temporary = Temporary::new(&parent)?;
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<RecordBatch>(BATCHES_AHEAD);
@@ -48,7 +51,6 @@ pub(super) async fn build(session: &SessionState, plan: &LogicalPlan, schema: Sc
         }
         Ok::<_, Error>((writer, temporary))
     });
-    let mut progress = Progress { context: &context, started, told: started, rows: 0 };
     loop {
         let batch = tokio::select! {
             () = context.cancel.cancelled() => return Err(Error::cancelled()),
@@ -56,7 +58,7 @@ pub(super) async fn build(session: &SessionState, plan: &LogicalPlan, schema: Sc
         };
         let Some(batch) = batch else { break };
         let batch = batch.map_err(Error::from_engine)?;
-        progress.tell(batch.num_rows());
+        progress.tell("written", batch.num_rows());
         if sender.send(batch).await.is_err() {
             break;
         }
@@ -73,17 +75,6 @@ pub(super) async fn build(session: &SessionState, plan: &LogicalPlan, schema: Sc
     let meta = meta.await.map_err(ended)??;
     progress.finish(&meta);
     Ok(())
-}
-
-/// The plan's rows in one stream, ordered by all columns: equal sources give equal copies.
-fn in_user_order(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let options = SortOptions { descending: false, nulls_first: false };
-    let schema = plan.schema();
-    let keys = schema.fields().iter().enumerate().map(|(i, field)| PhysicalSortExpr::new(Arc::new(Column::new(field.name(), i)), options));
-    let order = LexOrdering::new(keys).ok_or_else(|| Error::internal("a canonical source has no column"))?;
-    let many = plan.output_partitioning().partition_count() > 1;
-    let runs: Arc<dyn ExecutionPlan> = Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(many));
-    Ok(if many { Arc::new(SortPreservingMergeExec::new(order, runs)) } else { runs })
 }
 
 /// A folder that disappears unless it is published.
@@ -127,11 +118,11 @@ struct Progress<'a> {
 }
 
 impl Progress<'_> {
-    fn tell(&mut self, rows: usize) {
+    fn tell(&mut self, what: &str, rows: usize) {
         self.rows += rows as u64;
         if self.told.elapsed() >= QUIET {
             self.told = Instant::now();
-            (self.context.notice)(&format!("ordering events by user: {} rows written", self.rows));
+            (self.context.notice)(&format!("ordering events by user: {} rows {what}", self.rows));
         }
     }
 

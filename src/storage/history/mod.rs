@@ -11,6 +11,7 @@ mod build;
 mod fingerprint;
 mod layout;
 mod read;
+mod sort;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
