@@ -154,9 +154,9 @@ fn found_in(message: &str) -> Option<&str> {
 /// text up to there.
 fn last_before(text: &str, found: &str, limit: Option<(u64, u64)>) -> Option<(u64, u64)> {
     let tokens = Tokenizer::new(&DIALECT, text).tokenize_with_location().ok()?;
-    let starts =
+    let mut starts =
         tokens.iter().filter(|token| token.token.to_string() == found).map(|token| (token.span.start.line, token.span.start.column));
-    starts.filter(|start| limit.is_none_or(|limit| *start <= limit)).last()
+    starts.rfind(|start| limit.is_none_or(|limit| *start <= limit))
 }
 
 /// The same for an error of DataFusion's own parser.

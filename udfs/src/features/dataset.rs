@@ -126,6 +126,7 @@ fn check_enough(split: &[Rows], labels: &Labels, classes: &[String], unit: &str,
                     .detail(facts.to_owned())
                     .hint(hint));
             }
+            check_both_classes(split, labels, classes, facts)?;
         }
         Labels::Value(values) => {
             let first = values[train[0] as usize];
@@ -133,6 +134,20 @@ fn check_enough(split: &[Rows], labels: &Labels, classes: &[String], unit: &str,
                 let message = format!("there is nothing to learn: every label in train is {first}");
                 return Err(Error::invalid(message).detail(facts.to_owned()).hint(hint));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Of two classes both must occur where the model is chosen and where it is measured: no ranking can be judged otherwise.
+fn check_both_classes(split: &[Rows], labels: &[u32], classes: &[String], facts: &str) -> Result<()> {
+    for (part, name) in [(Rows::Validation, "validation"), (Rows::Test, "test")] {
+        let rows = rows_of(split, part);
+        let first = labels[rows[0] as usize];
+        if classes.len() == 2 && rows.iter().all(|row| labels[*row as usize] == first) {
+            return Err(Error::invalid(format!("there is only one class in {name}: every label is \"{}\"", classes[first as usize]))
+                .detail(facts.to_owned())
+                .hint("Validation and test are the last horizons of the log: end the source before its events become sparse, or choose another horizon."));
         }
     }
     Ok(())
