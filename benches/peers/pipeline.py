@@ -24,13 +24,13 @@ LENGTH, ITEMS, HORIZON = 50, 10_000, 14 * DAY
 class Gru(nn.Module):
     def __init__(self, types, categories):
         super().__init__()
-        self.type, self.category, self.item = nn.Embedding(types + 2, 32), nn.Embedding(categories + 2, 32), nn.Embedding(ITEMS + 2, 32)
+        self.kind, self.category, self.item = nn.Embedding(types + 2, 32), nn.Embedding(categories + 2, 32), nn.Embedding(ITEMS + 2, 32)
         self.gap = nn.Linear(1, 32)
         self.gru = nn.GRU(32, 64, batch_first=True)
         self.head = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1))
 
     def forward(self, tokens, gaps, lengths):
-        x = self.type(tokens[..., 0]) + self.category(tokens[..., 1]) + self.item(tokens[..., 2]) + self.gap(gaps.unsqueeze(-1))
+        x = self.kind(tokens[..., 0]) + self.category(tokens[..., 1]) + self.item(tokens[..., 2]) + self.gap(gaps.unsqueeze(-1))
         packed = nn.utils.rnn.pack_padded_sequence(x, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
         _, hidden = self.gru(packed)
         return self.head(hidden[-1]).squeeze(-1)
