@@ -26,7 +26,7 @@ const BUNDLED: &str = "examples/data/online_retail/events";
 
 /// Run the main job on the bundled event log of a real shop.
 ///
-/// Four statements: point at the files, train, evaluate, score. Takes about a minute and leaves nothing behind, unless
+/// Four statements: point at the files, train, evaluate, score. Takes about two minutes and leaves nothing behind, unless
 /// --data-dir names a folder to keep the result in.
 #[derive(Debug, Args)]
 #[command(after_help = "\

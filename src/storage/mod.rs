@@ -45,7 +45,9 @@ pub(crate) fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Opti
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<std::io::Error>() {
-            return Some(found);
+            // One that was made of another error has that one inside, and skips it in `source`.
+            let inner = found.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
+            return inner.and_then(io_cause).or(Some(found));
         }
         next = error.source();
     }

@@ -173,6 +173,10 @@ fn properties() -> WriterProperties {
 /// A failure while Parquet is written or read: disk full keeps its meaning.
 pub(crate) fn parquet_error(error: parquet::errors::ParquetError) -> Error {
     let code = super::io_cause(&error).map_or(portrait_udfs::Code::Io, |cause| Error::from(std::io::Error::from(cause.kind())).code);
+    if code == portrait_udfs::Code::DiskFull {
+        return Error::new(code, "could not write file: no space left on device")
+            .hint("Nothing of the statement is kept. Free some space and run it again.");
+    }
     if let parquet::errors::ParquetError::External(inner) = &error
         && let Some(store) = inner.downcast_ref::<object_store::Error>()
         && super::io_cause(store).is_none()
