@@ -6,12 +6,17 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, reason = "a bench prints its figures")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Range;
 use std::time::Instant;
 
 use portrait_udfs::features::inputs::{InputShape, Inputs, SequenceShape, Sequences};
 use portrait_udfs::models::ops::{self, Optimizer, OptimizerKind, Philox, Tape, Update, storage};
+use portrait_udfs::models::step::Step;
 use portrait_udfs::models::{Architecture, Batch, Module, NetworkConfig, ParameterSpec, Parameters, Task, Tensor, Weights, load, module};
+
+/// As in the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const TOKENS: usize = 10_000;
 const FEATURES: usize = 64;
@@ -58,15 +63,13 @@ struct Learner {
     config: NetworkConfig,
     tensors: Vec<(ParameterSpec, Tensor)>,
     optimizer: Optimizer,
-    batch: Batch,
-    targets: Arc<[u32]>,
+    inputs: Inputs,
+    targets: Vec<u32>,
     steps: u32,
 }
 
 impl Learner {
     fn new(config: NetworkConfig, rows: usize) -> Self {
-        let mut batch = Batch::default();
-        Batch::gather(&inputs(&config, rows), &config.shape, &(0..rows as u32).collect::<Vec<_>>(), &mut batch);
         let module = module(&config).unwrap();
         let tensors = module.specs().into_iter().map(|spec| {
             let tensor = storage::tensor(spec.initial(1), &spec.shape).unwrap();
@@ -76,31 +79,41 @@ impl Learner {
             tensors: tensors.collect(),
             module,
             optimizer: Optimizer::new(OptimizerKind::Adam, 0.0, None),
-            batch,
+            inputs: inputs(&config, rows),
             targets: (0..rows as u64).map(|row| Philox::new(1, 2).below(row, CLASSES as u32)).collect(),
             steps: 0,
             config,
         }
     }
 
+    fn batch(&self, rows: Range<usize>, out: &mut Batch) {
+        Batch::gather(&self.inputs, &self.config.shape, &rows.map(|row| row as u32).collect::<Vec<_>>(), out);
+    }
+
     fn step(&mut self) {
         self.steps += 1;
-        let tape = Tape::recording(Philox::new(1, 1).at_step(self.steps));
+        let silent = Tape::silent();
         let mut weights = Weights::default();
         for (spec, tensor) in &self.tensors {
-            weights.insert(spec.name.clone(), tape.leaf(tensor).unwrap());
+            weights.insert(spec.name.clone(), silent.constant(tensor).unwrap());
         }
-        let forward = self.module.forward(&tape, &weights, &self.batch, false).unwrap();
-        let loss = ops::softmax_cross_entropy(&tape, &forward.logits, &self.targets, None).unwrap();
-        let gradients = tape.backward(&loss).unwrap();
-        let updates: Vec<Update<'_>> = self
-            .tensors
+        let found = Step {
+            module: &*self.module,
+            weights: &weights,
+            trainable: &|_| true,
+            random: Philox::new(1, 1).at_step(self.steps),
+            gather: &|rows, out| self.batch(rows, out),
+            loss: &|tape, forward, rows| ops::softmax_cross_entropy(tape, &forward.logits, &self.targets[rows].into(), None),
+            weight: &|rows| rows.len() as f64,
+        }
+        .run(self.targets.len())
+        .unwrap();
+        let updates: Vec<Update<'_>> = found
+            .gradients
             .iter()
-            .map(|(spec, tensor)| Update {
-                name: &spec.name,
-                weights: tensor,
-                gradient: gradients.get(weights.get(&spec.name).unwrap()).unwrap(),
-                decays: spec.decays,
+            .map(|(name, gradient)| {
+                let (spec, weights) = self.tensors.iter().find(|(spec, _)| spec.name == *name).unwrap();
+                Update { name, weights, gradient, decays: spec.decays }
             })
             .collect();
         self.optimizer.step(&updates, 1e-3).unwrap();
@@ -141,7 +154,9 @@ fn measure(seconds: f64, only: &str) -> BTreeMap<String, f64> {
             results.insert(format!("train {name} batch {rows}"), rate(rows, seconds, || learner.step()));
             if rows == 256 {
                 let network = load(&learner.config, &learner.parameters()).unwrap();
-                let forward = || assert_eq!(network.forward(&learner.batch).unwrap().logits.len(), rows * CLASSES);
+                let mut batch = Batch::default();
+                learner.batch(0..rows, &mut batch);
+                let forward = || assert_eq!(network.forward(&batch).unwrap().logits.len(), rows * CLASSES);
                 results.insert(format!("score {name} batch {rows}"), rate(rows, seconds, forward));
             }
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::ops::{self, Philox, Tape, Var};
-use super::{Architecture, Batch, Network, NetworkConfig, Outputs, Parameters, Task, cnn, dnn, logreg, recurrent, transformer};
+use super::ops::{self, Philox, Tape, Var, parallel};
+use super::{Architecture, Batch, Network, NetworkConfig, Outputs, Parameters, Task, cnn, dnn, logreg, recurrent, step, transformer};
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
 
@@ -125,7 +125,18 @@ pub trait Module: Send + Sync + std::fmt::Debug {
 
     /// Width of the embedding.
     fn embedding_dim(&self) -> usize;
+
+    /// Rows that one thread takes through the network by itself: few enough to stay in cache, enough to keep the matrix
+    /// kernels busy. A row's result must not depend on the other rows; a network where it does keeps batches whole.
+    fn shard_rows(&self) -> usize {
+        usize::MAX
+    }
 }
+
+/// Rows of one shard of a network over event sequences: one chunk of the recurrent layers.
+pub(super) const SEQUENCE_SHARD: usize = 16;
+/// Rows, counted for each ensemble member, of one shard of a network over tabular features.
+pub(super) const TABULAR_SHARD: usize = 128;
 
 /// The module of a configuration.
 ///
@@ -221,6 +232,23 @@ pub(crate) fn outputs(
     batch: &Batch,
     want_embedding: bool,
 ) -> Result<Outputs> {
+    if batch.rows <= module.shard_rows() {
+        return shard_outputs(config, module, weights, batch, want_embedding);
+    }
+    let shards: Vec<_> = step::shards(batch.rows, module.shard_rows()).collect();
+    let parts = parallel::map(shards.len(), |at| {
+        shard_outputs(config, module, weights, &batch.part(&config.shape, shards[at].clone()), want_embedding)
+    });
+    let mut all = Outputs::default();
+    for part in parts {
+        let part = part?;
+        all.logits.extend_from_slice(&part.logits);
+        all.embedding.extend_from_slice(&part.embedding);
+    }
+    Ok(all)
+}
+
+fn shard_outputs(config: &NetworkConfig, module: &dyn Module, weights: &Weights, batch: &Batch, want_embedding: bool) -> Result<Outputs> {
     if batch.rows == 0 {
         return Ok(Outputs::default());
     }

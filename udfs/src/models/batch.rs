@@ -1,5 +1,7 @@
 //! Some encoded rows, gathered side by side for one pass through a network.
 
+use std::ops::Range;
+
 use crate::features::inputs::{InputShape, Inputs};
 
 /// The rows of one forward pass. Buffers keep their capacity when the batch is gathered anew.
@@ -52,6 +54,27 @@ impl Batch {
                 .copy_from_slice(&steps.numeric[start * step_numeric..(start + len) * step_numeric]);
         }
     }
+
+    /// Rows `rows` of a batch of this shape; steps behind the longest of them are cut off.
+    pub fn part(&self, shape: &InputShape, rows: Range<usize>) -> Self {
+        let columns = |width: usize| rows.start * width..rows.end * width;
+        let mut part = Self {
+            rows: rows.len(),
+            numeric: self.numeric[columns(shape.numeric)].to_vec(),
+            categorical: self.categorical[columns(shape.categorical.len())].to_vec(),
+            ..Self::default()
+        };
+        let Some(sequence) = &shape.sequence else { return part };
+        part.lengths = self.lengths[rows.clone()].to_vec();
+        part.seq_len = part.lengths.iter().max().map_or(0, |&longest| longest as usize);
+        let (fields, numeric) = (sequence.fields.len(), sequence.numeric);
+        for row in rows {
+            let from = row * self.seq_len;
+            part.tokens.extend_from_slice(&self.tokens[from * fields..(from + part.seq_len) * fields]);
+            part.step_numeric.extend_from_slice(&self.step_numeric[from * numeric..(from + part.seq_len) * numeric]);
+        }
+        part
+    }
 }
 
 #[cfg(test)]
@@ -77,5 +100,10 @@ mod tests {
         assert_eq!(batch.lengths, [0, 1]);
         assert_eq!(batch.tokens, [0, 0, 3, 4]);
         assert_eq!(batch.step_numeric, [0.0, 0.6]);
+        Batch::gather(&inputs, &shape, &[0, 2, 1], &mut batch);
+        let part = batch.part(&shape, 1..3);
+        let mut expected = Batch::default();
+        Batch::gather(&inputs, &shape, &[2, 1], &mut expected);
+        assert_eq!(format!("{part:?}"), format!("{expected:?}"));
     }
 }

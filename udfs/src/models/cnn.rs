@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::architecture::{Forward, Module, ParameterSpec, Weights};
+use super::architecture::{Forward, Module, ParameterSpec, SEQUENCE_SHARD, Weights};
 use super::events::EventEmbedding;
 use super::head::Head;
 use super::ops::{self, Activation, Pooling, Tape};
@@ -94,5 +94,9 @@ impl Module for Cnn {
 
     fn embedding_dim(&self) -> usize {
         self.head.embedding_dim()
+    }
+
+    fn shard_rows(&self) -> usize {
+        SEQUENCE_SHARD
     }
 }

@@ -5,7 +5,7 @@
 //! Every member is trained on its own loss; answers are averaged. Parameter names: `blocks.<i>.{weight, scale_in,
 //! scale_out, bias}`, `output.{weight, bias}`.
 
-use super::architecture::{Forward, Init, Module, ParameterSpec, Weights};
+use super::architecture::{Forward, Init, Module, ParameterSpec, TABULAR_SHARD, Weights};
 use super::ops::{self, Activation, EnsembleWeights, Tape};
 use super::tabular::TabularEmbedding;
 use super::{Batch, NetworkConfig, Parameters};
@@ -84,5 +84,9 @@ impl Module for Dnn {
     /// The last hidden layer, averaged over the members.
     fn embedding_dim(&self) -> usize {
         self.hidden_dim
+    }
+
+    fn shard_rows(&self) -> usize {
+        TABULAR_SHARD / self.members.max(1)
     }
 }

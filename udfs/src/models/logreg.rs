@@ -1,6 +1,6 @@
 //! Logistic or linear regression: numbers and one-hot categories, one weight each. A strong, readable baseline.
 
-use super::architecture::{Forward, Init, Module, ParameterSpec, Weights, shared};
+use super::architecture::{Forward, Init, Module, ParameterSpec, TABULAR_SHARD, Weights, shared};
 use super::ops::{self, Activation, Pooling, Tape, Var};
 use super::tabular::numbers;
 use super::{Batch, NetworkConfig, Parameters};
@@ -66,5 +66,9 @@ impl Module for Logreg {
     /// A linear model has no hidden layer: its embedding is the scaled numbers and the categories' weights.
     fn embedding_dim(&self) -> usize {
         self.numeric + self.vocabularies.len() * self.outputs
+    }
+
+    fn shard_rows(&self) -> usize {
+        TABULAR_SHARD
     }
 }

@@ -2,7 +2,7 @@
 //! gradients live in [`ops`] and are the only code that calls candle's.
 //!
 //! Life of a batch: [`Batch::gather`] copies some encoded rows → [`load`]ed [`Network`]s answer with [`Outputs`];
-//! while training, the same architecture code runs on a recording [`ops::Tape`].
+//! while training, [`step`] runs the same architecture code on recording [`ops::Tape`]s, shard by shard.
 //!
 //! Absent on purpose: Arrow, SQL, files, users, epochs. A network sees a [`Batch`] of numbers.
 
@@ -19,6 +19,7 @@ pub mod ops;
 pub mod parameters;
 mod recurrent;
 pub mod rnn;
+pub mod step;
 mod tabular;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::ops::{self, Optimizer, OptimizerKind, Philox, StepOutcome, Tape, Update, storage};
+use super::step::Step;
 use super::*;
 use crate::features::inputs::{Inputs, SequenceShape, Sequences};
 
@@ -120,6 +121,50 @@ fn configs() -> Vec<NetworkConfig> {
     let alone = NetworkConfig { members: 1, ..config(Architecture::Dnn, Task::Classification) };
     let all = Architecture::ALL.into_iter().flat_map(|a| [config(a, Task::Classification), config(a, Task::Regression)]);
     all.chain([alone]).collect()
+}
+
+#[test]
+fn shards_add_up_to_the_whole_batch() {
+    let targets: Vec<u32> = (0..ROWS as u32).map(|row| (row * 7 + row / 5) % 3).collect();
+    let row_weights: Vec<f32> = (0..ROWS).map(|row| 0.5 + (row % 3) as f32).collect();
+    for architecture in Architecture::ALL {
+        let student = Student::new(NetworkConfig { members: 1, ..config(architecture, Task::Classification) });
+        let (inputs, shape) = (inputs(), &student.config.shape);
+        let silent = Tape::silent();
+        let mut weights = Weights::default();
+        for (spec, tensor) in &student.tensors {
+            weights.insert(spec.name.clone(), silent.constant(tensor).unwrap());
+        }
+        let trainable = |name: &str| student.tensors.iter().any(|(spec, _)| spec.name == name && spec.trainable);
+        let step = Step {
+            module: &*student.module,
+            weights: &weights,
+            trainable: &trainable,
+            random: Philox::new(1, 1),
+            gather: &|rows, out| Batch::gather(&inputs, shape, &rows.map(|row| row as u32).collect::<Vec<_>>(), out),
+            loss: &|tape, forward, rows| {
+                ops::softmax_cross_entropy(tape, &forward.logits, &targets[rows.clone()].into(), Some(&row_weights[rows]))
+            },
+            weight: &|rows| row_weights[rows].iter().map(|weight| f64::from(*weight)).sum(),
+        };
+        let found = step.run(ROWS).unwrap();
+        let tape = Tape::recording(Philox::new(1, 1));
+        let mut leaves = Weights::default();
+        for (name, var) in weights.iter() {
+            leaves.insert(name.to_owned(), if trainable(name) { tape.leaf_of(var) } else { var.clone() });
+        }
+        let forward = student.module.forward(&tape, &leaves, &student.batch, false).unwrap();
+        let loss = ops::softmax_cross_entropy(&tape, &forward.logits, &targets.clone().into(), Some(&row_weights)).unwrap();
+        assert!((loss.scalar().unwrap() - found.loss).abs() < 1e-5, "{architecture}");
+        let whole = tape.backward(&loss).unwrap();
+        assert_eq!(found.gradients.len(), student.tensors.iter().filter(|(spec, _)| spec.trainable).count());
+        for (name, gradient) in &found.gradients {
+            let expected = storage::to_vec::<f32>(whole.get(leaves.get(name).unwrap()).unwrap()).unwrap();
+            for (got, expected) in storage::to_vec::<f32>(gradient).unwrap().iter().zip(&expected) {
+                assert!((got - expected).abs() < 1e-5 + 1e-3 * expected.abs(), "{architecture} {name}: {got} instead of {expected}");
+            }
+        }
+    }
 }
 
 #[test]

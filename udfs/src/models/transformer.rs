@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use super::architecture::{Forward, Init, Module, ParameterSpec, Weights};
+use super::architecture::{Forward, Init, Module, ParameterSpec, SEQUENCE_SHARD, Weights};
 use super::events::EventEmbedding;
 use super::head::Head;
 use super::ops::{self, Activation, Packing, Pooling, Queries, Tape, Var};
@@ -149,6 +149,10 @@ impl Module for Transformer {
 
     fn embedding_dim(&self) -> usize {
         self.head.embedding_dim()
+    }
+
+    fn shard_rows(&self) -> usize {
+        SEQUENCE_SHARD
     }
 }
 

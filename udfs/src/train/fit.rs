@@ -1,6 +1,6 @@
 //! Fits one architecture: epochs of mini-batches, early stopping on the validation rows, best weights kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,9 @@ use super::hyper::Hyper;
 use super::{EpochRecord, Progress};
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
-use crate::models::architecture::{ParameterSpec, Weights, module, outputs};
-use crate::models::ops::{self, Optimizer, Philox, StepOutcome, Tape, Update, storage};
+use crate::models::architecture::{Forward, ParameterSpec, Weights, module, outputs};
+use crate::models::ops::{self, Optimizer, Philox, StepOutcome, Tape, Update, Var, storage};
+use crate::models::step::Step;
 use crate::models::{Batch, Module, NetworkConfig, Parameters};
 
 /// Rows of one pass over the validation rows.
@@ -42,6 +43,32 @@ pub(super) struct Data<'a> {
     pub(super) test: Vec<u32>,
     /// Weight of each class in the loss.
     pub(super) class_weights: Option<Vec<f32>>,
+}
+
+impl Data<'_> {
+    /// The mean loss of `rows`, to differentiate.
+    fn loss(&self, tape: &Tape, forward: &Forward, rows: &[u32]) -> Result<Var> {
+        match &self.targets {
+            Targets::Classes(labels) => {
+                let targets: Arc<[u32]> = rows.iter().map(|row| labels[*row as usize]).collect();
+                let weights =
+                    self.class_weights.as_ref().map(|weights| targets.iter().map(|class| weights[*class as usize]).collect::<Vec<_>>());
+                ops::softmax_cross_entropy(tape, &forward.logits, &targets, weights.as_deref())
+            }
+            Targets::Values(values) => {
+                let targets: Vec<f32> = rows.iter().map(|row| values[*row as usize]).collect();
+                ops::mean_squared_error(tape, &forward.logits, &targets, None)
+            }
+        }
+    }
+
+    /// What `rows` weigh together in the loss.
+    fn weight(&self, rows: &[u32]) -> f64 {
+        match (&self.targets, &self.class_weights) {
+            (Targets::Classes(labels), Some(weights)) => rows.iter().map(|row| f64::from(weights[labels[*row as usize] as usize])).sum(),
+            _ => rows.len() as f64,
+        }
+    }
 }
 
 /// What a fit looks at while it runs.
@@ -81,7 +108,6 @@ struct Fit<'a> {
     learned: Vec<Learned>,
     optimizer: Optimizer,
     learning_rate: f64,
-    batch: Batch,
     steps: u32,
     /// Steps if every epoch runs.
     steps_in_all: u32,
@@ -195,7 +221,7 @@ impl<'a> Fit<'a> {
         learned.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         let optimizer = Optimizer::new(hyper.optimizer, hyper.weight_decay, Some(hyper.clip_norm));
         let learning_rate = hyper.learning_rate;
-        Ok(Self { data, hyper, module, learned, optimizer, learning_rate, batch: Batch::default(), steps: 0, steps_in_all: 0 })
+        Ok(Self { data, hyper, module, learned, optimizer, learning_rate, steps: 0, steps_in_all: 0 })
     }
 
     fn random(&self, name: &str) -> Philox {
@@ -256,45 +282,41 @@ impl<'a> Fit<'a> {
     fn step(&mut self, rows: &[u32]) -> Result<Option<f64>> {
         self.steps += 1;
         let rate = self.learning_rate();
-        let random = self.random("step").at_step(self.steps);
-        Batch::gather(self.data.inputs, &self.hyper.config.shape, rows, &mut self.batch);
-        let unseen = self.random("unseen").at_step(self.steps);
-        show_as_unseen(&mut self.batch, self.hyper.unseen_rate, unseen);
-        let tape = Tape::recording(random);
         let mut weights = Weights::default();
+        let silent = Tape::silent();
         for learned in &self.learned {
-            let var = if learned.trainable { tape.leaf(&learned.tensor)? } else { tape.constant(&learned.tensor)? };
-            weights.insert(learned.spec.name.clone(), var);
+            weights.insert(learned.spec.name.clone(), silent.constant(&learned.tensor)?);
         }
-        let forward = self.module.forward(&tape, &weights, &self.batch, false)?;
-        let loss = match &self.data.targets {
-            Targets::Classes(labels) => {
-                let targets: Arc<[u32]> = rows.iter().map(|row| labels[*row as usize]).collect();
-                let weights = self
-                    .data
-                    .class_weights
-                    .as_ref()
-                    .map(|weights| targets.iter().map(|class| weights[*class as usize]).collect::<Vec<_>>());
-                ops::softmax_cross_entropy(&tape, &forward.logits, &targets, weights.as_deref())?
-            }
-            Targets::Values(values) => {
-                let targets: Vec<f32> = rows.iter().map(|row| values[*row as usize]).collect();
-                ops::mean_squared_error(&tape, &forward.logits, &targets, None)?
-            }
-        };
-        let value = loss.scalar()?;
-        if !value.is_finite() {
+        let frozen: BTreeSet<&str> = self.learned.iter().filter(|learned| !learned.trainable).map(|learned| &*learned.spec.name).collect();
+        let unseen = self.random("unseen").at_step(self.steps);
+        let (inputs, shape) = (self.data.inputs, &self.hyper.config.shape);
+        let found = Step {
+            module: &*self.module,
+            weights: &weights,
+            trainable: &|name| !frozen.contains(name),
+            random: self.random("step").at_step(self.steps),
+            gather: &|own, batch| {
+                Batch::gather(inputs, shape, &rows[own.clone()], batch);
+                show_as_unseen(batch, self.hyper.unseen_rate, unseen.fork(own.start as u32));
+            },
+            loss: &|tape, forward, own| self.data.loss(tape, forward, &rows[own]),
+            weight: &|own| self.data.weight(&rows[own]),
+        }
+        .run(rows.len())?;
+        if !found.loss.is_finite() {
             return Ok(None);
         }
-        let gradients = tape.backward(&loss)?;
-        let mut updates = Vec::with_capacity(self.learned.len());
-        for learned in self.learned.iter().filter(|learned| learned.trainable) {
-            if let Some(gradient) = gradients.get(weights.get(&learned.spec.name)?) {
-                updates.push(Update { name: &learned.spec.name, weights: &learned.tensor, gradient, decays: learned.spec.decays });
-            }
-        }
+        let learned: BTreeMap<&str, &Learned> = self.learned.iter().map(|learned| (&*learned.spec.name, learned)).collect();
+        let updates: Vec<Update<'_>> = found
+            .gradients
+            .iter()
+            .filter_map(|(name, gradient)| {
+                let learned = learned.get(&**name)?;
+                Some(Update { name, weights: &learned.tensor, gradient, decays: learned.spec.decays })
+            })
+            .collect();
         Ok(match self.optimizer.step(&updates, rate)? {
-            StepOutcome::Done(_) => Some(value),
+            StepOutcome::Done(_) => Some(found.loss),
             StepOutcome::NotFinite => None,
         })
     }

@@ -5,7 +5,7 @@
 
 use super::activation::Activation;
 use super::dropout::{Mask, dropout};
-use super::matmul::{Panels, ROW_CHUNK, multiply, weight_gradient};
+use super::matmul::{Panels, ROW_CHUNK, Start, multiply, weight_gradient};
 use super::parallel::{self, Shared};
 use super::pool;
 use super::real::Real;
@@ -137,16 +137,18 @@ pub fn batch_ensemble(
         let (y, z) = {
             let held: Vec<_> = parents.iter().map(|var| read(var.value())).collect::<Result<_>>()?;
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
-            forward(shape, &slices, tape.tracks(&parents))
+            let panels = weights.weight.transposed(slices[1], outputs, inputs);
+            forward(shape, &slices, &panels, tape.tracks(&parents))
         };
         let value = tensor::<T>(y, &[all, outputs])?;
-        let saved: Vec<_> = parents.iter().map(|var| var.value().clone()).collect();
+        let saved: Vec<Var> = parents.iter().copied().cloned().collect();
         let saved_y = value.clone();
         Ok(tape.record(value, &parents, move |gradient, sink: &mut Sink<'_>| {
-            let held: Vec<_> = saved.iter().map(read).collect::<Result<_>>()?;
+            let held: Vec<_> = saved.iter().map(|var| read(var.value())).collect::<Result<_>>()?;
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
             let (guard, y) = (read(&gradient)?, read(&saved_y)?);
-            let own = backward(shape, &slices, &z, y.slice::<T>()?, guard.slice::<T>()?, sink.wants(0));
+            let panels = saved[1].straight(slices[1], outputs, inputs);
+            let own = backward(shape, &slices, &panels, &z, y.slice::<T>()?, guard.slice::<T>()?, sink.wants(0));
             pool::give(z);
             if sink.wants(0) {
                 sink.add(0, tensor(own.x, saved[0].dims())?)?;
@@ -160,9 +162,8 @@ pub fn batch_ensemble(
 }
 
 /// `slices`: x, weight, scale_in, scale_out, bias. Returns the result and, when `keep`, what the product gave.
-fn forward<T: Real>(shape: Shape, slices: &[&[T]], keep: bool) -> (Vec<T>, Vec<T>) {
+fn forward<T: Real>(shape: Shape, slices: &[&[T]], panels: &Panels<T>, keep: bool) -> (Vec<T>, Vec<T>) {
     let Shape { all, inputs, outputs, .. } = shape;
-    let panels = Panels::transposed(slices[1], outputs, inputs);
     let mut y = vec![T::ZERO; all * outputs];
     let mut z = pool::take(if keep { all * outputs } else { 0 });
     let (shared_y, shared_z) = (Shared::new(&mut y), Shared::new(&mut z));
@@ -182,7 +183,7 @@ fn forward<T: Real>(shape: Shape, slices: &[&[T]], keep: bool) -> (Vec<T>, Vec<T
             )
         };
         let z = if keep { kept } else { &mut scratch[..] };
-        multiply(&scaled, inputs, count, &panels, z, outputs, false);
+        multiply(&scaled, inputs, count, panels, z, outputs, Start::Zero);
         for (at, (out, z)) in y.chunks_exact_mut(outputs.max(1)).zip(z.chunks_exact(outputs.max(1))).enumerate() {
             let at = first + at;
             finish_row(z, shape.member(slices[3], at, outputs), shape.member(slices[4], at, outputs), out, shape.activation);
@@ -206,9 +207,8 @@ fn add_all<T: Real>(sums: &mut [T], part: &[T]) {
     sums.iter_mut().zip(part).for_each(|(sum, value)| *sum += *value);
 }
 
-fn backward<T: Real>(shape: Shape, slices: &[&[T]], z: &[T], y: &[T], gradient: &[T], wants_x: bool) -> Own<T> {
+fn backward<T: Real>(shape: Shape, slices: &[&[T]], panels: &Panels<T>, z: &[T], y: &[T], gradient: &[T], wants_x: bool) -> Own<T> {
     let Shape { all, members, inputs, outputs, shared_input, activation, .. } = shape;
-    let panels = Panels::straight(slices[1], outputs, inputs);
     // Chunks hold whole rows of all members, so that a shared input row belongs to one chunk.
     let chunk_rows = BACKWARD_CHUNK.div_ceil(members) * members;
     let mut d_z = pool::take(all * outputs);
@@ -236,7 +236,7 @@ fn backward<T: Real>(shape: Shape, slices: &[&[T]], z: &[T], y: &[T], gradient: 
             product(shape.input_row(slices[0], all_at), factors, &mut scaled[at * inputs..(at + 1) * inputs]);
         }
         let mut d_scaled = vec![T::ZERO; count * inputs];
-        multiply(d_z, outputs, count, &panels, &mut d_scaled, inputs, false);
+        multiply(d_z, outputs, count, panels, &mut d_scaled, inputs, Start::Zero);
         for (at, d_scaled) in d_scaled.chunks_exact(inputs.max(1)).enumerate() {
             let (all_at, member) = (first + at, (first + at) % members);
             add_product(d_scaled, shape.input_row(slices[0], all_at), &mut d_in[member * inputs..(member + 1) * inputs]);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::activation::Activation;
-use super::matmul::{Panels, multiply};
+use super::matmul::{Panels, Start, multiply};
 use super::packing::{Chunk, Packing};
 use super::parallel::{self, Shared};
 use super::real::Real;
@@ -59,7 +59,7 @@ impl Shape {
 fn convolve<T: Real>(shape: Shape, chunk: &Chunk, x: &[T], taps: &[Panels<T>], maps: &mut [T]) {
     let Shape { inputs, maps: width, .. } = shape;
     let middle = (shape.taps - 1) / 2;
-    multiply(x, inputs, chunk.len(), &taps[middle], maps, width, false);
+    multiply(x, inputs, chunk.len(), &taps[middle], maps, width, Start::Zero);
     for (tap, panels) in taps.iter().enumerate().filter(|(tap, _)| *tap != middle) {
         let mut step = 0;
         while step < chunk.steps() {
@@ -78,7 +78,7 @@ fn convolve<T: Real>(shape: Shape, chunk: &Chunk, x: &[T], taps: &[Panels<T>], m
                 rows *= end - step;
             }
             let (from, to) = (chunk.offsets[source] * inputs, chunk.offsets[step] * width);
-            multiply(&x[from..], inputs, rows, panels, &mut maps[to..], width, true);
+            multiply(&x[from..], inputs, rows, panels, &mut maps[to..], width, Start::Held);
             step = end;
         }
     }

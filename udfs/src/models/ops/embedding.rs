@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::parallel;
 use super::real::Real;
 use super::storage::{dispatch, read, tensor};
-use super::tape::{Sink, Tape, Var};
+use super::tape::{RowGradients, Sink, Tape, Var};
 use crate::error::{Error, Result};
 
 /// How the fields of a row are put together.
@@ -66,23 +65,16 @@ pub fn embed(tape: &Tape, tables: &[Var], ids: &Arc<[u32]>, pooling: Pooling) ->
         let vocabularies: Vec<usize> = tables.iter().map(|table| table.dims()[0]).collect();
         let ids = Arc::clone(ids);
         Ok(tape.record(tensor::<T>(value, &[rows, total])?, &parents, move |gradient, sink: &mut Sink<'_>| {
-            let guard = read(&gradient)?;
-            let gradient = guard.slice::<T>()?;
-            let wanted: Vec<usize> = (0..fields).filter(|field| sink.wants(*field)).collect();
-            let tables = parallel::map(wanted.len(), |at| {
-                let field = wanted[at];
-                let (width, offset) = (widths[field], offsets[field]);
-                let mut sums = vec![T::ZERO; vocabularies[field] * width];
-                for (row, from) in gradient.chunks_exact(total.max(1)).enumerate() {
-                    let to = ids[row * fields + field] as usize * width;
-                    for (sum, value) in sums[to..to + width].iter_mut().zip(&from[offset..offset + width]) {
-                        *sum += *value;
-                    }
-                }
-                sums
-            });
-            for (field, sums) in wanted.into_iter().zip(tables) {
-                sink.add(field, tensor(sums, &[vocabularies[field], widths[field]])?)?;
+            for field in 0..fields {
+                let rows = RowGradients {
+                    ids: Arc::clone(&ids),
+                    fields,
+                    field,
+                    gradient: gradient.clone(),
+                    offset: offsets[field],
+                    width: widths[field],
+                };
+                sink.add_rows(field, rows, &[vocabularies[field], widths[field]])?;
             }
             Ok(())
         }))

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::gates::{gru_backward, gru_forward};
-use super::lstm::{RecurrentWeights, states_before};
-use super::matmul::{Panels, column_sums, multiply, weight_gradient};
+use super::lstm::{RecurrentWeights, STEP_BLOCK, WeightGradients, add_parts, blocks};
+use super::matmul::{Panels, Start, multiply};
 use super::packing::{Chunk, Packing};
 use super::parallel::{self, Shared};
 use super::pool;
@@ -19,28 +19,48 @@ use crate::error::Result;
 struct Layer<'a, T> {
     inputs: usize,
     hidden: usize,
-    input_panels: Panels<T>,
-    recurrent_panels: Panels<T>,
-    bias_ih: &'a [T],
-    bias_hh: &'a [T],
+    input: &'a Panels<T>,
+    recurrent: &'a Panels<T>,
 }
 
-/// One chunk forward; slices hold the chunk's own steps.
-fn forward_chunk<T: Real>(chunk: &Chunk, layer: &Layer<'_, T>, x: &[T], gates: &mut [T], recurrent: &mut [T], h: &mut [T]) {
-    let (hidden, width) = (layer.hidden, 3 * layer.hidden);
-    gates.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(layer.bias_ih));
-    recurrent.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(layer.bias_hh));
-    multiply(x, layer.inputs, chunk.len(), &layer.input_panels, gates, width, true);
-    for step in 0..chunk.steps() {
-        let (start, count) = (chunk.offsets[step], chunk.active(step));
-        let own = start * width..(start + count) * width;
-        let (h_before, h) = h.split_at_mut(start * hidden);
-        let before = if step == 0 { start } else { chunk.offsets[step - 1] };
-        let h_before = &h_before[before * hidden..];
-        if step > 0 {
-            multiply(h_before, hidden, count, &layer.recurrent_panels, &mut recurrent[own.clone()], width, true);
+impl<T> Layer<'_, T> {
+    /// Gates, inputs, hidden.
+    fn sizes(&self) -> (usize, usize, usize) {
+        (3 * self.hidden, self.inputs, self.hidden)
+    }
+}
+
+/// One chunk forward; `x` and `h` hold the chunk's own steps, the gates too when they are kept, else those of one block.
+fn forward_chunk<T: Real>(
+    chunk: &Chunk,
+    layer: &Layer<'_, T>,
+    x: &[T],
+    biases: (&[T], &[T]),
+    (gates, recurrent): (&mut [T], &mut [T]),
+    h: &mut [T],
+    keep: bool,
+) {
+    let (width, inputs, hidden) = layer.sizes();
+    for block in blocks(chunk) {
+        let (from, to) = (chunk.offsets[block.start], chunk.offsets[block.end]);
+        let base = if keep { 0 } else { from };
+        let own = &mut gates[(from - base) * width..(to - base) * width];
+        multiply(&x[from * inputs..to * inputs], inputs, to - from, layer.input, own, width, Start::Bias(biases.0));
+        for step in block {
+            let (start, count) = (chunk.offsets[step], chunk.active(step));
+            let own = (start - base) * width..(start - base + count) * width;
+            let (gates, recurrent) = (&mut gates[own.clone()], &mut recurrent[own]);
+            let (h_before, h) = h.split_at_mut(start * hidden);
+            let h_before = if step == 0 {
+                recurrent.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(biases.1));
+                &[]
+            } else {
+                let h_before = &h_before[chunk.offsets[step - 1] * hidden..];
+                multiply(h_before, hidden, count, layer.recurrent, recurrent, width, Start::Bias(biases.1));
+                h_before
+            };
+            gru_forward(hidden, gates, recurrent, h_before, &mut h[..count * hidden]);
         }
-        gru_forward(hidden, &mut gates[own.clone()], &recurrent[own], h_before, &mut h[..count * hidden]);
     }
 }
 
@@ -56,37 +76,30 @@ pub fn gru(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeig
         let States { h, gates, recurrent } = {
             let held: Vec<_> = parents.iter().map(|var| read(var.value())).collect::<Result<_>>()?;
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
-            let layer = Layer {
-                inputs,
-                hidden,
-                input_panels: Panels::transposed(slices[1], width, inputs),
-                recurrent_panels: Panels::transposed(slices[2], width, hidden),
-                bias_ih: slices[3],
-                bias_hh: slices[4],
-            };
-            forward(packing, &layer, slices[0], tape.tracks(&parents))
+            let input = weights.weight_ih.transposed(slices[1], width, inputs);
+            let recurrent = weights.weight_hh.transposed(slices[2], width, hidden);
+            let layer = Layer { inputs, hidden, input: &input, recurrent: &recurrent };
+            forward(packing, &layer, slices[0], (slices[3], slices[4]), tape.tracks(&parents))
         };
         let value = tensor::<T>(h, &[steps, hidden])?;
-        let saved = [x.value(), weights.weight_ih.value(), weights.weight_hh.value(), &value].map(Clone::clone);
-        let packing = Arc::clone(packing);
+        let saved = [x.clone(), weights.weight_ih.clone(), weights.weight_hh.clone()];
+        let (packing, saved_h) = (Arc::clone(packing), value.clone());
         Ok(tape.record(value, &parents, move |gradient, sink: &mut Sink<'_>| {
-            let held: Vec<_> = saved.iter().map(read).collect::<Result<_>>()?;
+            let held: Vec<_> = saved.iter().map(Var::value).chain([&saved_h]).map(read).collect::<Result<_>>()?;
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
             let guard = read(&gradient)?;
-            let (mut gates, mut recurrent) = (gates, recurrent);
-            let d_x = backward(&packing, (inputs, hidden), &slices, &mut gates, &mut recurrent, guard.slice::<T>()?, sink.wants(0));
-            let before = states_before(slices[3], &packing, hidden);
+            let input_panels = saved[1].straight(slices[1], width, inputs);
+            let recurrent_panels = saved[2].straight(slices[2], width, hidden);
+            let layer = Layer { inputs, hidden, input: &input_panels, recurrent: &recurrent_panels };
+            let mut shares = (gates, recurrent);
+            let (d_x, weights) =
+                backward(&packing, &layer, (slices[0], slices[3]), &mut shares, guard.slice::<T>()?, sink.wants(0));
+            pool::give(shares.0);
+            pool::give(shares.1);
             if sink.wants(0) {
                 sink.add(0, tensor(d_x, &[steps, inputs])?)?;
             }
-            sink.add(1, tensor(weight_gradient(&gates, slices[0], steps, width, inputs), &[width, inputs])?)?;
-            sink.add(2, tensor(weight_gradient(&recurrent, &before, steps, width, hidden), &[width, hidden])?)?;
-            sink.add(3, tensor(column_sums(&gates, width), &[width])?)?;
-            sink.add(4, tensor(column_sums(&recurrent, width), &[width])?)?;
-            pool::give(gates);
-            pool::give(recurrent);
-            pool::give(before);
-            Ok(())
+            weights.give(layer.sizes(), sink)
         }))
     })
 }
@@ -98,9 +111,9 @@ struct States<T> {
     recurrent: Vec<T>,
 }
 
-fn forward<T: Real>(packing: &Packing, layer: &Layer<'_, T>, x: &[T], keep: bool) -> States<T> {
-    let (inputs, hidden) = (layer.inputs, layer.hidden);
-    let (steps, width) = (packing.steps(), 3 * hidden);
+fn forward<T: Real>(packing: &Packing, layer: &Layer<'_, T>, x: &[T], biases: (&[T], &[T]), keep: bool) -> States<T> {
+    let (width, inputs, hidden) = layer.sizes();
+    let steps = packing.steps();
     let kept = if keep { steps * width } else { 0 };
     let mut h = vec![T::ZERO; steps * hidden];
     let (mut gates, mut recurrent) = (pool::take(kept), pool::take(kept));
@@ -109,72 +122,80 @@ fn forward<T: Real>(packing: &Packing, layer: &Layer<'_, T>, x: &[T], keep: bool
         let chunk = &packing.chunks()[at];
         let (start, count) = (chunk.start, chunk.len());
         let x = &x[start * inputs..(start + count) * inputs];
-        let scratch = || vec![T::ZERO; if keep { 0 } else { count * width }];
-        let mut own = (scratch(), scratch());
         // SAFETY: chunks are disjoint.
         let h = unsafe { shared_h.slice(start * hidden, count * hidden) };
-        let (gates, recurrent) = if keep {
+        if keep {
             // SAFETY: chunks are disjoint.
-            unsafe { (shared_gates.slice(start * width, count * width), shared_recurrent.slice(start * width, count * width)) }
+            let shares =
+                unsafe { (shared_gates.slice(start * width, count * width), shared_recurrent.slice(start * width, count * width)) };
+            forward_chunk(chunk, layer, x, biases, shares, h, true);
         } else {
-            (&mut own.0[..], &mut own.1[..])
-        };
-        forward_chunk(chunk, layer, x, gates, recurrent, h);
+            let block = STEP_BLOCK * chunk.rows.len() * width;
+            let (mut gates, mut recurrent) = (pool::take(block), pool::take(block));
+            forward_chunk(chunk, layer, x, biases, (&mut gates, &mut recurrent), h, false);
+            pool::give(gates);
+            pool::give(recurrent);
+        }
     });
     States { h, gates, recurrent }
 }
 
-/// `slices`: x, weight_ih, weight_hh, h. Gates and recurrent shares become their gradients; returns that of x.
+/// `given`: x and the hidden states. Gates and recurrent shares become their gradients; returns those of x and the weights.
 fn backward<T: Real>(
     packing: &Packing,
-    (inputs, hidden): (usize, usize),
-    slices: &[&[T]],
-    gates: &mut [T],
-    recurrent: &mut [T],
+    layer: &Layer<'_, T>,
+    (x, h): (&[T], &[T]),
+    shares: &mut (Vec<T>, Vec<T>),
     gradient: &[T],
     wants_x: bool,
-) -> Vec<T> {
-    let width = 3 * hidden;
-    let panels = (Panels::straight(slices[1], width, inputs), Panels::straight(slices[2], width, hidden));
+) -> (Vec<T>, WeightGradients<T>) {
+    let (width, inputs, hidden) = layer.sizes();
     let mut d_x = vec![T::ZERO; if wants_x { packing.steps() * inputs } else { 0 }];
-    let (shared_x, shared_gates, shared_recurrent) = (Shared::new(&mut d_x), Shared::new(gates), Shared::new(recurrent));
-    parallel::for_each(packing.chunks().len(), |at| {
-        let chunk = &packing.chunks()[at];
+    let (shared_x, shared_gates, shared_recurrent) = (Shared::new(&mut d_x), Shared::new(&mut shares.0), Shared::new(&mut shares.1));
+    let weights = add_parts(packing, layer.sizes(), |chunk, sums| {
         let (start, count) = (chunk.start, chunk.len());
         // SAFETY: chunks are disjoint.
-        let (gates, recurrent) =
-            unsafe { (shared_gates.slice(start * width, count * width), shared_recurrent.slice(start * width, count * width)) };
+        let (gates, recurrent, d_x) = unsafe {
+            let d_x = if wants_x { shared_x.slice(start * inputs, count * inputs) } else { &mut [] };
+            (shared_gates.slice(start * width, count * width), shared_recurrent.slice(start * width, count * width), d_x)
+        };
         let own = start * hidden..(start + count) * hidden;
-        backward_chunk(chunk, hidden, gates, recurrent, &slices[3][own.clone()], &gradient[own], &panels.1);
-        if wants_x {
-            // SAFETY: chunks are disjoint.
-            multiply(gates, width, count, &panels.0, unsafe { shared_x.slice(start * inputs, count * inputs) }, inputs, false);
-        }
+        let saved = (&x[start * inputs..(start + count) * inputs], &h[own.clone()]);
+        backward_chunk(chunk, layer, (gates, recurrent), saved, &gradient[own], d_x, sums);
     });
-    d_x
+    (d_x, weights)
 }
 
 /// One chunk back: activated gates and the state's shares become gradients.
 fn backward_chunk<T: Real>(
     chunk: &Chunk,
-    hidden: usize,
-    gates: &mut [T],
-    recurrent: &mut [T],
-    h: &[T],
+    layer: &Layer<'_, T>,
+    (gates, recurrent): (&mut [T], &mut [T]),
+    (x, h): (&[T], &[T]),
     gradient: &[T],
-    panels: &Panels<T>,
+    d_x: &mut [T],
+    sums: &mut WeightGradients<T>,
 ) {
-    let width = 3 * hidden;
-    let mut d_h = vec![T::ZERO; chunk.rows.len() * hidden];
-    for step in (0..chunk.steps()).rev() {
-        let (start, count) = (chunk.offsets[step], chunk.active(step));
-        let own = start * width..(start + count) * width;
-        let before = if step == 0 { 0 } else { chunk.offsets[step - 1] };
-        let recurrent = &mut recurrent[own.clone()];
-        gru_backward(hidden, &mut gates[own], recurrent, &h[before * hidden..], &gradient[start * hidden..], &mut d_h, step == 0);
-        if step > 0 {
-            multiply(recurrent, width, count, panels, &mut d_h, hidden, true);
+    let (width, inputs, hidden) = layer.sizes();
+    let (mut d_h, mut states) = (vec![T::ZERO; chunk.rows.len() * hidden], Vec::new());
+    for block in blocks(chunk).rev() {
+        for step in block.clone().rev() {
+            let (start, count) = (chunk.offsets[step], chunk.active(step));
+            let own = start * width..(start + count) * width;
+            let before = if step == 0 { 0 } else { chunk.offsets[step - 1] };
+            let recurrent = &mut recurrent[own.clone()];
+            gru_backward(hidden, &mut gates[own], recurrent, &h[before * hidden..], &gradient[start * hidden..], &mut d_h, step == 0);
+            if step > 0 {
+                multiply(recurrent, width, count, layer.recurrent, &mut d_h, hidden, Start::Held);
+            }
         }
+        let (from, to) = (chunk.offsets[block.start], chunk.offsets[block.end]);
+        let (gates, recurrent) = (&gates[from * width..to * width], &recurrent[from * width..to * width]);
+        if !d_x.is_empty() {
+            multiply(gates, width, to - from, layer.input, &mut d_x[from * inputs..to * inputs], inputs, Start::Zero);
+        }
+        sums.add_input(chunk, &block, gates, x);
+        sums.add_recurrent(chunk, &block, recurrent, h, &mut states);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Dense layer with its activation: `y = act(x · Wᵀ + b)`.
 
 use super::activation::Activation;
-use super::matmul::{Panels, affine, column_sums, weight_gradient};
+use super::matmul::{affine, column_sums, weight_gradient};
 use super::storage::{dispatch, read, tensor};
 use super::tape::{Sink, Tape, Var};
 use crate::error::{Error, Result};
@@ -18,17 +18,17 @@ pub fn linear(tape: &Tape, x: &Var, weight: &Var, bias: Option<&Var>, activation
     }
     dispatch!(x.value(), T => {
         let value = {
-            let (x, weight) = (read(x.value())?, read(weight.value())?);
+            let (packed, x, weight) = (weight, read(x.value())?, read(weight.value())?);
             let bias = bias.map(|bias| read(bias.value())).transpose()?;
             let bias = bias.as_ref().map(|bias| bias.slice::<T>()).transpose()?;
-            let panels = Panels::transposed(weight.slice::<T>()?, outputs, inputs);
+            let panels = packed.transposed(weight.slice::<T>()?, outputs, inputs);
             affine(x.slice::<T>()?, rows, &panels, bias, |_, chunk| activation.apply(chunk))
         };
         let value = tensor::<T>(value, &[rows, outputs])?;
-        let (saved_x, saved_weight, saved_y) = (x.value().clone(), weight.value().clone(), value.clone());
+        let (saved_x, packed, saved_y) = (x.value().clone(), weight.clone(), value.clone());
         let parents: Vec<&Var> = [Some(x), Some(weight), bias].into_iter().flatten().collect();
         Ok(tape.record(value, &parents, move |gradient, sink: &mut Sink<'_>| {
-            let (x, weight, y) = (read(&saved_x)?, read(&saved_weight)?, read(&saved_y)?);
+            let (x, weight, y) = (read(&saved_x)?, read(packed.value())?, read(&saved_y)?);
             let gradient = read(&gradient)?;
             let (x, y) = (x.slice::<T>()?, y.slice::<T>()?);
             let gradient = gradient.slice::<T>()?;
@@ -40,7 +40,7 @@ pub fn linear(tape: &Tape, x: &Var, weight: &Var, bias: Option<&Var>, activation
                 &before
             };
             if sink.wants(0) {
-                let panels = Panels::straight(weight.slice::<T>()?, outputs, inputs);
+                let panels = packed.straight(weight.slice::<T>()?, outputs, inputs);
                 sink.add(0, tensor(affine(dy, rows, &panels, None, |_, _| {}), &[rows, inputs])?)?;
             }
             if sink.wants(1) {

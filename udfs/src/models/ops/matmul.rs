@@ -3,12 +3,15 @@
 //! Forward products and input gradients run on our own kernel: the weight matrix is packed once into [`Panels`], the
 //! other operand is read where it lies, and every element of the result is one chain of multiply-adds in order of `k`.
 //! So a row's result never depends on how many rows surround it. Weight gradients (a long inner dimension) run on the
-//! same kernel without packing.
+//! same kernel, block by block, with both operands packed as they are met.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::parallel::{self, Shared};
+use super::pool;
 use super::real::Real;
+use super::vectorise::vectorise;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 
@@ -18,36 +21,90 @@ pub(super) const PORTABLE_WIDTH: usize = 8;
 pub(super) const ROW_CHUNK: usize = 96;
 /// Result rows of one unit of work of a weight gradient.
 const GRADIENT_CHUNK: usize = 96;
-/// Operand rows that a weight gradient takes in before it goes over them again for other columns: they stay in cache.
-const GRADIENT_ROWS: usize = 256;
+/// Operand rows that a weight gradient packs and takes in at a time: the packed block stays in the first-level cache.
+const GRADIENT_ROWS: usize = 128;
+/// Result rows that a weight gradient packs at a time: whole tiles of every kernel.
+const STRIP: usize = 24;
+/// Rows of a block of a transposing copy.
+const TURN: usize = 16;
+
+/// What a product's result begins with.
+#[derive(Debug, Clone, Copy)]
+pub enum Start<'a, T> {
+    /// Nothing: the result takes the place of what is there.
+    Zero,
+    /// What is there: the product is added to it.
+    Held,
+    /// One row, added to every row of the product.
+    Bias(&'a [T]),
+}
+
+/// The columns `0..n` in panels of one to `most` units, as (first, width): as few as possible, and none of one unit next
+/// to others, which would keep a vector unit waiting. The last may reach beyond `n`.
+pub(super) fn cuts(n: usize, unit: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let units = n.div_ceil(unit);
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let take = match units - at {
+            0 => return None,
+            left @ 1..=2 => left.min(most),
+            4 => most.min(2),
+            _ => most,
+        };
+        at += take;
+        Some(((at - take) * unit, take * unit))
+    })
+}
+
+/// Bytes that the kernels like their packed operands to begin at a multiple of: a cache line.
+const ALIGNMENT: usize = 64;
+
+/// The part of a buffer of `len + ALIGNMENT` numbers that begins at a cache line.
+fn aligned<T>(buffer: &mut [T], len: usize) -> &mut [T] {
+    let skip = buffer.as_ptr().align_offset(ALIGNMENT).min(buffer.len() - len);
+    &mut buffer[skip..skip + len]
+}
 
 /// A matrix `[k, n]` cut into panels of a few columns, each stored row after row and padded with zeros.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Panels<T> {
     pub(super) k: usize,
     pub(super) n: usize,
-    width: usize,
+    /// First column and width.
+    cuts: Vec<(usize, usize)>,
     values: Vec<T>,
+    /// Where the first panel begins in `values`.
+    skip: usize,
 }
 
 impl<T: Real> Panels<T> {
     /// Packs the matrix whose element `(row, column)` is `source[row * row_stride + column * column_stride]`.
     pub(super) fn pack(source: &[T], k: usize, n: usize, row_stride: usize, column_stride: usize) -> Self {
-        let width = T::panel_width();
-        let panels = n.div_ceil(width);
-        let mut values = vec![T::ZERO; panels * k * width];
-        for panel in 0..panels {
-            let first = panel * width;
+        let (unit, most) = T::panel_units();
+        let cuts: Vec<_> = cuts(n, unit, most).collect();
+        let len = cuts.last().map_or(0, |(first, width)| (first + width) * k);
+        let mut values = vec![T::ZERO; len + ALIGNMENT];
+        let skip = values.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        for &(first, width) in &cuts {
             let columns = width.min(n - first);
-            let target = &mut values[panel * k * width..(panel + 1) * k * width];
-            for column in 0..columns {
-                let from = (first + column) * column_stride;
-                for row in 0..k {
-                    target[row * width + column] = source[from + row * row_stride];
+            let target = &mut values[skip + first * k..skip + (first + width) * k];
+            if column_stride == 1 {
+                for (row, target) in target.chunks_exact_mut(width).enumerate() {
+                    target[..columns].copy_from_slice(&source[row * row_stride + first..][..columns]);
+                }
+                continue;
+            }
+            // A few rows at a time, so that what is written stays in cache until its line is full.
+            for (block, target) in target.chunks_mut(TURN * width).enumerate() {
+                for column in 0..columns {
+                    let from = (first + column) * column_stride + block * TURN * row_stride;
+                    for (row, target) in target.chunks_exact_mut(width).enumerate() {
+                        target[column] = source[from + row * row_stride];
+                    }
                 }
             }
         }
-        Self { k, n, width, values }
+        Self { k, n, cuts, values, skip }
     }
 
     /// Packs `weight` `[out, in]` for products `x · weightᵀ`.
@@ -60,24 +117,24 @@ impl<T: Real> Panels<T> {
         Self::pack(weight, outputs, inputs, inputs, 1)
     }
 
-    pub(super) fn panel(&self, panel: usize) -> &[T] {
-        &self.values[panel * self.k * self.width..(panel + 1) * self.k * self.width]
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.n.div_ceil(self.width)
+    /// First column, width and numbers of each panel.
+    pub(super) fn panels(&self) -> impl Iterator<Item = (usize, usize, &[T])> {
+        let values = &self.values[self.skip..];
+        self.cuts.iter().map(move |&(first, width)| (first, width, &values[first * self.k..(first + width) * self.k]))
     }
 }
 
-/// `c[rows, n] (+)= a[rows, k] · b`, where rows of `a` are `lda` and rows of `c` are `ldc` numbers apart; added to what
-/// `c` holds when `accumulate`, else in its place.
-pub(super) fn multiply<T: Real>(a: &[T], lda: usize, rows: usize, b: &Panels<T>, c: &mut [T], ldc: usize, accumulate: bool) {
+/// `c[rows, n] = start + a[rows, k] · b`, where rows of `a` are `lda` and rows of `c` are `ldc` numbers apart.
+pub(super) fn multiply<T: Real>(a: &[T], lda: usize, rows: usize, b: &Panels<T>, c: &mut [T], ldc: usize, start: Start<'_, T>) {
     if rows == 0 || b.n == 0 {
         return;
     }
     assert!((rows - 1) * lda + b.k <= a.len() && (rows - 1) * ldc + b.n <= c.len());
+    if let Start::Bias(bias) = start {
+        assert!(bias.len() >= b.n);
+    }
     // SAFETY: both ends are inside their slices (asserted).
-    unsafe { T::multiply(a.as_ptr(), lda, rows, b, c.as_mut_ptr(), ldc, accumulate) }
+    unsafe { T::multiply(a.as_ptr(), lda, rows, b, c.as_mut_ptr(), ldc, start) }
 }
 
 /// `y[rows, n] = x[rows, k] · b + bias`, in parallel; then `finish(first_row, chunk)` on each finished chunk.
@@ -95,10 +152,7 @@ pub(super) fn affine<T: Real>(
         let count = ROW_CHUNK.min(rows - first);
         // SAFETY: chunks are disjoint.
         let out = unsafe { shared.slice(first * b.n, count * b.n) };
-        if let Some(bias) = bias {
-            out.chunks_exact_mut(b.n).for_each(|row| row.copy_from_slice(bias));
-        }
-        multiply(&x[first * b.k..(first + count) * b.k], b.k, count, b, out, b.n, bias.is_some());
+        multiply(&x[first * b.k..(first + count) * b.k], b.k, count, b, out, b.n, bias.map_or(Start::Zero, Start::Bias));
         finish(first, out);
     });
     y
@@ -153,50 +207,93 @@ pub(super) fn product<T: Real>(size: [usize; 3], a: Strided<'_, T>, b: &[T], b_r
 /// `dyᵀ · x`: `[outputs, inputs]` from `dy [rows, outputs]` and `x [rows, inputs]`, in parallel over outputs.
 pub(super) fn weight_gradient<T: Real>(dy: &[T], x: &[T], rows: usize, outputs: usize, inputs: usize) -> Vec<T> {
     let mut gradient = vec![T::ZERO; outputs * inputs];
-    if rows == 0 || outputs == 0 || inputs == 0 {
-        return gradient;
-    }
-    assert!(dy.len() >= rows * outputs && x.len() >= rows * inputs);
     let shared = Shared::new(&mut gradient);
     parallel::for_each(outputs.div_ceil(GRADIENT_CHUNK), |chunk| {
         let first = chunk * GRADIENT_CHUNK;
         let count = GRADIENT_CHUNK.min(outputs - first);
-        for start in (0..rows).step_by(GRADIENT_ROWS) {
-            let steps = GRADIENT_ROWS.min(rows - start);
-            let (dy, x) = (&dy[start * outputs + first..], &x[start * inputs..]);
-            assert!((steps - 1) * outputs + count <= dy.len() && steps * inputs <= x.len());
-            // SAFETY: chunks are disjoint; both operands hold `steps` rows (asserted).
-            unsafe {
-                let out = shared.slice(first * inputs, count * inputs);
-                T::product(Product {
-                    rows: count,
-                    k: steps,
-                    columns: inputs,
-                    a: dy.as_ptr(),
-                    a_row: 1,
-                    a_step: outputs,
-                    b: x.as_ptr(),
-                    b_step: inputs,
-                    c: out.as_mut_ptr(),
-                    c_row: inputs,
-                    accumulate: true,
-                });
-            }
-        }
+        // SAFETY: chunks are disjoint.
+        let out = unsafe { shared.slice(first * inputs, count * inputs) };
+        add_gradient_columns(dy, outputs, first..first + count, x, inputs, rows, out);
     });
     gradient
 }
 
-/// Sums of the columns of `values [rows, columns]`, in row order.
-pub(super) fn column_sums<T: Real>(values: &[T], columns: usize) -> Vec<T> {
-    let mut sums = vec![T::ZERO; columns];
-    if columns > 0 {
-        for row in values.chunks_exact(columns) {
+/// `gradient [outputs, inputs] += dyᵀ · x` on the calling thread, for rows that were just computed: they are in cache.
+pub(super) fn add_gradient<T: Real>(dy: &[T], outputs: usize, x: &[T], inputs: usize, rows: usize, gradient: &mut [T]) {
+    add_gradient_columns(dy, outputs, 0..outputs, x, inputs, rows, gradient);
+}
+
+/// [`add_gradient`] for some of the outputs; `out [columns, inputs]`.
+fn add_gradient_columns<T: Real>(dy: &[T], outputs: usize, columns: Range<usize>, x: &[T], inputs: usize, rows: usize, out: &mut [T]) {
+    if columns.is_empty() || inputs == 0 {
+        return;
+    }
+    assert!(dy.len() >= rows * outputs && x.len() >= rows * inputs && out.len() >= columns.len() * inputs);
+    let (unit, most) = T::panel_units();
+    let [mut packed_x, mut strip] = [inputs, STRIP].map(|width| pool::take::<T>(GRADIENT_ROWS * width + ALIGNMENT));
+    let (packed, strip_of) = (aligned(&mut packed_x, GRADIENT_ROWS * inputs), aligned(&mut strip, GRADIENT_ROWS * STRIP));
+    for start in (0..rows).step_by(GRADIENT_ROWS) {
+        let steps = GRADIENT_ROWS.min(rows - start);
+        pack_columns(&x[start * inputs..(start + steps) * inputs], inputs, cuts(inputs, unit, most), packed);
+        for first in columns.clone().step_by(STRIP) {
+            let count = STRIP.min(columns.end - first);
+            for (row, to) in strip_of.chunks_exact_mut(count).take(steps).enumerate() {
+                to.copy_from_slice(&dy[(start + row) * outputs + first..][..count]);
+            }
+            let out = &mut out[(first - columns.start) * inputs..][..count * inputs];
+            for (at, width) in cuts(inputs, unit, most) {
+                let width = width.min(inputs - at);
+                let b = &packed[at * steps..(at + width) * steps];
+                let (a, c, c_row) = (&strip_of[..steps * count], out[at..].as_mut_ptr(), inputs);
+                assert!(out.len() >= (count - 1) * inputs + at + width);
+                // SAFETY: both operands hold `steps` rows and `out` has `count` rows of `inputs` (asserted).
+                unsafe {
+                    T::product(Product {
+                        rows: count,
+                        k: steps,
+                        columns: width,
+                        a: a.as_ptr(),
+                        a_row: 1,
+                        a_step: count,
+                        b: b.as_ptr(),
+                        b_step: width,
+                        c,
+                        c_row,
+                        accumulate: true,
+                    });
+                }
+            }
+        }
+    }
+    pool::give(packed_x);
+    pool::give(strip);
+}
+
+/// Rows of `x` cut into blocks of columns, each stored row after row.
+fn pack_columns<T: Real>(x: &[T], columns: usize, cuts: impl Iterator<Item = (usize, usize)>, packed: &mut [T]) {
+    let rows = x.len() / columns;
+    for (first, width) in cuts {
+        let width = width.min(columns - first);
+        let to = packed[first * rows..(first + width) * rows].chunks_exact_mut(width);
+        to.zip(x.chunks_exact(columns)).for_each(|(to, row)| to.copy_from_slice(&row[first..first + width]));
+    }
+}
+
+vectorise! {
+    /// `sums += Σ rows` of `values [rows, sums.len()]`, in row order.
+    pub(super) fn add_columns<T>(values: &[T], sums: &mut [T]) {
+        for row in values.chunks_exact(sums.len().max(1)) {
             for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += *value;
             }
         }
     }
+}
+
+/// Sums of the columns of `values [rows, columns]`, in row order.
+pub(super) fn column_sums<T: Real>(values: &[T], columns: usize) -> Vec<T> {
+    let mut sums = vec![T::ZERO; columns];
+    add_columns(values, &mut sums);
     sums
 }
 
@@ -229,14 +326,14 @@ pub(super) fn isa() -> Isa {
     *ISA
 }
 
-/// Columns of an `f32` panel.
-pub(super) fn panel_width_f32() -> usize {
+/// Columns of the smallest `f32` panel, and how many of these the widest has.
+pub(super) fn panel_units_f32() -> (usize, usize) {
     match isa() {
-        Isa::Portable => PORTABLE_WIDTH,
+        Isa::Portable => (PORTABLE_WIDTH, 1),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => 16,
+        Isa::Avx2 => (16, 1),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => 32,
+        Isa::Avx512 => (16, 3),
     }
 }
 
@@ -244,15 +341,15 @@ pub(super) fn panel_width_f32() -> usize {
 ///
 /// # Safety
 /// As [`Real::multiply`].
-pub(super) unsafe fn multiply_f32(a: *const f32, lda: usize, rows: usize, b: &Panels<f32>, c: *mut f32, ldc: usize, accumulate: bool) {
+pub(super) unsafe fn multiply_f32(a: *const f32, lda: usize, rows: usize, b: &Panels<f32>, c: *mut f32, ldc: usize, start: Start<'_, f32>) {
     // SAFETY: features were detected; pointers are the caller's contract.
     unsafe {
         match isa() {
-            Isa::Portable => multiply_generic::<f32>(a, lda, rows, b, c, ldc, accumulate),
+            Isa::Portable => multiply_generic::<f32>(a, lda, rows, b, c, ldc, start),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => x86::multiply_avx2(a, lda, rows, b, c, ldc, accumulate),
+            Isa::Avx2 => x86::multiply_avx2(a, lda, rows, b, c, ldc, start),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => x86::multiply_avx512(a, lda, rows, b, c, ldc, accumulate),
+            Isa::Avx512 => x86::multiply_avx512(a, lda, rows, b, c, ldc, start),
         }
     }
 }
@@ -285,14 +382,12 @@ pub(super) unsafe fn multiply_generic<T: Real>(
     b: &Panels<T>,
     c: *mut T,
     ldc: usize,
-    accumulate: bool,
+    start: Start<'_, T>,
 ) {
     const WIDTH: usize = PORTABLE_WIDTH;
-    assert_eq!(b.width, WIDTH);
-    for panel in 0..b.count() {
-        let first = panel * WIDTH;
+    for (first, width, values) in b.panels() {
+        assert_eq!(width, WIDTH);
         let columns = WIDTH.min(b.n - first);
-        let values = b.panel(panel);
         for row in 0..rows {
             // SAFETY: the caller vouches for `rows` rows of `a` and `c`.
             let (a, c) = unsafe {
@@ -304,8 +399,14 @@ pub(super) unsafe fn multiply_generic<T: Real>(
                     *sum += *x * *w;
                 }
             }
-            for (c, sum) in c.iter_mut().zip(sums) {
-                *c = if accumulate { *c + sum } else { sum };
+            match start {
+                Start::Zero => c.copy_from_slice(&sums[..columns]),
+                Start::Held => c.iter_mut().zip(sums).for_each(|(c, sum)| *c += sum),
+                Start::Bias(bias) => {
+                    for ((c, sum), bias) in c.iter_mut().zip(sums).zip(&bias[first..]) {
+                        *c = *bias + sum;
+                    }
+                }
             }
         }
     }
@@ -362,8 +463,8 @@ mod tests {
 
     #[test]
     fn products_are_right_at_every_edge() {
-        for rows in [1, 2, 5, 6, 7, 11, 12, 13, 30, 97] {
-            for (k, n) in [(1, 1), (3, 2), (17, 31), (8, 32), (33, 33), (40, 65)] {
+        for rows in [1, 2, 5, 6, 7, 11, 12, 13, 30, 97, 130] {
+            for (k, n) in [(1, 1), (3, 2), (17, 31), (8, 32), (33, 33), (40, 65), (5, 96), (9, 129)] {
                 check::<f32>(rows, k, n, 1e-4);
                 check::<f64>(rows, k, n, 1e-12);
             }
@@ -396,6 +497,21 @@ mod tests {
                 check_unpacked::<f64>([rows, k, columns], 1e-12);
             }
         }
+    }
+
+    #[test]
+    fn cuts_have_no_single_unit_next_to_others() {
+        for (n, expected) in [
+            (0, vec![]),
+            (5, vec![(0, 16)]),
+            (33, vec![(0, 48)]),
+            (64, vec![(0, 32), (32, 32)]),
+            (65, vec![(0, 48), (48, 32)]),
+            (112, vec![(0, 48), (48, 32), (80, 32)]),
+        ] {
+            assert_eq!(cuts(n, 16, 3).collect::<Vec<_>>(), expected);
+        }
+        assert_eq!(cuts(33, 16, 1).collect::<Vec<_>>(), [(0, 16), (16, 16), (32, 16)]);
     }
 
     #[test]

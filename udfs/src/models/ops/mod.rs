@@ -34,7 +34,7 @@ pub mod real;
 pub mod rnn;
 pub mod storage;
 pub mod tape;
-mod vectorise;
+pub(super) mod vectorise;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

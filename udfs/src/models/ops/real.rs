@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use candle_core::{CpuStorage, WithDType};
 
-use super::matmul::{Panels, Product};
+use super::matmul::{Panels, Product, Start};
 
 /// A floating-point number with what the kernels need of it.
 pub trait Real:
@@ -63,13 +63,13 @@ pub trait Real:
     fn storage_mut(storage: &mut CpuStorage) -> Option<&mut Vec<Self>>;
     /// The buffers that this thread keeps for its next step; see [`super::pool`].
     fn with_pool<R>(body: impl FnOnce(&mut Vec<Vec<Self>>) -> R) -> R;
-    /// Columns of one panel of a packed matrix on this machine.
-    fn panel_width() -> usize;
+    /// Columns of the narrowest panel of a packed matrix on this machine, and how many of these the widest has.
+    fn panel_units() -> (usize, usize);
     /// See [`super::matmul::multiply`].
     ///
     /// # Safety
     /// `a` must be readable for `rows` rows of `lda`, `c` writable for `rows` rows of `ldc`.
-    unsafe fn multiply(a: *const Self, lda: usize, rows: usize, b: &Panels<Self>, c: *mut Self, ldc: usize, accumulate: bool);
+    unsafe fn multiply(a: *const Self, lda: usize, rows: usize, b: &Panels<Self>, c: *mut Self, ldc: usize, start: Start<'_, Self>);
     /// `c (+)= a · b` on operands as they lie.
     ///
     /// # Safety
@@ -164,12 +164,12 @@ impl Real for f32 {
         }
         POOL.with_borrow_mut(body)
     }
-    fn panel_width() -> usize {
-        super::matmul::panel_width_f32()
+    fn panel_units() -> (usize, usize) {
+        super::matmul::panel_units_f32()
     }
-    unsafe fn multiply(a: *const Self, lda: usize, rows: usize, b: &Panels<Self>, c: *mut Self, ldc: usize, accumulate: bool) {
+    unsafe fn multiply(a: *const Self, lda: usize, rows: usize, b: &Panels<Self>, c: *mut Self, ldc: usize, start: Start<'_, Self>) {
         // SAFETY: the caller's contract is the callee's.
-        unsafe { super::matmul::multiply_f32(a, lda, rows, b, c, ldc, accumulate) }
+        unsafe { super::matmul::multiply_f32(a, lda, rows, b, c, ldc, start) }
     }
     unsafe fn product(product: Product<Self>) {
         // SAFETY: the caller's contract is the callee's.
@@ -229,12 +229,12 @@ impl Real for f64 {
         }
         POOL.with_borrow_mut(body)
     }
-    fn panel_width() -> usize {
-        super::matmul::PORTABLE_WIDTH
+    fn panel_units() -> (usize, usize) {
+        (super::matmul::PORTABLE_WIDTH, 1)
     }
-    unsafe fn multiply(a: *const Self, lda: usize, rows: usize, b: &Panels<Self>, c: *mut Self, ldc: usize, accumulate: bool) {
+    unsafe fn multiply(a: *const Self, lda: usize, rows: usize, b: &Panels<Self>, c: *mut Self, ldc: usize, start: Start<'_, Self>) {
         // SAFETY: the caller's contract is the callee's.
-        unsafe { super::matmul::multiply_generic::<Self>(a, lda, rows, b, c, ldc, accumulate) }
+        unsafe { super::matmul::multiply_generic::<Self>(a, lda, rows, b, c, ldc, start) }
     }
     unsafe fn product(product: Product<Self>) {
         // SAFETY: the caller's contract is the callee's.

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::activation::Activation;
-use super::lstm::{RecurrentWeights, states_before};
-use super::matmul::{Panels, column_sums, multiply, weight_gradient};
+use super::lstm::{RecurrentWeights, STEP_BLOCK, WeightGradients, add_parts, blocks};
+use super::matmul::{Panels, Start, multiply};
 use super::packing::{Chunk, Packing};
 use super::parallel::{self, Shared};
 use super::pool;
@@ -34,11 +34,12 @@ vectorise! {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Sizes {
+struct Layer<'a, T> {
     inputs: usize,
     hidden: usize,
     activation: Activation,
+    input: &'a Panels<T>,
+    recurrent: &'a Panels<T>,
 }
 
 /// `x [steps, in]` packed as `packing` says → hidden states `[steps, hidden]`, packed alike. One gate: `weight_ih` is
@@ -48,106 +49,117 @@ struct Sizes {
 /// `Internal` when shapes disagree.
 pub fn rnn(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeights<'_>, activation: Activation) -> Result<Var> {
     let (inputs, hidden) = weights.check(x, packing, 1)?;
-    let sizes = Sizes { inputs, hidden, activation };
     let steps = packing.steps();
     let parents = weights.parents(x);
     dispatch!(x.value(), T => {
         let h = {
             let held: Vec<_> = parents.iter().map(|var| read(var.value())).collect::<Result<_>>()?;
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
-            forward(packing, sizes, &slices)
+            let input = weights.weight_ih.transposed(slices[1], hidden, inputs);
+            let recurrent = weights.weight_hh.transposed(slices[2], hidden, hidden);
+            forward(packing, &Layer { inputs, hidden, activation, input: &input, recurrent: &recurrent }, &slices)
         };
         let value = tensor::<T>(h, &[steps, hidden])?;
-        let saved = [x.value(), weights.weight_ih.value(), weights.weight_hh.value(), &value].map(Clone::clone);
-        let packing = Arc::clone(packing);
+        let saved = [x.clone(), weights.weight_ih.clone(), weights.weight_hh.clone()];
+        let (packing, saved_h) = (Arc::clone(packing), value.clone());
         Ok(tape.record(value, &parents, move |gradient, sink: &mut Sink<'_>| {
-            let held: Vec<_> = saved.iter().map(read).collect::<Result<_>>()?;
+            let held: Vec<_> = saved.iter().map(Var::value).chain([&saved_h]).map(read).collect::<Result<_>>()?;
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
             let guard = read(&gradient)?;
-            let (d, d_x) = backward(&packing, sizes, &slices, guard.slice::<T>()?, sink.wants(0));
-            let before = states_before(slices[3], &packing, hidden);
-            let bias = column_sums(&d, hidden);
+            let input = saved[1].straight(slices[1], hidden, inputs);
+            let recurrent = saved[2].straight(slices[2], hidden, hidden);
+            let layer = Layer { inputs, hidden, activation, input: &input, recurrent: &recurrent };
+            let (d_x, weights) = backward(&packing, &layer, (slices[0], slices[3]), guard.slice::<T>()?, sink.wants(0));
             if sink.wants(0) {
                 sink.add(0, tensor(d_x, &[steps, inputs])?)?;
             }
-            sink.add(1, tensor(weight_gradient(&d, slices[0], steps, hidden, inputs), &[hidden, inputs])?)?;
-            sink.add(2, tensor(weight_gradient(&d, &before, steps, hidden, hidden), &[hidden, hidden])?)?;
-            pool::give(d);
-            pool::give(before);
-            sink.add(3, tensor(bias.clone(), &[hidden])?)?;
-            sink.add(4, tensor(bias, &[hidden])?)
+            weights.give((hidden, inputs, hidden), sink)
         }))
     })
 }
 
 /// `slices`: x and the weights, in the order of [`RecurrentWeights`].
-fn forward<T: Real>(packing: &Packing, sizes: Sizes, slices: &[&[T]]) -> Vec<T> {
-    let Sizes { inputs, hidden, activation } = sizes;
+fn forward<T: Real>(packing: &Packing, layer: &Layer<'_, T>, slices: &[&[T]]) -> Vec<T> {
+    let (inputs, hidden) = (layer.inputs, layer.hidden);
     let mut h = vec![T::ZERO; packing.steps() * hidden];
-    let panels = (Panels::transposed(slices[1], hidden, inputs), Panels::transposed(slices[2], hidden, hidden));
     let bias: Vec<T> = slices[3].iter().zip(slices[4]).map(|(a, b)| *a + *b).collect();
     let shared = Shared::new(&mut h);
     parallel::for_each(packing.chunks().len(), |at| {
         let chunk = &packing.chunks()[at];
         let (start, count) = (chunk.start, chunk.len());
+        let x = &slices[0][start * inputs..(start + count) * inputs];
         // SAFETY: chunks are disjoint.
         let h = unsafe { shared.slice(start * hidden, count * hidden) };
-        h.chunks_exact_mut(hidden).for_each(|row| row.copy_from_slice(&bias));
-        multiply(&slices[0][start * inputs..(start + count) * inputs], inputs, count, &panels.0, h, hidden, true);
-        for step in 0..chunk.steps() {
-            let (h_before, h) = h.split_at_mut(chunk.offsets[step] * hidden);
-            let own = &mut h[..chunk.active(step) * hidden];
-            if step > 0 {
-                let before = &h_before[chunk.offsets[step - 1] * hidden..];
-                multiply(before, hidden, chunk.active(step), &panels.1, own, hidden, true);
+        for block in blocks(chunk) {
+            let (from, to) = (chunk.offsets[block.start], chunk.offsets[block.end]);
+            let own = &mut h[from * hidden..to * hidden];
+            multiply(&x[from * inputs..to * inputs], inputs, to - from, layer.input, own, hidden, Start::Bias(&bias));
+            for step in block {
+                let (h_before, h) = h.split_at_mut(chunk.offsets[step] * hidden);
+                let own = &mut h[..chunk.active(step) * hidden];
+                if step > 0 {
+                    let before = &h_before[chunk.offsets[step - 1] * hidden..];
+                    multiply(before, hidden, chunk.active(step), layer.recurrent, own, hidden, Start::Held);
+                }
+                activate(layer.activation, own);
             }
-            activate(activation, own);
         }
     });
     h
 }
 
-/// `slices`: x, weight_ih, weight_hh, h. Returns the gradients before the activation, `[steps, hidden]`, and of x.
-fn backward<T: Real>(packing: &Packing, sizes: Sizes, slices: &[&[T]], gradient: &[T], wants_x: bool) -> (Vec<T>, Vec<T>) {
-    let Sizes { inputs, hidden, activation } = sizes;
-    let panels = (Panels::straight(slices[1], hidden, inputs), Panels::straight(slices[2], hidden, hidden));
-    let mut d = pool::take::<T>(packing.steps() * hidden);
+/// `given`: x and the hidden states. Returns the gradients of x and of the weights.
+fn backward<T: Real>(
+    packing: &Packing,
+    layer: &Layer<'_, T>,
+    (x, h): (&[T], &[T]),
+    gradient: &[T],
+    wants_x: bool,
+) -> (Vec<T>, WeightGradients<T>) {
+    let (inputs, hidden) = (layer.inputs, layer.hidden);
     let mut d_x = vec![T::ZERO; if wants_x { packing.steps() * inputs } else { 0 }];
-    let (shared, shared_x) = (Shared::new(&mut d), Shared::new(&mut d_x));
-    parallel::for_each(packing.chunks().len(), |at| {
-        let chunk = &packing.chunks()[at];
+    let shared_x = Shared::new(&mut d_x);
+    let weights = add_parts(packing, (hidden, inputs, hidden), |chunk, sums| {
         let (start, count) = (chunk.start, chunk.len());
         let own = start * hidden..(start + count) * hidden;
         // SAFETY: chunks are disjoint.
-        let d = unsafe { shared.slice(start * hidden, count * hidden) };
-        backward_chunk(chunk, hidden, activation, &slices[3][own.clone()], &gradient[own], &panels.1, d);
-        if wants_x {
-            // SAFETY: chunks are disjoint.
-            multiply(d, hidden, count, &panels.0, unsafe { shared_x.slice(start * inputs, count * inputs) }, inputs, false);
-        }
+        let d_x = if wants_x { unsafe { shared_x.slice(start * inputs, count * inputs) } } else { &mut [] };
+        backward_chunk(chunk, layer, (&x[start * inputs..(start + count) * inputs], &h[own.clone()]), &gradient[own], d_x, sums);
     });
-    (d, d_x)
+    (d_x, weights)
 }
 
 /// One chunk back; slices hold the chunk's own steps.
 fn backward_chunk<T: Real>(
     chunk: &Chunk,
-    hidden: usize,
-    activation: Activation,
-    h: &[T],
+    layer: &Layer<'_, T>,
+    (x, h): (&[T], &[T]),
     gradient: &[T],
-    recurrent: &Panels<T>,
-    d: &mut [T],
+    d_x: &mut [T],
+    sums: &mut WeightGradients<T>,
 ) {
-    let mut d_h = vec![T::ZERO; chunk.rows.len() * hidden];
-    for step in (0..chunk.steps()).rev() {
-        let (start, count) = (chunk.offsets[step], chunk.active(step));
-        let own = start * hidden..(start + count) * hidden;
-        step_back(activation, &h[own.clone()], &gradient[own.clone()], &d_h, &mut d[own.clone()]);
-        if step > 0 {
-            multiply(&d[own], hidden, count, recurrent, &mut d_h, hidden, false);
+    let (inputs, hidden, rows) = (layer.inputs, layer.hidden, chunk.rows.len());
+    let (mut d_h, mut states) = (vec![T::ZERO; rows * hidden], Vec::new());
+    let mut d = pool::take::<T>(STEP_BLOCK * rows * hidden);
+    for block in blocks(chunk).rev() {
+        let (from, to) = (chunk.offsets[block.start], chunk.offsets[block.end]);
+        for step in block.clone().rev() {
+            let (start, count) = (chunk.offsets[step], chunk.active(step));
+            let own = start * hidden..(start + count) * hidden;
+            let d = &mut d[(start - from) * hidden..(start - from + count) * hidden];
+            step_back(layer.activation, &h[own.clone()], &gradient[own], &d_h, d);
+            if step > 0 {
+                multiply(d, hidden, count, layer.recurrent, &mut d_h, hidden, Start::Zero);
+            }
         }
+        let d = &d[..(to - from) * hidden];
+        if !d_x.is_empty() {
+            multiply(d, hidden, to - from, layer.input, &mut d_x[from * inputs..to * inputs], inputs, Start::Zero);
+        }
+        sums.add_input(chunk, &block, d, x);
+        sums.add_recurrent(chunk, &block, d, h, &mut states);
     }
+    pool::give(d);
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! The tape: what was computed, in order, so that it can be differentiated in reverse.
 
+use std::any::Any;
 use std::cell::RefCell;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Tensor};
 
+use super::matmul::Panels;
 use super::philox::Philox;
+use super::real::Real;
 use super::storage::{contiguous, dispatch, read, tensor};
 use crate::error::{Error, Result};
 
@@ -13,6 +17,21 @@ use crate::error::{Error, Result};
 pub struct Var {
     value: Tensor,
     node: Option<usize>,
+    packed: Option<Arc<Packed>>,
+}
+
+/// A weight matrix as products want it, made when the first of them asks and shared by all that hold the weight.
+#[derive(Debug, Default)]
+struct Packed {
+    transposed: OnceLock<Arc<dyn Any + Send + Sync>>,
+    straight: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+/// What [`Packed`] holds, or `make`'s result where nothing can be held.
+fn kept<T: Real>(slot: Option<&OnceLock<Arc<dyn Any + Send + Sync>>>, make: impl Fn() -> Panels<T>) -> Arc<Panels<T>> {
+    let Some(slot) = slot else { return Arc::new(make()) };
+    let held: Arc<dyn Any + Send + Sync> = Arc::clone(slot.get_or_init(|| Arc::new(make())));
+    held.downcast().unwrap_or_else(|_| Arc::new(make()))
 }
 
 impl Var {
@@ -24,6 +43,16 @@ impl Var {
     /// Its dimensions.
     pub fn dims(&self) -> &[usize] {
         self.value.dims()
+    }
+
+    /// This weight `[out, in]`, whose numbers are `weight`, packed for products `x · weightᵀ`.
+    pub(super) fn transposed<T: Real>(&self, weight: &[T], outputs: usize, inputs: usize) -> Arc<Panels<T>> {
+        kept(self.packed.as_deref().map(|packed| &packed.transposed), || Panels::transposed(weight, outputs, inputs))
+    }
+
+    /// The same for products `dy · weight`.
+    pub(super) fn straight<T: Real>(&self, weight: &[T], outputs: usize, inputs: usize) -> Arc<Panels<T>> {
+        kept(self.packed.as_deref().map(|packed| &packed.straight), || Panels::straight(weight, outputs, inputs))
     }
 
     /// Element type.
@@ -57,6 +86,7 @@ impl Var {
 type Backward = Box<dyn FnOnce(Tensor, &mut Sink<'_>) -> Result<()>>;
 
 struct Node {
+    dims: Vec<usize>,
     parents: Vec<Option<usize>>,
     backward: Option<Backward>,
 }
@@ -72,7 +102,60 @@ pub struct Tape {
 #[allow(missing_debug_implementations, reason = "short-lived")]
 pub struct Sink<'a> {
     parents: Vec<Option<usize>>,
-    gradients: &'a mut Vec<Option<Tensor>>,
+    gradients: &'a mut Vec<Option<Gradient>>,
+}
+
+/// The gradient of a value.
+#[derive(Debug, Clone)]
+pub(crate) enum Gradient {
+    /// A number for each of the value's.
+    Dense(Tensor),
+    /// Of a table of which some rows were read.
+    Rows(Vec<RowGradients>),
+}
+
+/// Gradients of rows of a table, as they were read: the same row may occur several times.
+#[derive(Debug, Clone)]
+pub(crate) struct RowGradients {
+    /// Row of the table for each row of `gradient`: `ids[i · fields + field]`.
+    pub(super) ids: Arc<[u32]>,
+    pub(super) fields: usize,
+    pub(super) field: usize,
+    /// `[ids.len() / fields, any width]`, of which `width` columns from `offset` on belong to the table.
+    pub(super) gradient: Tensor,
+    pub(super) offset: usize,
+    pub(super) width: usize,
+}
+
+impl RowGradients {
+    /// Adds them to the table's gradient, in the order in which the rows were read.
+    pub(crate) fn add_to<T: Real>(&self, table: &mut [T]) -> Result<()> {
+        let guard = read(&self.gradient)?;
+        let total = self.gradient.dims2()?.1;
+        let ids = self.ids.iter().skip(self.field).step_by(self.fields);
+        for (id, from) in ids.zip(guard.slice::<T>()?.chunks_exact(total.max(1))) {
+            let to = &mut table[*id as usize * self.width..][..self.width];
+            to.iter_mut().zip(&from[self.offset..]).for_each(|(sum, value)| *sum += *value);
+        }
+        Ok(())
+    }
+}
+
+impl Gradient {
+    /// As one tensor of the shape `dims`.
+    fn dense(self, dims: &[usize]) -> Result<Tensor> {
+        match self {
+            Self::Dense(tensor) => Ok(tensor),
+            Self::Rows(parts) => {
+                let Some(first) = parts.first() else { return Err(Error::internal("a gradient of no rows")) };
+                dispatch!(first.gradient, T => {
+                    let mut sums = vec![<T as Real>::ZERO; dims.iter().product()];
+                    parts.iter().try_for_each(|part| part.add_to::<T>(&mut sums))?;
+                    tensor::<T>(sums, dims)
+                })
+            }
+        }
+    }
 }
 
 impl Sink<'_> {
@@ -90,9 +173,24 @@ impl Sink<'_> {
         let slot = &mut self.gradients[node];
         let total = match slot.take() {
             None => gradient,
-            Some(so_far) => sum(&so_far, &gradient)?,
+            Some(so_far) => sum(&so_far.dense(gradient.dims())?, &gradient)?,
         };
-        *slot = Some(total);
+        *slot = Some(Gradient::Dense(total));
+        Ok(())
+    }
+
+    /// Adds gradients of some rows of input `input`, a table of shape `dims`.
+    pub(super) fn add_rows(&mut self, input: usize, rows: RowGradients, dims: &[usize]) -> Result<()> {
+        let Some(Some(node)) = self.parents.get(input).copied() else { return Ok(()) };
+        let slot = &mut self.gradients[node];
+        *slot = Some(match slot.take() {
+            None => Gradient::Rows(vec![rows]),
+            Some(Gradient::Rows(mut so_far)) => {
+                so_far.push(rows);
+                Gradient::Rows(so_far)
+            }
+            Some(Gradient::Dense(so_far)) => Gradient::Dense(sum(&so_far, &Gradient::Rows(vec![rows]).dense(dims)?)?),
+        });
         Ok(())
     }
 }
@@ -116,6 +214,17 @@ impl Gradients {
     /// The gradient of `var`, which must come from [`Tape::leaf`]; `None` when the scalar does not depend on it.
     pub fn get(&self, var: &Var) -> Option<&Tensor> {
         self.0.get(var.node?)?.as_ref()
+    }
+}
+
+/// The same as they were found: tables of which few rows were read are not filled up.
+#[derive(Debug)]
+pub(crate) struct RawGradients(Vec<Option<Gradient>>);
+
+impl RawGradients {
+    /// As [`Gradients::get`]; the second call for a variable finds nothing.
+    pub(crate) fn take(&mut self, var: &Var) -> Option<Gradient> {
+        self.0.get_mut(var.node?)?.take()
     }
 }
 
@@ -146,7 +255,7 @@ impl Tape {
     /// # Errors
     /// `Internal` for element types other than `f32` and `f64`.
     pub fn constant(&self, value: &Tensor) -> Result<Var> {
-        Ok(Var { value: contiguous(value)?, node: None })
+        Ok(Var { value: contiguous(value)?, node: None, packed: Some(Arc::default()) })
     }
 
     /// A value whose gradient is wanted.
@@ -154,13 +263,17 @@ impl Tape {
     /// # Errors
     /// `Internal` for element types other than `f32` and `f64`.
     pub fn leaf(&self, value: &Tensor) -> Result<Var> {
-        let value = contiguous(value)?;
+        Ok(self.leaf_of(&Var { value: contiguous(value)?, node: None, packed: Some(Arc::default()) }))
+    }
+
+    /// A leaf with the value of `var`, of any tape; both use the same packed matrices.
+    pub fn leaf_of(&self, var: &Var) -> Var {
         let node = self.nodes.as_ref().map(|nodes| {
             let mut nodes = nodes.borrow_mut();
-            nodes.push(Node { parents: Vec::new(), backward: None });
+            nodes.push(Node { dims: var.dims().to_vec(), parents: Vec::new(), backward: None });
             nodes.len() - 1
         });
-        Ok(Var { value, node })
+        Var { node, ..var.clone() }
     }
 
     /// Whether an operator on `inputs` has to keep what its backward pass needs.
@@ -175,10 +288,16 @@ impl Tape {
         inputs: &[&Var],
         backward: impl FnOnce(Tensor, &mut Sink<'_>) -> Result<()> + 'static,
     ) -> Var {
-        let Some(nodes) = self.nodes.as_ref().filter(|_| self.tracks(inputs)) else { return Var { value, node: None } };
+        let Some(nodes) = self.nodes.as_ref().filter(|_| self.tracks(inputs)) else {
+            return Var { value, node: None, packed: None };
+        };
         let mut nodes = nodes.borrow_mut();
-        nodes.push(Node { parents: inputs.iter().map(|input| input.node).collect(), backward: Some(Box::new(backward)) });
-        Var { value, node: Some(nodes.len() - 1) }
+        nodes.push(Node {
+            dims: value.dims().to_vec(),
+            parents: inputs.iter().map(|input| input.node).collect(),
+            backward: Some(Box::new(backward)),
+        });
+        Var { value, node: Some(nodes.len() - 1), packed: None }
     }
 
     /// The gradients of `scalar` with respect to every leaf it depends on. Iterative: depth costs no stack.
@@ -186,6 +305,18 @@ impl Tape {
     /// # Errors
     /// `Internal` when `scalar` is not a scalar of this tape, or an operator fails.
     pub fn backward(self, scalar: &Var) -> Result<Gradients> {
+        let (gradients, nodes) = self.run(scalar, 1.0)?;
+        let dense =
+            gradients.into_iter().zip(nodes).map(|(gradient, node)| gradient.map(|gradient| gradient.dense(&node.dims)).transpose());
+        Ok(Gradients(dense.collect::<Result<_>>()?))
+    }
+
+    /// [`Tape::backward`] of `share · scalar` that leaves gradients of look-ups as they are.
+    pub(crate) fn backward_raw(self, scalar: &Var, share: f64) -> Result<RawGradients> {
+        Ok(RawGradients(self.run(scalar, share)?.0))
+    }
+
+    fn run(self, scalar: &Var, share: f64) -> Result<(Vec<Option<Gradient>>, Vec<Node>)> {
         let (Some(nodes), Some(last)) = (self.nodes, scalar.node) else {
             return Err(Error::internal("nothing was recorded for this value"));
         };
@@ -193,15 +324,17 @@ impl Tape {
         if last >= nodes.len() || scalar.value.elem_count() != 1 {
             return Err(Error::internal("gradients need a scalar of the same tape"));
         }
-        let mut gradients: Vec<Option<Tensor>> = vec![None; nodes.len()];
-        gradients[last] = Some(dispatch!(scalar.value, T => tensor::<T>(vec![super::real::Real::of(1.0)], scalar.value.dims()))?);
+        let mut gradients: Vec<Option<Gradient>> = vec![None; nodes.len()];
+        let one = dispatch!(scalar.value, T => tensor::<T>(vec![super::real::Real::of(share)], scalar.value.dims()))?;
+        gradients[last] = Some(Gradient::Dense(one));
         for at in (0..=last).rev() {
             let node = &mut nodes[at];
             let Some(backward) = node.backward.take() else { continue };
             let Some(gradient) = gradients[at].take() else { continue };
+            let gradient = gradient.dense(&node.dims)?;
             let parents = std::mem::take(&mut node.parents);
             backward(gradient, &mut Sink { parents, gradients: &mut gradients })?;
         }
-        Ok(Gradients(gradients))
+        Ok((gradients, nodes))
     }
 }

@@ -34,6 +34,15 @@ macro_rules! vectorise {
 }
 pub(super) use vectorise;
 
+vectorise! {
+    /// `sums += values`.
+    pub(in crate::models) fn add_to<T>(values: &[T], sums: &mut [T]) {
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum += *value;
+        }
+    }
+}
+
 /// Chains that a reduction runs side by side: one AVX-512 register of `f32`.
 const LANES: usize = 16;
 

@@ -9,7 +9,7 @@ use std::arch::x86_64::{
     _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
 };
 
-use super::matmul::{Panels, Product};
+use super::matmul::{Panels, Product, Start, cuts};
 
 /// Where a tile's operands lie.
 #[derive(Clone, Copy)]
@@ -29,55 +29,97 @@ struct Tile {
     c_row: usize,
     /// Columns in use.
     columns: usize,
-    accumulate: bool,
+    /// Where the numbers lie that the product is added to, if any.
+    held: *const f32,
+    /// From one row of them to the next: 0 when all rows begin with the same.
+    held_row: usize,
 }
 
 impl Tile {
     /// The same tile, `rows` rows further down.
     unsafe fn down(self, rows: usize) -> Self {
         // SAFETY: the caller stays within the rows it vouches for.
-        unsafe { Self { a: self.a.add(rows * self.a_row), c: self.c.add(rows * self.c_row), ..self } }
+        unsafe {
+            let held = self.held.wrapping_add(rows * self.held_row);
+            Self { a: self.a.add(rows * self.a_row), c: self.c.add(rows * self.c_row), held, ..self }
+        }
     }
 }
 
-/// Cuts `rows` into tiles of `$max` and one of the rest.
+/// Rows of a whole result that are finished before the next panel of `b` is looked at: they and what they need of `a`
+/// stay in cache.
+const ROW_BLOCK: usize = 96;
+
+/// Cuts `rows` into tiles of at most `$max` rows and of nearly the same height: low tiles do not keep the units busy.
 macro_rules! row_tiles {
-    ($kernel:ident, $max:literal, $rows:expr, $tile:expr, [$($rest:literal),*]) => {{
+    ($kernel:ident, $max:literal, $vectors:literal, $rows:expr, $tile:expr, [$($height:literal),*]) => {{
+        let tiles = $rows.div_ceil($max);
         let mut row = 0;
-        while $rows - row >= $max {
-            $kernel::<$max>($tile.down(row));
-            row += $max;
-        }
-        match $rows - row {
-            $($rest => $kernel::<$rest>($tile.down(row)),)*
-            _ => {}
+        for tile in 0..tiles {
+            let height = ($rows - row).div_ceil(tiles - tile);
+            match height {
+                $($height => $kernel::<$height, $vectors>($tile.down(row)),)*
+                _ => {}
+            }
+            row += height;
         }
     }};
 }
 
+/// Where the product's first summand for the column `first` lies.
+fn held(start: Start<'_, f32>, c: *const f32, c_row: usize, first: usize) -> (*const f32, usize) {
+    match start {
+        Start::Zero => (std::ptr::null(), 0),
+        Start::Held => (c, c_row),
+        Start::Bias(bias) => (bias[first..].as_ptr(), 0),
+    }
+}
+
+/// Wide tiles are low and narrow ones high, so that the sums always fit the 32 registers.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
 unsafe fn tiles_avx512(rows: usize, tile: Tile) {
     // SAFETY: the caller vouches for `rows` rows.
-    unsafe { row_tiles!(kernel_avx512, 12, rows, tile, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]) }
+    unsafe {
+        match tile.columns {
+            0..=16 => row_tiles!(kernel_avx512, 12, 1, rows, tile, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+            17..=32 => row_tiles!(kernel_avx512, 12, 2, rows, tile, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+            _ => row_tiles!(kernel_avx512, 8, 3, rows, tile, [1, 2, 3, 4, 5, 6, 7, 8]),
+        }
+    }
 }
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tiles_avx2(rows: usize, tile: Tile) {
     // SAFETY: the caller vouches for `rows` rows.
-    unsafe { row_tiles!(kernel_avx2, 6, rows, tile, [1, 2, 3, 4, 5]) }
+    unsafe { row_tiles!(kernel_avx2, 6, 2, rows, tile, [1, 2, 3, 4, 5, 6]) }
 }
 
 /// # Safety
 /// As [`super::real::Real::multiply`], on a machine with AVX-512.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
-pub(super) unsafe fn multiply_avx512(a: *const f32, lda: usize, rows: usize, b: &Panels<f32>, c: *mut f32, ldc: usize, accumulate: bool) {
-    for panel in 0..b.count() {
-        let first = panel * 32;
-        // SAFETY: rows and columns stay inside what the caller vouches for; masked lanes are not touched.
-        unsafe {
-            let (b_at, c) = (b.panel(panel).as_ptr(), c.add(first));
-            let columns = 32.min(b.n - first);
-            tiles_avx512(rows, Tile { k: b.k, a, a_row: lda, a_step: 1, b: b_at, b_step: 32, c, c_row: ldc, columns, accumulate });
+pub(super) unsafe fn multiply_avx512(
+    a: *const f32,
+    lda: usize,
+    rows: usize,
+    b: &Panels<f32>,
+    c: *mut f32,
+    ldc: usize,
+    start: Start<'_, f32>,
+) {
+    for block in (0..rows).step_by(ROW_BLOCK) {
+        let count = ROW_BLOCK.min(rows - block);
+        for (first, width, panel) in b.panels() {
+            // SAFETY: rows and columns stay inside what the caller vouches for; masked lanes are not touched.
+            unsafe {
+                let (a, c) = (a.add(block * lda), c.add(block * ldc + first));
+                let (held, held_row) = held(start, c, ldc, first);
+                let columns = width.min(b.n - first);
+                let (b, b_step) = (panel.as_ptr(), width);
+                tiles_avx512(
+                    count,
+                    Tile { k: panel.len() / width, a, a_row: lda, a_step: 1, b, b_step, c, c_row: ldc, columns, held, held_row },
+                );
+            }
         }
     }
 }
@@ -87,39 +129,47 @@ pub(super) unsafe fn multiply_avx512(a: *const f32, lda: usize, rows: usize, b: 
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
 pub(super) unsafe fn product_avx512(product: Product<f32>) {
     let Product { rows, k, columns, a, a_row, a_step, b, b_step, c, c_row, accumulate } = product;
-    for first in (0..columns).step_by(32) {
+    for (first, width) in cuts(columns, 16, 3) {
         // SAFETY: rows and columns stay inside what the caller vouches for; masked lanes are not touched.
         unsafe {
             let (b, c) = (b.add(first), c.add(first));
-            tiles_avx512(rows, Tile { k, a, a_row, a_step, b, b_step, c, c_row, columns: 32.min(columns - first), accumulate });
+            let (held, held_row) = held(if accumulate { Start::Held } else { Start::Zero }, c, c_row, first);
+            tiles_avx512(rows, Tile { k, a, a_row, a_step, b, b_step, c, c_row, columns: width.min(columns - first), held, held_row });
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
-unsafe fn kernel_avx512<const ROWS: usize>(tile: Tile) {
-    let mask = if tile.columns >= 32 { u32::MAX } else { (1u32 << tile.columns) - 1 };
-    let (low, high) = (mask as __mmask16, (mask >> 16) as __mmask16);
-    let mut sums: [[__m512; 2]; ROWS] = [[_mm512_setzero_ps(); 2]; ROWS];
+unsafe fn kernel_avx512<const ROWS: usize, const VECTORS: usize>(tile: Tile) {
+    let mut masks: [__mmask16; VECTORS] = [u16::MAX; VECTORS];
+    let last = tile.columns - 16 * (VECTORS - 1);
+    if last < 16 {
+        masks[VECTORS - 1] = (1 << last) - 1;
+    }
+    let mut sums: [[__m512; VECTORS]; ROWS] = [[_mm512_setzero_ps(); VECTORS]; ROWS];
     let (mut a, mut b) = (tile.a, tile.b);
     // SAFETY: `a` has ROWS rows of k steps, `b` k rows and `c` ROWS rows of the masked columns.
     unsafe {
         for _ in 0..tile.k {
-            let w = [_mm512_maskz_loadu_ps(low, b), _mm512_maskz_loadu_ps(high, b.wrapping_add(16))];
+            let mut w = [_mm512_setzero_ps(); VECTORS];
+            for (at, w) in w.iter_mut().enumerate() {
+                *w = _mm512_maskz_loadu_ps(masks[at], b.wrapping_add(16 * at));
+            }
             for row in 0..ROWS {
                 let x = _mm512_set1_ps(*a.add(row * tile.a_row));
-                sums[row][0] = _mm512_fmadd_ps(x, w[0], sums[row][0]);
-                sums[row][1] = _mm512_fmadd_ps(x, w[1], sums[row][1]);
+                for at in 0..VECTORS {
+                    sums[row][at] = _mm512_fmadd_ps(x, w[at], sums[row][at]);
+                }
             }
             a = a.wrapping_add(tile.a_step);
             b = b.wrapping_add(tile.b_step);
         }
         for (row, sums) in sums.iter().enumerate() {
-            let at = tile.c.add(row * tile.c_row);
-            for (mask, at, sum) in [(low, at, sums[0]), (high, at.wrapping_add(16), sums[1])] {
-                let sum = if tile.accumulate { _mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), sum) } else { sum };
-                _mm512_mask_storeu_ps(at, mask, sum);
+            for (at, sum) in sums.iter().enumerate() {
+                let held = tile.held.wrapping_add(row * tile.held_row + 16 * at);
+                let sum = if tile.held.is_null() { *sum } else { _mm512_add_ps(_mm512_maskz_loadu_ps(masks[at], held), *sum) };
+                _mm512_mask_storeu_ps(tile.c.add(row * tile.c_row).wrapping_add(16 * at), masks[at], sum);
             }
         }
     }
@@ -128,14 +178,25 @@ unsafe fn kernel_avx512<const ROWS: usize>(tile: Tile) {
 /// # Safety
 /// As [`super::real::Real::multiply`], on a machine with AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn multiply_avx2(a: *const f32, lda: usize, rows: usize, b: &Panels<f32>, c: *mut f32, ldc: usize, accumulate: bool) {
-    for panel in 0..b.count() {
-        let first = panel * 16;
-        // SAFETY: rows and columns stay inside what the caller vouches for; masked lanes are not touched.
-        unsafe {
-            let (b_at, c) = (b.panel(panel).as_ptr(), c.add(first));
-            let columns = 16.min(b.n - first);
-            tiles_avx2(rows, Tile { k: b.k, a, a_row: lda, a_step: 1, b: b_at, b_step: 16, c, c_row: ldc, columns, accumulate });
+pub(super) unsafe fn multiply_avx2(
+    a: *const f32,
+    lda: usize,
+    rows: usize,
+    b: &Panels<f32>,
+    c: *mut f32,
+    ldc: usize,
+    start: Start<'_, f32>,
+) {
+    for block in (0..rows).step_by(ROW_BLOCK) {
+        let count = ROW_BLOCK.min(rows - block);
+        for (first, width, panel) in b.panels() {
+            // SAFETY: rows and columns stay inside what the caller vouches for; masked lanes are not touched.
+            unsafe {
+                let (a, b_at, c) = (a.add(block * lda), panel.as_ptr(), c.add(block * ldc + first));
+                let columns = width.min(b.n - first);
+                let (held, held_row) = held(start, c, ldc, first);
+                tiles_avx2(count, Tile { k: b.k, a, a_row: lda, a_step: 1, b: b_at, b_step: 16, c, c_row: ldc, columns, held, held_row });
+            }
         }
     }
 }
@@ -149,7 +210,8 @@ pub(super) unsafe fn product_avx2(product: Product<f32>) {
         // SAFETY: rows and columns stay inside what the caller vouches for; masked lanes are not touched.
         unsafe {
             let (b, c) = (b.add(first), c.add(first));
-            tiles_avx2(rows, Tile { k, a, a_row, a_step, b, b_step, c, c_row, columns: 16.min(columns - first), accumulate });
+            let (held, held_row) = held(if accumulate { Start::Held } else { Start::Zero }, c, c_row, first);
+            tiles_avx2(rows, Tile { k, a, a_row, a_step, b, b_step, c, c_row, columns: 16.min(columns - first), held, held_row });
         }
     }
 }
@@ -164,7 +226,7 @@ fn mask_avx2(columns: usize) -> [__m256i; 2] {
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn kernel_avx2<const ROWS: usize>(tile: Tile) {
+unsafe fn kernel_avx2<const ROWS: usize, const VECTORS: usize>(tile: Tile) {
     let masks = mask_avx2(tile.columns);
     let mut sums: [[__m256; 2]; ROWS] = [[_mm256_setzero_ps(); 2]; ROWS];
     let (mut a, mut b) = (tile.a, tile.b);
@@ -182,8 +244,9 @@ unsafe fn kernel_avx2<const ROWS: usize>(tile: Tile) {
         }
         for (row, sums) in sums.iter().enumerate() {
             let at = tile.c.add(row * tile.c_row);
-            for (mask, at, sum) in [(masks[0], at, sums[0]), (masks[1], at.wrapping_add(8), sums[1])] {
-                let sum = if tile.accumulate { _mm256_add_ps(_mm256_maskload_ps(at, mask), sum) } else { sum };
+            let held = tile.held.wrapping_add(row * tile.held_row);
+            for (mask, at, held, sum) in [(masks[0], at, held, sums[0]), (masks[1], at.wrapping_add(8), held.wrapping_add(8), sums[1])] {
+                let sum = if tile.held.is_null() { sum } else { _mm256_add_ps(_mm256_maskload_ps(held, mask), sum) };
                 _mm256_maskstore_ps(at, mask, sum);
             }
         }
