@@ -1,4 +1,5 @@
-"""The networks of benches/train.rs in PyTorch: examples per second of one training step, and of scoring.
+"""The networks of benches/train.rs in PyTorch: examples per second of one training step, and of scoring (by ONNX
+Runtime too).
 
 Prints one JSON object: {"<network> batch <n>": examples/s, ...}. Embedding(10000, 32) over 100 events (50 for the
 transformer), the network, a dense layer of the same width with relu, 10 classes; the dnn reads 64 numbers. Adam 1e-3.
@@ -89,6 +90,29 @@ def rate(step, batch, seconds):
     return best
 
 
+def onnx_rate(network, inputs, threads, seconds):
+    """Scoring by ONNX Runtime; None where the package is missing."""
+    try:
+        import io
+
+        import onnxruntime
+    except ImportError:
+        return None
+    file = io.BytesIO()
+    torch.onnx.export(network, (inputs,), file, input_names=["x"], dynamo=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    given = {"x": inputs.numpy()}
+    return rate(lambda: session.run(None, given), len(inputs), seconds)
+
+
+def gemm_peak(seconds):
+    """GFLOP/s of a square product of 2048."""
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    return rate(lambda: a @ b, 1, seconds) * 2 * 2048**3 / 1e9
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
@@ -104,7 +128,7 @@ def main():
         "transformer 2x64": Transformer(64, 2, 50, 10),
         "dnn 2x256": nn.Sequential(Scaled(64, 256), Scaled(256, 256), nn.Linear(256, 10)),
     }
-    results = {}
+    results = {"gemm peak gflops": gemm_peak(options.seconds / 3)}
     for name, network in networks.items():
         if not name.startswith(options.only):
             continue
@@ -122,6 +146,8 @@ def main():
             results[f"train {name} batch {batch}"] = rate(step, batch, options.seconds)
         with torch.inference_mode():
             results[f"score {name} batch 256"] = rate(lambda: network(inputs), 256, options.seconds)
+            if runtime := onnx_rate(network.eval(), inputs, options.threads, options.seconds):
+                results[f"onnx {name} batch 256"] = runtime
     print(json.dumps(results))
 
 

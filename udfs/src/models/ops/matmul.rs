@@ -237,9 +237,7 @@ fn add_gradient_columns<T: Real>(dy: &[T], outputs: usize, columns: Range<usize>
         pack_columns(&x[start * inputs..(start + steps) * inputs], inputs, cuts(inputs, unit, most), packed);
         for first in columns.clone().step_by(STRIP) {
             let count = STRIP.min(columns.end - first);
-            for (row, to) in strip_of.chunks_exact_mut(count).take(steps).enumerate() {
-                to.copy_from_slice(&dy[(start + row) * outputs + first..][..count]);
-            }
+            copy_columns(&dy[start * outputs..(start + steps) * outputs], outputs, first, count, strip_of);
             let out = &mut out[(first - columns.start) * inputs..][..count * inputs];
             for (at, width) in cuts(inputs, unit, most) {
                 let width = width.min(inputs - at);
@@ -274,8 +272,28 @@ fn pack_columns<T: Real>(x: &[T], columns: usize, cuts: impl Iterator<Item = (us
     let rows = x.len() / columns;
     for (first, width) in cuts {
         let width = width.min(columns - first);
-        let to = packed[first * rows..(first + width) * rows].chunks_exact_mut(width);
-        to.zip(x.chunks_exact(columns)).for_each(|(to, row)| to.copy_from_slice(&row[first..first + width]));
+        copy_columns(x, columns, first, width, &mut packed[first * rows..(first + width) * rows]);
+    }
+}
+
+/// Columns `first .. first + width` of a matrix, row after row.
+fn copy_columns<T: Real>(from: &[T], columns: usize, first: usize, width: usize, to: &mut [T]) {
+    /// A copy of known length is a few vector moves instead of a call.
+    fn copy<T: Real, const WIDTH: usize>(from: &[T], columns: usize, first: usize, to: &mut [T]) {
+        for (to, row) in to.as_chunks_mut::<WIDTH>().0.iter_mut().zip(from.chunks_exact(columns)) {
+            if let Some(row) = row[first..].first_chunk::<WIDTH>() {
+                *to = *row;
+            }
+        }
+    }
+    match width {
+        16 => copy::<T, 16>(from, columns, first, to),
+        24 => copy::<T, 24>(from, columns, first, to),
+        32 => copy::<T, 32>(from, columns, first, to),
+        48 => copy::<T, 48>(from, columns, first, to),
+        _ => {
+            to.chunks_exact_mut(width).zip(from.chunks_exact(columns)).for_each(|(to, row)| to.copy_from_slice(&row[first..first + width]))
+        }
     }
 }
 

@@ -90,7 +90,8 @@ impl Real for f32 {
     fn wide(self) -> f64 {
         f64::from(self)
     }
-    /// Eigen's rational approximation: a quotient of odd/even polynomials on ±7.9.
+    /// Eigen's rational approximation: a quotient of odd/even polynomials on ±7.9. Fused by name, so that every
+    /// instruction set rounds alike.
     #[inline(always)]
     #[allow(clippy::excessive_precision, reason = "the coefficients as published")]
     fn tanh(self) -> Self {
@@ -99,16 +100,16 @@ impl Real for f32 {
         let x = if x < -LIMIT { -LIMIT } else { x };
         let s = x * x;
         let p = -2.760_768_477_423_55e-16;
-        let p = p * s + 2.000_187_904_824_77e-13;
-        let p = p * s - 8.604_671_522_137_35e-11;
-        let p = p * s + 5.122_297_090_371_14e-08;
-        let p = p * s + 1.485_722_357_179_79e-05;
-        let p = p * s + 6.372_619_288_754_36e-04;
-        let p = p * s + 4.893_524_558_917_86e-03;
+        let p = s.mul_add(p, 2.000_187_904_824_77e-13);
+        let p = s.mul_add(p, -8.604_671_522_137_35e-11);
+        let p = s.mul_add(p, 5.122_297_090_371_14e-08);
+        let p = s.mul_add(p, 1.485_722_357_179_79e-05);
+        let p = s.mul_add(p, 6.372_619_288_754_36e-04);
+        let p = s.mul_add(p, 4.893_524_558_917_86e-03);
         let q = 1.198_258_394_667_02e-06;
-        let q = q * s + 1.185_347_056_866_54e-04;
-        let q = q * s + 2.268_434_632_439_00e-03;
-        let q = q * s + 4.893_525_185_543_85e-03;
+        let q = s.mul_add(q, 1.185_347_056_866_54e-04);
+        let q = s.mul_add(q, 2.268_434_632_439_00e-03);
+        let q = s.mul_add(q, 4.893_525_185_543_85e-03);
         x * p / q
     }
     #[inline(always)]
@@ -127,12 +128,12 @@ impl Real for f32 {
         let n = shifted - ROUND;
         let r = x - n * 0.693_359_375 + n * 2.121_944_4e-4;
         let p = 1.987_569_150_0e-4;
-        let p = p * r + 1.398_199_950_7e-3;
-        let p = p * r + 8.333_451_907_3e-3;
-        let p = p * r + 4.166_579_589_4e-2;
-        let p = p * r + 1.666_666_545_9e-1;
-        let p = p * r + 5.000_000_120_1e-1;
-        let p = p * r * r + r + 1.0;
+        let p = r.mul_add(p, 1.398_199_950_7e-3);
+        let p = r.mul_add(p, 8.333_451_907_3e-3);
+        let p = r.mul_add(p, 4.166_579_589_4e-2);
+        let p = r.mul_add(p, 1.666_666_545_9e-1);
+        let p = r.mul_add(p, 5.000_000_120_1e-1);
+        let p = (r * r).mul_add(p, r) + 1.0;
         let power = Self::from_bits(shifted.to_bits().wrapping_add(127) << 23);
         if self < -87.0 { 0.0 } else { p * power }
     }
