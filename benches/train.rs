@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Instant;
 
-use portrait_udfs::features::inputs::{InputShape, Inputs, SequenceShape, Sequences};
+use portrait_udfs::features::inputs::{ImageShape, InputShape, Inputs, SequenceShape, Sequences};
 use portrait_udfs::models::ops::{self, Optimizer, OptimizerKind, Philox, Tape, Update, storage};
 use portrait_udfs::models::step::Step;
 use portrait_udfs::models::{Architecture, Batch, Module, NetworkConfig, ParameterSpec, Parameters, Task, Tensor, Weights, load, module};
@@ -31,6 +31,7 @@ fn config(architecture: Architecture, hidden_dim: usize, layers: usize, events: 
             numeric: if sequential { 0 } else { FEATURES },
             categorical: Vec::new(),
             sequence: sequential.then_some(sequence),
+            image: None,
         },
         outputs: CLASSES,
         task: Task::Classification,
@@ -44,7 +45,14 @@ fn config(architecture: Architecture, hidden_dim: usize, layers: usize, events: 
     }
 }
 
-/// Random histories of as many events as the network sees, or random features.
+/// The network that Fashion-MNIST is learned with.
+fn pictures() -> NetworkConfig {
+    let image = ImageShape { height: 28, width: 28, channels: 1 };
+    let own = config(Architecture::Cnn, 32, 1, 0);
+    NetworkConfig { shape: InputShape { image: Some(image), ..InputShape::default() }, ..own }
+}
+
+/// Random histories of as many events as the network sees, random pictures, or random features.
 fn inputs(config: &NetworkConfig, rows: usize) -> Inputs {
     let random = Philox::new(1, 1);
     let numeric = (0..rows * config.shape.numeric).map(|i| random.fork(3).normal(i as u64) as f32).collect();
@@ -54,7 +62,9 @@ fn inputs(config: &NetworkConfig, rows: usize) -> Inputs {
         let spans = (0..rows).map(|row| ((row * events) as u32, events as u32)).collect();
         Sequences { tokens, numeric: Vec::new(), spans }
     });
-    Inputs { rows, numeric, sequence, ..Inputs::default() }
+    let bytes = config.shape.image.map_or(0, |image| rows * image.len());
+    let images = (0..bytes).map(|i| random.fork(4).below(i as u64, 256) as u8).collect();
+    Inputs { rows, numeric, sequence, images, ..Inputs::default() }
 }
 
 /// A network in training on one batch.
@@ -100,7 +110,7 @@ impl Learner {
         let found = Step {
             module: &*self.module,
             weights: &weights,
-            trainable: &|_| true,
+            trainable: &|name| self.tensors.iter().all(|(spec, _)| spec.name != name || spec.trainable),
             random: Philox::new(1, 1).at_step(self.steps),
             gather: &|rows, out| self.batch(rows, out),
             loss: &|tape, forward, rows| ops::softmax_cross_entropy(tape, &forward.logits, &self.targets[rows].into(), None),
@@ -147,6 +157,7 @@ fn measure(seconds: f64, only: &str) -> BTreeMap<String, f64> {
         ("rnn 64", config(Architecture::Rnn, 64, 1, 100)),
         ("transformer 2x64", config(Architecture::Transformer, 64, 2, 50)),
         ("dnn 2x256", config(Architecture::Dnn, 256, 2, 0)),
+        ("cnn 32", pictures()),
     ];
     for (name, config) in networks.into_iter().filter(|(name, _)| name.starts_with(only)) {
         for rows in [32, 256] {

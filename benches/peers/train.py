@@ -2,7 +2,8 @@
 Runtime too).
 
 Prints one JSON object: {"<network> batch <n>": examples/s, ...}. Embedding(10000, 32) over 100 events (50 for the
-transformer), the network, a dense layer of the same width with relu, 10 classes; the dnn reads 64 numbers. Adam 1e-3.
+transformer), the network, a dense layer of the same width with relu, 10 classes; the dnn reads 64 numbers, the cnn
+28 by 28 pixels of grey. Adam 1e-3.
 """
 
 import argparse
@@ -77,6 +78,32 @@ class Scaled(nn.Module):
         return torch.relu(nn.functional.linear(x * self.scale_in, self.linear.weight) * self.scale_out + self.linear.bias)
 
 
+class Convolution(nn.Module):
+    """A convolution with batch normalisation and relu, added to its input where the widths agree."""
+
+    def __init__(self, inputs, maps):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, maps, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(maps)
+
+    def forward(self, x):
+        y = torch.relu(self.norm(self.conv(x)))
+        return x + y if x.shape == y.shape else y
+
+
+class Pictures(nn.Module):
+    def __init__(self, width, classes):
+        super().__init__()
+        stages = [Convolution(1, width)]
+        for inputs in (width, 2 * width):
+            stages += [nn.MaxPool2d(2), Convolution(inputs, 2 * inputs), Convolution(2 * inputs, 2 * inputs)]
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Sequential(nn.Linear(4 * width, 4 * width), nn.ReLU(), nn.Linear(4 * width, classes))
+
+    def forward(self, pictures):
+        return self.head(self.stages(pictures).mean((2, 3)))
+
+
 def rate(step, batch, seconds):
     for _ in range(3):
         step()
@@ -126,6 +153,7 @@ def main():
         "gru 64": Recurrent(nn.GRU, 64, 1, 10),
         "rnn 64": Recurrent(nn.RNN, 64, 1, 10),
         "transformer 2x64": Transformer(64, 2, 50, 10),
+        "cnn 32": Pictures(32, 10).to(memory_format=torch.channels_last),
         "dnn 2x256": nn.Sequential(Scaled(64, 256), Scaled(256, 256), nn.Linear(256, 10)),
     }
     results = {"gemm peak gflops": gemm_peak(options.seconds / 3)}
@@ -134,7 +162,12 @@ def main():
             continue
         for batch in (32, 256):
             events = 50 if name.startswith("transformer") else 100
-            inputs = torch.randn(batch, 64) if name.startswith("dnn") else torch.randint(0, 10_000, (batch, events))
+            if name.startswith("dnn"):
+                inputs = torch.randn(batch, 64)
+            elif name.startswith("cnn"):
+                inputs = torch.randn(batch, 1, 28, 28).contiguous(memory_format=torch.channels_last)
+            else:
+                inputs = torch.randint(0, 10_000, (batch, events))
             labels = torch.randint(0, 10, (batch,))
             optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
 
@@ -144,6 +177,7 @@ def main():
                 optimizer.step()
 
             results[f"train {name} batch {batch}"] = rate(step, batch, options.seconds)
+        network.eval()
         with torch.inference_mode():
             results[f"score {name} batch 256"] = rate(lambda: network(inputs), 256, options.seconds)
             if runtime := onnx_rate(network.eval(), inputs, options.threads, options.seconds):

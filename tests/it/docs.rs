@@ -25,6 +25,11 @@ impl Place {
         }
         fs::create_dir_all(to.join("online_shoppers")).expect("folder");
         fs::copy(from.join("online_shoppers/sessions.parquet"), to.join("online_shoppers/sessions.parquet")).expect("sessions");
+        fs::create_dir_all(to.join("fashion_mnist")).expect("folder");
+        for part in ["train", "test"] {
+            let name = format!("fashion_mnist/{part}.parquet");
+            fs::copy(from.join(&name), to.join(&name)).expect("pictures");
+        }
         fs::write(to.join("mylog.csv"), "customer,ts,action\n1,2024-01-01 10:00:00,view\n").expect("csv");
         Self { folder }
     }
@@ -147,6 +152,16 @@ fn the_quickstart() {
     assert_eq!(last[0], ",,", "a NULL user has no intent: {said}");
     assert_eq!(last[1], "99999999,,", "nor has an unknown one: {said}");
     assert!(last[2].starts_with("12347,") && last[2].len() > 12, "{said}");
+}
+
+#[test]
+fn the_garments() {
+    let place = Place::new();
+    let script = repository().join("examples/fashion_mnist/script.sql");
+    let said = answer("fashion_mnist", &place.sql(&["-c", QUICK, "-f", &script.to_string_lossy()]));
+    assert!(said.contains("garments,1,cnn,"), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("accuracy,,") && line.ends_with(",500")), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("4,shirt,")), "{said}");
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub enum FeatureKind {
     Token,
     /// A number of a step.
     Step,
+    /// A picture.
+    Image,
 }
 
 impl FeatureKind {
@@ -47,6 +49,7 @@ impl FeatureKind {
             Self::Categorical => "categorical",
             Self::Token => "token",
             Self::Step => "step",
+            Self::Image => "image",
         }
     }
 }
@@ -125,7 +128,11 @@ impl Encoder {
             Source::Table(_) => None,
         };
         let categorical = fitted.categorical.iter().map(|feature| feature.vocabulary.size()).collect();
-        let shape = InputShape { numeric: fitted.numeric.len(), categorical, sequence };
+        let image = match &source {
+            Source::Events(_) => None,
+            Source::Table(plan) => plan.image.as_ref().map(|image| image.shape),
+        };
+        let shape = InputShape { numeric: fitted.numeric.len(), categorical, sequence, image };
         Self { schema_version: SCHEMA_VERSION, shape, source, numeric: fitted.numeric, categorical: fitted.categorical }
     }
 
@@ -135,17 +142,24 @@ impl Encoder {
         &self.shape
     }
 
-    /// The same encoder without sequences, for networks that read none: scoring then skips the work.
+    /// The same encoder without the sequences and pictures that `shape` does not have: scoring then skips the work.
     #[must_use]
-    pub fn tabular_only(mut self) -> Self {
-        self.shape.sequence = None;
-        if let Source::Events(plan) = &mut self.source {
-            plan.sequence = None;
+    pub fn reading_only(mut self, shape: &InputShape) -> Self {
+        match &mut self.source {
+            Source::Events(plan) if shape.sequence.is_none() => {
+                self.shape.sequence = None;
+                plan.sequence = None;
+            }
+            Source::Table(plan) if shape.image.is_none() => {
+                self.shape.image = None;
+                plan.image = None;
+            }
+            _ => {}
         }
         self
     }
 
-    /// Every feature, numeric first, then categorical, token and step features, each in its array's order.
+    /// Every feature, numeric first, then categorical, token and step features, each in its array's order, or the picture.
     #[must_use]
     pub fn feature_names(&self) -> Vec<FeatureInfo> {
         let numeric =
@@ -170,6 +184,9 @@ impl Encoder {
             }));
             features.extend(steps.into_iter().map(|name| FeatureInfo { name, kind: FeatureKind::Step, size: 0, nulls: 0 }));
         }
+        if let Source::Table(TablePlan { image: Some(image), .. }) = &self.source {
+            features.push(FeatureInfo { name: image.column.clone(), kind: FeatureKind::Image, size: 0, nulls: 0 });
+        }
         features
     }
 
@@ -188,6 +205,15 @@ impl Encoder {
         match &self.source {
             Source::Events(_) => Vec::new(),
             Source::Table(plan) => plan.columns(),
+        }
+    }
+
+    /// The column of the picture that it reads.
+    #[must_use]
+    pub fn image_column(&self) -> Option<&str> {
+        match &self.source {
+            Source::Table(plan) => plan.image.as_ref().map(|image| image.column.as_str()),
+            Source::Events(_) => None,
         }
     }
 
@@ -218,26 +244,41 @@ impl Encoder {
         HistoryEncoder::new(self)
     }
 
-    /// Encodes labelled-table rows; binds by name, extra columns are ignored.
+    /// Encodes labelled-table rows; binds by name, extra columns are ignored. Rows without a picture that can be read are left
+    /// out when the model needs one.
     ///
     /// # Errors
     /// `UndefinedColumn` for a missing column, `DatatypeMismatch` for one that became text, `InvalidParameter` when
     /// this is a model of events.
     pub fn encode_rows(&self, batch: &RecordBatch) -> Result<Inputs> {
-        self.encode_rows_counted(batch).map(|(inputs, _)| inputs)
+        self.encode_rows_counted(batch).map(|(inputs, _, _)| inputs)
     }
 
-    /// [`encode_rows`](Self::encode_rows), with the counts of NULL and unseen values.
+    /// The rows that can be scored, encoded, and for every row whether it is among them: all but those whose picture is
+    /// NULL or cannot be read.
+    ///
+    /// # Errors
+    /// As [`encode_rows`](Self::encode_rows).
+    pub fn encode_known_rows(&self, batch: &RecordBatch) -> Result<(Inputs, Vec<bool>)> {
+        let (inputs, _, known) = self.encode_rows_counted(batch)?;
+        Ok((inputs, known.unwrap_or_else(|| vec![true; batch.num_rows()])))
+    }
+
+    /// [`encode_rows`](Self::encode_rows), with the counts of NULL and unseen values and, for a model of pictures, which rows
+    /// are encoded.
     ///
     /// # Errors
     /// As there.
-    pub fn encode_rows_counted(&self, batch: &RecordBatch) -> Result<(Inputs, EncodeCounts)> {
+    pub fn encode_rows_counted(&self, batch: &RecordBatch) -> Result<(Inputs, EncodeCounts, Option<Vec<bool>>)> {
         let rows = self.table_plan()?.read(batch)?;
-        let mut inputs = Inputs { rows: batch.num_rows(), ..Inputs::default() };
+        let mut inputs = Inputs::default();
+        let known = self.table_plan()?.read_images(batch, &mut inputs.images)?;
+        let known_at = |row: &usize| known.as_ref().is_none_or(|known| known[*row]);
+        inputs.rows = (0..batch.num_rows()).filter(known_at).count();
         let mut counts = EncodeCounts::default();
         inputs.numeric.reserve(inputs.rows * self.numeric.len());
         inputs.categorical.reserve(inputs.rows * self.categorical.len());
-        for row in 0..inputs.rows {
+        for row in (0..batch.num_rows()).filter(known_at) {
             for feature in &self.numeric {
                 let raw = rows.number(row, feature.source);
                 counts.nulls += u64::from(raw.is_nan());
@@ -249,7 +290,7 @@ impl Encoder {
                 inputs.categorical.push(id);
             }
         }
-        Ok((inputs, counts))
+        Ok((inputs, counts, known))
     }
 
     /// How the rows of a labelled-table model are read.

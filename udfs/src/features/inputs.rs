@@ -1,5 +1,8 @@
 //! The dense arrays between feature engineering and the networks. Plain vectors: no Arrow, no tensors.
 
+/// Pixels of a picture up to which passes have as many rows as others.
+const PASS_PIXELS: usize = 32 * 32;
+
 /// The shape of what a network reads; part of a model's stored configuration.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct InputShape {
@@ -9,6 +12,37 @@ pub struct InputShape {
     pub categorical: Vec<usize>,
     /// The token sequence, if the rows have one.
     pub sequence: Option<SequenceShape>,
+    /// The picture, if the rows have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageShape>,
+}
+
+impl InputShape {
+    /// Rows of one pass through a network: `most`, or fewer where pictures are large.
+    #[must_use]
+    pub fn pass_rows(&self, most: usize) -> usize {
+        self.image.map_or(most, |image| (most * PASS_PIXELS / (image.height * image.width).max(1)).clamp(1, most))
+    }
+}
+
+/// The shape of a picture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct ImageShape {
+    /// Rows of pixels.
+    pub height: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// 1 = grey, 3 = red, green and blue.
+    pub channels: usize,
+}
+
+impl ImageShape {
+    /// Bytes of a picture.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a picture has pixels")]
+    pub const fn len(self) -> usize {
+        self.height * self.width * self.channels
+    }
 }
 
 /// The shape of a token sequence.
@@ -34,6 +68,8 @@ pub struct Inputs {
     pub categorical: Vec<u32>,
     /// The sequences, when the shape has them.
     pub sequence: Option<Sequences>,
+    /// `[rows, height, width, channels]`, row-major, 0 = black; empty when the shape has no picture.
+    pub images: Vec<u8>,
 }
 
 /// Token sequences, stored once per user: many anchors of a user share one stretch of steps.
@@ -72,6 +108,6 @@ impl Inputs {
     /// The bytes it holds, for the memory pool.
     pub fn bytes(&self) -> usize {
         let sequence = self.sequence.as_ref().map_or(0, |s| (s.tokens.len() + s.numeric.len()) * 4 + s.spans.len() * 8);
-        (self.numeric.len() + self.categorical.len()) * 4 + sequence
+        (self.numeric.len() + self.categorical.len()) * 4 + sequence + self.images.len()
     }
 }

@@ -4,7 +4,8 @@
 //! Life of an event: a [`roles`] guess (or the user's words) names the columns → the SQL face casts them to the
 //! canonical schema of [`events`], in user order → [`events::UserReader`] hands out one user's history at a time
 //! → [`dataset`] cuts it at the anchors of [`anchor`] and asks [`target`] for the label → [`tabular`] and
-//! [`sequence`] compute features → the fitted [`encoder`] turns them into an [`inputs::Inputs`].
+//! [`sequence`] compute features → the fitted [`encoder`] turns them into an [`inputs::Inputs`]. Rows of labelled tables
+//! come from their columns, and pictures among them through `images`.
 //!
 //! Absent on purpose: SQL, DataFusion, tensors, files. Training and scoring call the same code, so a feature
 //! cannot mean two things.
@@ -13,13 +14,17 @@ pub mod anchor;
 pub mod dataset;
 pub mod encoder;
 pub mod events;
+mod images;
 pub mod inputs;
 pub mod numeric;
 pub mod options;
+mod picture;
+mod png;
 pub mod roles;
 mod select;
 pub mod sequence;
 mod table;
+mod table_columns;
 pub mod tabular;
 pub mod target;
 #[cfg(test)]
@@ -29,7 +34,8 @@ pub mod vocabulary;
 pub use dataset::{Dataset, EventDatasetBuilder, TableDatasetBuilder};
 pub use encoder::{Encoder, FeatureInfo, FeatureKind, HistoryEncoder};
 pub use events::{KeyType, Strings, UserHistory, UserKey, UserReader, canonical_schema};
-pub use inputs::{InputShape, Inputs, Labels, Rows};
+pub use inputs::{ImageShape, InputShape, Inputs, Labels, Rows};
 pub use options::{OPTION_KEYS, OptionDoc, Options};
 pub use roles::{ColumnDecision, EventColumns, Role, TimeUnit, ValueColumn};
+pub use table_columns::TableColumns;
 pub use target::Target;

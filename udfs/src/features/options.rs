@@ -73,6 +73,34 @@ pub enum Decay {
     Cosine,
 }
 
+/// How pictures are changed while training, anew each time they are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Augment {
+    /// Not at all.
+    None,
+    /// Shifted by up to two pixels in each direction.
+    Shift,
+    /// Every other one mirrored, left to right.
+    Flip,
+    /// Both.
+    ShiftFlip,
+}
+
+impl Augment {
+    /// Whether pictures are shifted.
+    #[must_use]
+    pub const fn shifts(self) -> bool {
+        matches!(self, Self::Shift | Self::ShiftFlip)
+    }
+
+    /// Whether pictures are mirrored.
+    #[must_use]
+    pub const fn flips(self) -> bool {
+        matches!(self, Self::Flip | Self::ShiftFlip)
+    }
+}
+
 /// How classes are weighted in the loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -121,6 +149,8 @@ pub struct Options {
     pub keep_partial: bool,
     pub anchor_every: Option<String>,
     pub split_time: Option<String>,
+    pub image_size: Option<u32>,
+    pub augment: Augment,
 }
 
 impl Default for Options {
@@ -157,6 +187,8 @@ impl Default for Options {
             keep_partial: false,
             anchor_every: None,
             split_time: None,
+            image_size: None,
+            augment: Augment::Flip,
         }
     }
 }
@@ -221,6 +253,13 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
     option("keep_partial", "boolean", "false", "Keeps the best epoch of a cancelled training as a version."),
     option("anchor_every", "interval", "the horizon", "The time between training anchors."),
     option("split_time", "text", "none", "For column(label): the column by whose order rows are split instead of at random."),
+    option(
+        "image_size",
+        "integer",
+        "the most common",
+        "Side of the square that pictures are resized to, from 4 to 256; by default the most common size, at most 64.",
+    ),
+    option("augment", "text", "flip", "Pictures while training: none, shift (by up to two pixels), flip (left to right) or shift_flip."),
 ];
 
 impl Options {
@@ -308,6 +347,15 @@ impl Options {
                 self.anchor_every = text;
             }
             "split_time" => self.split_time = given.optional_text()?,
+            "image_size" => self.image_size = given.optional_integer(4, 256)?,
+            "augment" => {
+                self.augment = given.one_of(&[
+                    ("none", Augment::None),
+                    ("shift", Augment::Shift),
+                    ("flip", Augment::Flip),
+                    ("shift_flip", Augment::ShiftFlip),
+                ])?;
+            }
             unknown => return Err(unknown_option(unknown)),
         }
         Ok(())

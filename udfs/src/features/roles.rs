@@ -586,13 +586,13 @@ impl<'a> Picks<'a> {
     }
 }
 
-fn malformed(columns: &str, reason: &str) -> Error {
+pub(super) fn malformed(columns: &str, reason: &str) -> Error {
     Error::invalid(format!("invalid columns \"{columns}\""))
         .detail(format!("In this text, {reason}."))
         .hint("Write 'auto' or, for example, 'user=customer_id, time=ts, event=action, item=sku, value=price, extra=device|country'.")
 }
 
-fn role_of(key: &str, columns: &str) -> Result<Role> {
+pub(super) fn role_of(key: &str, columns: &str) -> Result<Role> {
     const NAMED: [Role; 13] = [
         Role::User,
         Role::Time,
@@ -636,7 +636,7 @@ pub fn undefined_column<'a>(name: &str, columns: impl IntoIterator<Item = &'a st
     }
 }
 
-fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
+pub(super) fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut start, mut quoted) = (0, false);
     for (index, character) in text.char_indices() {
@@ -651,7 +651,7 @@ fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
-fn unquote(name: &str) -> String {
+pub(super) fn unquote(name: &str) -> String {
     name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).map_or_else(|| name.to_owned(), |inner| inner.replace("\"\"", "\""))
 }
 

@@ -1,8 +1,8 @@
 //! Rows of a labelled table as raw features: numbers, booleans, texts and times, bound by name.
 //!
 //! Numbers stay numbers, also integers with few values (cast them to text to make categories of them); booleans are
-//! 0 and 1; a time becomes days since 1970, hour, weekday and month; a text is a category. Lists, structs and bytes
-//! are not used.
+//! 0 and 1; a time becomes days since 1970, hour, weekday and month; a text is a category. Lists and structs are not
+//! used, and bytes only as the picture that the user names.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use arrow::datatypes::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::images::{ImagePlan, bytes_of};
 use super::roles::{is_number, is_text, sql_type, undefined_column};
 use super::tabular::DAY_US;
 use crate::error::{Code, Error, Result};
@@ -40,6 +41,9 @@ pub(super) struct TableColumn {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TablePlan {
     pub(super) columns: Vec<TableColumn>,
+    /// The picture, if the rows have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) image: Option<ImagePlan>,
 }
 
 /// Raw numbers that one time column becomes.
@@ -88,12 +92,24 @@ impl TablePlan {
             };
             columns.push(TableColumn { name: field.name().clone(), kind, used: true });
         }
-        (Self { columns }, unusable)
+        (Self { columns, image: None }, unusable)
     }
 
     /// The columns that rows must have.
     pub(super) fn columns(&self) -> Vec<&str> {
-        self.columns.iter().filter(|column| column.used).map(|column| column.name.as_str()).collect()
+        let image = self.image.iter().map(|image| image.column.as_str());
+        self.columns.iter().filter(|column| column.used).map(|column| column.name.as_str()).chain(image).collect()
+    }
+
+    /// Appends the pictures of a batch that can be read; which rows they are, or `None` when rows have no picture.
+    ///
+    /// # Errors
+    /// `UndefinedColumn`, `DatatypeMismatch`.
+    pub(super) fn read_images(&self, batch: &RecordBatch, to: &mut Vec<u8>) -> Result<Option<Vec<bool>>> {
+        let Some(image) = &self.image else { return Ok(None) };
+        let array = column_of(batch, &image.column)?;
+        let pictures = bytes_of(array, &image.column)?;
+        Ok(Some(pictures.into_iter().map(|bytes| image.encode(bytes, to)).collect()))
     }
 
     /// The names of the raw numbers.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::ops::{self, Philox, Tape, Var, parallel};
-use super::{Architecture, Batch, Network, NetworkConfig, Outputs, Parameters, Task, cnn, dnn, logreg, recurrent, step, transformer};
+use super::ops::{self, BatchStatistics, Philox, Tape, Var, parallel};
+use super::{
+    Architecture, Batch, Network, NetworkConfig, Outputs, Parameters, Task, cnn, dnn, image_cnn, logreg, recurrent, step, transformer,
+};
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
 
@@ -107,6 +109,8 @@ pub struct Forward {
     pub members: usize,
     /// `[rows, embedding_dim]`, when asked for.
     pub embedding: Option<Var>,
+    /// While training, what the batch said of the channels of each batch normalisation, by its name.
+    pub statistics: Vec<(String, BatchStatistics)>,
 }
 
 /// One architecture with its hyper-parameters, without weights.
@@ -145,7 +149,8 @@ pub(super) const TABULAR_SHARD: usize = 128;
 pub fn module(config: &NetworkConfig) -> Result<Box<dyn Module>> {
     let shape = &config.shape;
     let tabular = shape.numeric + shape.categorical.len();
-    if config.architecture.is_sequential() && shape.sequence.is_none() {
+    let pictures = config.architecture == Architecture::Cnn && shape.image.is_some();
+    if config.architecture.is_sequential() && shape.sequence.is_none() && !pictures {
         return Err(Error::invalid(format!("architecture \"{}\" needs an event sequence", config.architecture))
             .detail("The source has one row per entity.")
             .hint("Use arch => 'dnn', 'logreg' or 'auto'."));
@@ -160,6 +165,7 @@ pub fn module(config: &NetworkConfig) -> Result<Box<dyn Module>> {
         Architecture::Logreg => Box::new(logreg::Logreg::new(config)),
         Architecture::Dnn => Box::new(dnn::Dnn::new(config)),
         Architecture::Transformer => Box::new(transformer::Transformer::new(config)),
+        Architecture::Cnn if pictures => Box::new(image_cnn::ImageCnn::new(config)?),
         Architecture::Cnn => Box::new(cnn::Cnn::new(config)),
         Architecture::Gru | Architecture::Lstm | Architecture::Rnn => Box::new(recurrent::Recurrent::new(config)),
     })

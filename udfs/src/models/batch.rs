@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
-use crate::features::inputs::{InputShape, Inputs};
+use super::ops::Philox;
+use crate::features::inputs::{ImageShape, InputShape, Inputs};
+
+/// Pixels that a picture is shifted by at most.
+const SHIFT_MAX: u32 = 2;
 
 /// The rows of one forward pass. Buffers keep their capacity when the batch is gathered anew.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +25,8 @@ pub struct Batch {
     pub step_numeric: Vec<f32>,
     /// Steps of each row; empty when the shape has no sequence.
     pub lengths: Vec<u32>,
+    /// `[rows, height, width, channels]`, row-major; empty when the shape has no picture.
+    pub images: Vec<u8>,
 }
 
 impl Batch {
@@ -32,12 +38,17 @@ impl Batch {
         out.tokens.clear();
         out.step_numeric.clear();
         out.lengths.clear();
+        out.images.clear();
         out.seq_len = 0;
         let (numeric, categorical) = (shape.numeric, shape.categorical.len());
         for &row in rows {
             let row = row as usize;
             out.numeric.extend_from_slice(&inputs.numeric[row * numeric..(row + 1) * numeric]);
             out.categorical.extend_from_slice(&inputs.categorical[row * categorical..(row + 1) * categorical]);
+        }
+        if let Some(image) = shape.image {
+            let len = image.len();
+            rows.iter().for_each(|&row| out.images.extend_from_slice(&inputs.images[row as usize * len..(row as usize + 1) * len]));
         }
         let (Some(sequence), Some(steps)) = (&shape.sequence, &inputs.sequence) else { return };
         let (fields, step_numeric) = (sequence.fields.len(), sequence.numeric);
@@ -62,6 +73,7 @@ impl Batch {
             rows: rows.len(),
             numeric: self.numeric[columns(shape.numeric)].to_vec(),
             categorical: self.categorical[columns(shape.categorical.len())].to_vec(),
+            images: self.images[columns(shape.image.map_or(0, ImageShape::len))].to_vec(),
             ..Self::default()
         };
         let Some(sequence) = &shape.sequence else { return part };
@@ -75,6 +87,36 @@ impl Batch {
         }
         part
     }
+
+    /// Shifts pictures by up to two pixels and mirrors every other one, if asked to, each by chance of its own. What comes in
+    /// at an edge repeats it.
+    pub fn augment(&mut self, shape: &InputShape, shifts: bool, flips: bool, random: Philox) {
+        let Some(image) = shape.image.filter(|_| shifts || flips) else { return };
+        let mut before = Vec::with_capacity(image.len());
+        for (at, picture) in self.images.chunks_exact_mut(image.len().max(1)).enumerate() {
+            let [down, right, mirrored, _] = random.block(at as u64);
+            // A shift is `-SHIFT_MAX ..= SHIFT_MAX`, by multiplication instead of division.
+            let by_chance = |bits: u32| ((u64::from(bits) * u64::from(2 * SHIFT_MAX + 1)) >> 32) as usize;
+            let shift = |bits: u32| if shifts { by_chance(bits) } else { SHIFT_MAX as usize };
+            let flip = flips && mirrored & 1 == 1;
+            before.clear();
+            before.extend_from_slice(picture);
+            move_picture(image, &before, [shift(down), shift(right)], flip, picture);
+        }
+    }
+}
+
+/// `to` becomes `from`, moved by `shift − SHIFT_MAX` pixels down and to the right, then mirrored.
+fn move_picture(image: ImageShape, from: &[u8], shift: [usize; 2], flip: bool, to: &mut [u8]) {
+    let ImageShape { height, width, channels } = image;
+    let source = |at: usize, shift: usize, length: usize| (at + SHIFT_MAX as usize).saturating_sub(shift).min(length - 1);
+    for (y, row) in to.chunks_exact_mut(width * channels).enumerate() {
+        let from = &from[source(y, shift[0], height) * width * channels..][..width * channels];
+        for (x, pixel) in row.chunks_exact_mut(channels).enumerate() {
+            let x = source(if flip { width - 1 - x } else { x }, shift[1], width);
+            pixel.copy_from_slice(&from[x * channels..(x + 1) * channels]);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -82,15 +124,58 @@ mod tests {
     use super::*;
     use crate::features::inputs::{SequenceShape, Sequences};
 
+    fn pictures(count: usize) -> (InputShape, Batch) {
+        let image = ImageShape { height: 3, width: 4, channels: 1 };
+        let images = (0..count).flat_map(|_| (0..12).map(|i| i as u8 * 10)).collect();
+        (InputShape { image: Some(image), ..InputShape::default() }, Batch { rows: count, images, ..Batch::default() })
+    }
+
+    #[test]
+    fn pictures_are_moved_and_edges_repeated() {
+        let (shape, batch) = pictures(1);
+        let moved = |shift, flip| {
+            let mut to = vec![0; 12];
+            move_picture(shape.image.unwrap(), &batch.images, shift, flip, &mut to);
+            to
+        };
+        assert_eq!(moved([2, 2], false), batch.images);
+        assert_eq!(moved([2, 2], true), [30, 20, 10, 0, 70, 60, 50, 40, 110, 100, 90, 80]);
+        assert_eq!(moved([3, 4], false), [0, 0, 0, 10, 0, 0, 0, 10, 40, 40, 40, 50]);
+        assert_eq!(moved([0, 2], false)[..4], [80, 90, 100, 110]);
+    }
+
+    #[test]
+    fn every_picture_has_a_chance_of_its_own() {
+        let changed = |shifts, flips| {
+            let (shape, mut batch) = pictures(400);
+            let before = batch.clone();
+            batch.augment(&shape, shifts, flips, Philox::new(1, 1));
+            let mut again = before.clone();
+            again.augment(&shape, shifts, flips, Philox::new(1, 1));
+            assert_eq!(batch.images, again.images);
+            batch.images.chunks(12).zip(before.images.chunks(12)).filter(|(after, before)| after != before).count()
+        };
+        assert_eq!(changed(false, false), 0);
+        assert!((150..250).contains(&changed(false, true)));
+        // 24 of 25 shifts move something.
+        assert!((360..400).contains(&changed(true, false)));
+        assert!(changed(true, true) > 360);
+    }
+
     #[test]
     fn gather_pads_to_the_longest_row() {
-        let shape =
-            InputShape { numeric: 1, categorical: vec![5], sequence: Some(SequenceShape { fields: vec![9, 9], numeric: 1, max_len: 4 }) };
+        let shape = InputShape {
+            numeric: 1,
+            categorical: vec![5],
+            sequence: Some(SequenceShape { fields: vec![9, 9], numeric: 1, max_len: 4 }),
+            image: None,
+        };
         let inputs = Inputs {
             rows: 3,
             numeric: vec![0.1, 0.2, 0.3],
             categorical: vec![1, 2, 3],
             sequence: Some(Sequences { tokens: vec![1, 2, 3, 4, 5, 6], numeric: vec![0.5, 0.6, 0.7], spans: vec![(0, 3), (1, 1), (0, 0)] }),
+            images: Vec::new(),
         };
         let mut batch = Batch::default();
         Batch::gather(&inputs, &shape, &[2, 1], &mut batch);

@@ -78,7 +78,7 @@ impl Module for Dnn {
             ops::member_linear(tape, &x, weight, bias)?
         };
         let embedding = if want_embedding { Some(ops::mean_groups(tape, &x, self.members)?) } else { None };
-        Ok(Forward { logits, members: self.members, embedding })
+        Ok(Forward { logits, members: self.members, embedding, statistics: Vec::new() })
     }
 
     /// The last hidden layer, averaged over the members.

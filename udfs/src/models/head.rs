@@ -1,4 +1,4 @@
-//! Where all networks over sequences end: what the events came to, next to the tabular features of the same moment,
+//! Where all networks over sequences and pictures end: what they came to, next to the tabular features of the same moment,
 //! goes through one dense layer to the outputs.
 //!
 //! Parameter names: `tabular.{weight, bias}`, `head.{weight, bias}`, `output.{weight, bias}`, and those of
@@ -26,7 +26,7 @@ impl Head {
         Self { tabular: TabularEmbedding::new(config), hidden_dim: config.hidden_dim, outputs: config.outputs, dropout: config.dropout }
     }
 
-    /// For sequence states of width `hidden_dim`.
+    /// For states of width `hidden_dim`.
     pub(super) fn specs(&self) -> Vec<ParameterSpec> {
         let mut specs = self.tabular.specs();
         let (hidden, tabular) = (self.hidden_dim, self.tabular.width());
@@ -57,7 +57,7 @@ impl Head {
         let head = ops::linear(tape, &joined, weights.get("head.weight")?, Some(weights.get("head.bias")?), Activation::Relu)?;
         let dropped = ops::dropout(tape, &head, self.dropout)?;
         let logits = ops::linear(tape, &dropped, weights.get("output.weight")?, Some(weights.get("output.bias")?), Activation::Identity)?;
-        Ok(Forward { logits, members: 1, embedding: want_embedding.then_some(head) })
+        Ok(Forward { logits, members: 1, embedding: want_embedding.then_some(head), statistics: Vec::new() })
     }
 
     /// The width of its activations, which are the embedding.

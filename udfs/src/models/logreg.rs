@@ -60,7 +60,7 @@ impl Module for Logreg {
             }
         }
         let embedding = if want_embedding { Some(ops::concat(tape, &embedding)?) } else { None };
-        Ok(Forward { logits, members: 1, embedding })
+        Ok(Forward { logits, members: 1, embedding, statistics: Vec::new() })
     }
 
     /// A linear model has no hidden layer: its embedding is the scaled numbers and the categories' weights.

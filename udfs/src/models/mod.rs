@@ -13,6 +13,7 @@ pub mod dnn;
 mod events;
 pub mod gru;
 mod head;
+pub mod image_cnn;
 pub mod logreg;
 pub mod lstm;
 pub mod ops;
@@ -52,7 +53,7 @@ pub enum Architecture {
     Rnn,
     /// Causal self-attention over the event sequence (Vaswani et al., 2017; Kang & McAuley, 2018).
     Transformer,
-    /// Convolutions over the event sequence (Kim, 2014).
+    /// Convolutions over a picture, or over the event sequence (Kim, 2014).
     Cnn,
 }
 
@@ -114,9 +115,10 @@ pub struct NetworkConfig {
     pub outputs: usize,
     /// What it predicts.
     pub task: Task,
-    /// Width of the hidden layers (state of an event, dense blocks, maps of each width of the cnn).
+    /// Width of the hidden layers (state of an event, dense blocks, maps of each width of the cnn, or of its first stage over
+    /// pictures).
     pub hidden_dim: usize,
-    /// Recurrent or attention layers, or dense layers of the dnn and the cnn.
+    /// Recurrent or attention layers, dense layers of the dnn and the cnn, or residual blocks of a stage over pictures.
     pub layers: usize,
     /// Largest width of a learned embedding of a category or token; smaller vocabularies get narrower ones.
     pub embedding_dim: usize,

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::architecture::{Forward, Module, Weights};
 use super::ops::tape::Gradient;
-use super::ops::{Philox, Tape, Var, parallel, storage, vectorise};
+use super::ops::{BatchStatistics, Philox, Tape, Var, parallel, storage, vectorise};
 use super::{Batch, Tensor};
 use crate::error::{Error, Result};
 
@@ -46,6 +46,16 @@ pub struct Found {
     pub loss: f64,
     /// The gradient of each trainable parameter that the loss depends on, by name.
     pub gradients: Vec<(String, Tensor)>,
+    /// What the batch said of the channels of each batch normalisation, by its name; such networks keep batches whole.
+    pub statistics: Vec<(String, BatchStatistics)>,
+}
+
+/// What one shard finds.
+struct Part {
+    loss: f64,
+    /// In the order of the trainable parameters; empty when the loss is not finite.
+    gradients: Vec<Option<Gradient>>,
+    statistics: Vec<(String, BatchStatistics)>,
 }
 
 /// The cut of `rows` rows: shards of nearly the same size, of at most as many rows as the network wants.
@@ -69,13 +79,14 @@ impl Step<'_> {
         })
         .into_iter()
         .collect::<Result<Vec<_>>>()?;
-        let loss = parts.iter().map(|part| part.0).sum::<f64>();
+        let loss = parts.iter().map(|part| part.loss).sum::<f64>();
         if !loss.is_finite() {
-            return Ok(Found { loss, gradients: Vec::new() });
+            return Ok(Found { loss, gradients: Vec::new(), statistics: Vec::new() });
         }
         let names: Vec<(&str, &Var)> = self.weights.iter().filter(|(name, _)| (self.trainable)(name)).collect();
-        let gathered: Vec<std::sync::Mutex<Vec<Gradient>>> =
-            (0..names.len()).map(|at| std::sync::Mutex::new(parts.iter_mut().filter_map(|part| part.1[at].take()).collect())).collect();
+        let gathered: Vec<std::sync::Mutex<Vec<Gradient>>> = (0..names.len())
+            .map(|at| std::sync::Mutex::new(parts.iter_mut().filter_map(|part| part.gradients[at].take()).collect()))
+            .collect();
         let sums = parallel::map(names.len(), |at| {
             let parts = gathered[at].lock().map(|mut parts| std::mem::take(&mut *parts)).unwrap_or_default();
             sum(parts, names[at].1)
@@ -86,11 +97,12 @@ impl Step<'_> {
                 gradients.push((name.to_owned(), sum));
             }
         }
-        Ok(Found { loss, gradients })
+        let statistics = parts.into_iter().flat_map(|part| part.statistics).collect();
+        Ok(Found { loss, gradients, statistics })
     }
 
-    /// The share of one shard: its part of the loss, and gradients in the order of the trainable parameters.
-    fn shard(&self, at: usize, rows: Range<usize>, share: f64) -> Result<(f64, Vec<Option<Gradient>>)> {
+    /// The share of one shard.
+    fn shard(&self, at: usize, rows: Range<usize>, share: f64) -> Result<Part> {
         let mut batch = Batch::default();
         (self.gather)(rows.clone(), &mut batch);
         let tape = Tape::recording(self.random.fork(SHARD_STREAM | at as u32));
@@ -100,13 +112,13 @@ impl Step<'_> {
         }
         let forward = self.module.forward(&tape, &weights, &batch, false)?;
         let loss = (self.loss)(&tape, &forward, rows)?;
-        let value = loss.scalar()? * share;
+        let (value, statistics) = (loss.scalar()? * share, forward.statistics);
         if !value.is_finite() {
-            return Ok((value, Vec::new()));
+            return Ok(Part { loss: value, gradients: Vec::new(), statistics });
         }
         let mut raw = tape.backward_raw(&loss, share)?;
         let gradients = weights.iter().filter(|(name, _)| (self.trainable)(name)).map(|(_, var)| raw.take(var)).collect();
-        Ok((value, gradients))
+        Ok(Part { loss: value, gradients, statistics })
     }
 }
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::ops::{self, Optimizer, OptimizerKind, Philox, StepOutcome, Tape, Update, storage};
 use super::step::Step;
 use super::*;
-use crate::features::inputs::{Inputs, SequenceShape, Sequences};
+use crate::features::inputs::{ImageShape, Inputs, SequenceShape, Sequences};
 
 const ROWS: usize = 24;
+const PICTURE: ImageShape = ImageShape { height: 5, width: 9, channels: 3 };
 
 fn config(architecture: Architecture, task: Task) -> NetworkConfig {
     NetworkConfig {
@@ -18,6 +19,7 @@ fn config(architecture: Architecture, task: Task) -> NetworkConfig {
             numeric: 3,
             categorical: vec![5, 9],
             sequence: Some(SequenceShape { fields: vec![7, 11], numeric: 2, max_len: 8 }),
+            image: None,
         },
         outputs: if task == Task::Classification { 3 } else { 1 },
         task,
@@ -43,6 +45,7 @@ fn inputs() -> Inputs {
         numeric: numbers(ROWS * 3, 1),
         categorical: ids(ROWS * 2, 2, &[5, 9]),
         sequence: Some(Sequences { tokens: ids(ROWS * 8 * 2, 3, &[7, 11]), numeric: numbers(ROWS * 8 * 2, 4), spans }),
+        images: (0..ROWS * PICTURE.len()).map(|i| random.fork(5).below(i as u64, 256) as u8).collect(),
     }
 }
 
@@ -120,7 +123,18 @@ impl Student {
 fn configs() -> Vec<NetworkConfig> {
     let alone = NetworkConfig { members: 1, ..config(Architecture::Dnn, Task::Classification) };
     let all = Architecture::ALL.into_iter().flat_map(|a| [config(a, Task::Classification), config(a, Task::Regression)]);
-    all.chain([alone]).collect()
+    all.chain([alone]).chain(picture_configs()).collect()
+}
+
+/// Over pictures: alone, and beside other features.
+fn picture_configs() -> [NetworkConfig; 2] {
+    let beside = |task| {
+        let own = config(Architecture::Cnn, task);
+        NetworkConfig { shape: InputShape { sequence: None, image: Some(PICTURE), ..own.shape }, hidden_dim: 4, layers: 1, ..own }
+    };
+    let alone = beside(Task::Classification);
+    let alone = NetworkConfig { shape: InputShape { image: Some(PICTURE), ..InputShape::default() }, ..alone };
+    [alone, beside(Task::Regression)]
 }
 
 #[test]
@@ -219,7 +233,7 @@ fn a_loaded_network_answers_each_row_alone_as_in_company() {
 
 #[test]
 fn an_empty_history_has_an_answer() {
-    for config in configs().into_iter().filter(|config| config.architecture.is_sequential()) {
+    for config in configs().into_iter().filter(|config| config.shape.sequence.is_some() && config.architecture.is_sequential()) {
         let mut student = Student::new(config.clone());
         let mut inputs = inputs();
         let spans = &mut inputs.sequence.as_mut().unwrap().spans;
@@ -231,6 +245,21 @@ fn an_empty_history_has_an_answer() {
         Batch::gather(&inputs, &config.shape, &[0, 1], &mut batch);
         let network = load(&config, &student.parameters()).unwrap();
         assert!(network.forward(&batch).unwrap().logits.iter().all(|logit| logit.is_finite()));
+    }
+}
+
+#[test]
+fn pictures_of_any_size_have_an_answer() {
+    for (height, width) in [(1, 1), (4, 7), (49, 3), (64, 64)] {
+        let [config, _] = picture_configs();
+        let image = ImageShape { height, width, channels: 1 };
+        let config = NetworkConfig { shape: InputShape { image: Some(image), ..InputShape::default() }, ..config };
+        let module = module(&config).unwrap();
+        let parameters = module.specs().into_iter().map(|spec| (spec.name.clone(), (spec.shape.clone(), spec.initial(1))));
+        let network = load(&config, &Parameters(parameters.collect())).unwrap();
+        let batch = Batch { rows: 2, images: vec![7; 2 * image.len()], ..Batch::default() };
+        assert!(network.forward(&batch).unwrap().logits.iter().all(|logit| logit.is_finite()), "{height} by {width}");
+        assert!(network.forward(&Batch { rows: 3, ..batch }).is_err());
     }
 }
 

@@ -160,6 +160,9 @@ fn sensible(rows: &Labelled<'_>) -> Vec<Architecture> {
     if shape.sequence.is_some() && (has_steps || list.is_empty()) {
         list.push(Architecture::Gru);
     }
+    if shape.image.is_some() {
+        list.push(Architecture::Cnn);
+    }
     list
 }
 

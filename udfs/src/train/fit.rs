@@ -13,7 +13,7 @@ use super::{EpochRecord, Progress};
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
 use crate::models::architecture::{Forward, ParameterSpec, Weights, module, outputs};
-use crate::models::ops::{self, Optimizer, Philox, StepOutcome, Tape, Update, Var, storage};
+use crate::models::ops::{self, BatchStatistics, Optimizer, Philox, StepOutcome, Tape, Update, Var, storage};
 use crate::models::step::Step;
 use crate::models::{Batch, Module, NetworkConfig, Parameters};
 
@@ -21,6 +21,8 @@ use crate::models::{Batch, Module, NetworkConfig, Parameters};
 const EVALUATION_ROWS: usize = 512;
 /// Batches in a row whose loss or gradient was not finite before the fit steps back.
 const BAD_BATCHES_MAX: usize = 5;
+/// What a batch counts for in the running statistics; PyTorch's default.
+const STATISTICS_SHARE: f32 = 0.1;
 /// How often a fit may step back to its best weights with half the learning rate.
 const STEPS_BACK_MAX: usize = 3;
 
@@ -289,6 +291,7 @@ impl<'a> Fit<'a> {
         }
         let frozen: BTreeSet<&str> = self.learned.iter().filter(|learned| !learned.trainable).map(|learned| &*learned.spec.name).collect();
         let unseen = self.random("unseen").at_step(self.steps);
+        let (augment, moved) = (self.hyper.augment, self.random("augment").at_step(self.steps));
         let (inputs, shape) = (self.data.inputs, &self.hyper.config.shape);
         let found = Step {
             module: &*self.module,
@@ -298,6 +301,7 @@ impl<'a> Fit<'a> {
             gather: &|own, batch| {
                 Batch::gather(inputs, shape, &rows[own.clone()], batch);
                 show_as_unseen(batch, self.hyper.unseen_rate, unseen.fork(own.start as u32));
+                batch.augment(shape, augment.shifts(), augment.flips(), moved.fork(own.start as u32));
             },
             loss: &|tape, forward, own| self.data.loss(tape, forward, &rows[own]),
             weight: &|own| self.data.weight(&rows[own]),
@@ -316,9 +320,28 @@ impl<'a> Fit<'a> {
             })
             .collect();
         Ok(match self.optimizer.step(&updates, rate)? {
-            StepOutcome::Done(_) => Some(found.loss),
+            StepOutcome::Done(_) => {
+                self.remember(&found.statistics)?;
+                Some(found.loss)
+            }
             StepOutcome::NotFinite => None,
         })
+    }
+
+    /// Moves the running statistics of batch normalisations towards those of a batch.
+    fn remember(&self, statistics: &[(String, BatchStatistics)]) -> Result<()> {
+        let blend = |name: String, seen: &[f64]| match self.learned.binary_search_by(|learned| learned.spec.name.cmp(&name)) {
+            Ok(at) => storage::modify::<f32>(&self.learned[at].tensor, |values| {
+                let moved = |value: f32, seen: f64| value + (seen as f32 - value) * STATISTICS_SHARE;
+                values.iter_mut().zip(seen).for_each(|(value, seen)| *value = moved(*value, *seen));
+            }),
+            Err(_) => Err(Error::internal(format!("parameter \"{name}\" is not declared"))),
+        };
+        for (name, seen) in statistics {
+            blend(format!("{name}.running_mean"), &seen.mean)?;
+            blend(format!("{name}.running_var"), &seen.variance)?;
+        }
+        Ok(())
     }
 
     fn evaluate(&mut self, epoch: usize, done: &Epoch, watch: &Watch<'_>) -> Result<EpochRecord> {
@@ -392,7 +415,7 @@ pub(super) fn predict(
     }
     let mut all = vec![0f32; rows.len() * config.outputs];
     let mut batch = Batch::default();
-    for chunk in order.chunks(EVALUATION_ROWS) {
+    for chunk in order.chunks(config.shape.pass_rows(EVALUATION_ROWS)) {
         if cancel.is_cancelled() {
             return Err(Error::cancelled());
         }

@@ -2,7 +2,7 @@
 
 use super::schedule::{Decay, Schedule};
 use crate::features::inputs::InputShape;
-use crate::features::options::{self, Options};
+use crate::features::options::{self, Augment, Options};
 use crate::models::ops::OptimizerKind;
 use crate::models::{Architecture, NetworkConfig, Task};
 
@@ -29,6 +29,8 @@ pub struct Hyper {
     pub patience: usize,
     /// Share of known ids shown as unseen while training, so that the unseen id means something.
     pub unseen_rate: f64,
+    /// How pictures are changed while training.
+    pub augment: Augment,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -93,6 +95,25 @@ fn defaults(architecture: Architecture, train_rows: usize) -> Defaults {
     }
 }
 
+/// Steps, of 128 pictures, that a network over pictures takes at least and at most where the data allow it.
+const PICTURES_SEEN: usize = 420_000;
+
+/// A network over pictures: few epochs along one cosine. The fewer the pictures, the more often each is seen.
+fn picture_defaults(train_rows: usize) -> Defaults {
+    let epochs = (PICTURES_SEEN / train_rows.max(1)).clamp(8, 60);
+    Defaults {
+        epochs,
+        learning_rate: 4e-3,
+        weight_decay: 5e-2,
+        patience: epochs,
+        dropout: 0.1,
+        hidden_dim: 32,
+        layers: 1,
+        embedding_dim: 32,
+        warms_up: true,
+    }
+}
+
 /// Width that the embeddings of all numbers together aim at: many features get narrower ones.
 const FEATURE_WIDTH: usize = 512;
 
@@ -108,11 +129,15 @@ fn members(outputs: usize, train_rows: usize) -> usize {
 
 /// Resolves options for one architecture.
 pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, task: Task, options: &Options, train_rows: usize) -> Hyper {
-    let own = defaults(architecture, train_rows);
+    let pictures = architecture == Architecture::Cnn && shape.image.is_some();
+    let own = if pictures { picture_defaults(train_rows) } else { defaults(architecture, train_rows) };
     let size = |value: Option<u32>, default: usize| value.map_or(default, |value| value.max(1) as usize);
     let mut shape = shape.clone();
     if !architecture.is_sequential() {
         shape.sequence = None;
+    }
+    if !pictures {
+        shape.image = None;
     }
     let numeric = shape.numeric;
     let dnn = architecture == Architecture::Dnn;
@@ -130,6 +155,7 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
         numeric_embedding_dim: (FEATURE_WIDTH / numeric.max(1)).clamp(2, 8),
     };
     let batch_size = match train_rows {
+        _ if pictures => 128,
         0..=50_000 => 256,
         50_001..=500_000 => 512,
         _ => 1024,
@@ -143,7 +169,7 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
         learning_rate: options.learning_rate.unwrap_or(own.learning_rate),
         schedule: Schedule {
             warmup_steps: options.warmup_steps.unwrap_or(warmup_steps),
-            decay: options.schedule.unwrap_or(Decay::Constant),
+            decay: options.schedule.unwrap_or(if pictures { Decay::Cosine } else { Decay::Constant }),
         },
         optimizer: match options.optimizer {
             options::Optimizer::Sgd => OptimizerKind::Sgd,
@@ -154,6 +180,7 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
         clip_norm: 1.0,
         patience: size(options.patience, own.patience),
         unseen_rate: 0.01,
+        augment: options.augment,
         seed: options.seed,
     }
 }

@@ -116,7 +116,7 @@ impl Scorer {
             order.sort_by_key(|&at| sequence.spans[rows[at as usize] as usize].1);
         }
         let (mut batch, mut chunk_rows) = (Batch::default(), Vec::with_capacity(CHUNK_ROWS));
-        for chunk in order.chunks(CHUNK_ROWS) {
+        for chunk in order.chunks(config.shape.pass_rows(CHUNK_ROWS)) {
             if cancel.is_some_and(CancellationToken::is_cancelled) {
                 return Err(Error::cancelled());
             }

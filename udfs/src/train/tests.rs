@@ -1,6 +1,7 @@
 //! The trainer on small made-up data: it learns what is there, nothing where nothing is, and the same thing every time.
 
 mod markov;
+mod pictures;
 
 use std::sync::Mutex;
 
@@ -38,7 +39,12 @@ impl Problem {
 /// Numbers, a category and a sequence that all know something of the label.
 fn problem(labels: impl Fn(f64) -> Label) -> Problem {
     let random = Philox::new(6, 6);
-    let shape = InputShape { numeric: 2, categorical: vec![4], sequence: Some(SequenceShape { fields: vec![5], numeric: 1, max_len: 6 }) };
+    let shape = InputShape {
+        numeric: 2,
+        categorical: vec![4],
+        sequence: Some(SequenceShape { fields: vec![5], numeric: 1, max_len: 6 }),
+        image: None,
+    };
     let (mut inputs, mut classes, mut values) = (Inputs { rows: ROWS, ..Inputs::default() }, Vec::new(), Vec::new());
     let mut sequences = Sequences::default();
     for row in 0..ROWS as u64 {

@@ -6,11 +6,13 @@ use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use super::labels::{fold_split, stratified_split};
 use super::{Dataset, check_enough, class_map, rows_of};
 use crate::error::{Code, Error, Result};
-use crate::features::encoder::{Encoder, RawRows, Source, fit};
+use crate::features::encoder::{Encoder, Fitted, RawRows, Source, fit};
+use crate::features::images::{Pictures, bytes_of, holds_bytes, no_bytes};
 use crate::features::inputs::{Inputs, Labels, Rows};
 use crate::features::options::Options;
 use crate::features::roles::{is_number, is_text, sql_type, undefined_column};
 use crate::features::table::{TablePlan, column_of, to_micros, to_type};
+use crate::features::table_columns::TableColumns;
 use crate::features::vocabulary::NULL_ID;
 use crate::kernels::intern::{Interner, NULL_CODE};
 use crate::kernels::splitmix;
@@ -32,7 +34,7 @@ enum LabelColumn {
 /// Collects the rows of a labelled table (`column(label)`).
 ///
 /// Booleans, texts and integers of at most ten values are classes, and so are numbers that are all 0 or 1; other
-/// numbers are to be predicted. Rows without a label are dropped and counted.
+/// numbers are to be predicted. Rows without a label, or without a picture where one is learned from, are dropped and counted.
 #[derive(Debug, Clone)]
 pub struct TableDatasetBuilder {
     plan: TablePlan,
@@ -43,6 +45,7 @@ pub struct TableDatasetBuilder {
     options: Options,
     raw: RawRows,
     tables: Vec<Interner>,
+    pictures: Option<Pictures>,
     labels: LabelColumn,
     times: Vec<f64>,
     seen: u64,
@@ -63,6 +66,47 @@ fn field_name(schema: &SchemaRef, name: &str) -> Result<(String, DataType)> {
         .ok_or_else(|| undefined_column(name, schema.fields().iter().map(|field| field.name().as_str())))
 }
 
+/// How a label column is collected.
+fn label_of(label_column: &str, label_type: &DataType) -> Result<LabelColumn> {
+    Ok(match label_type {
+        data_type if is_text(data_type) || *data_type == DataType::Boolean => LabelColumn::Texts(Interner::default(), Vec::new()),
+        data_type if is_number(data_type) => {
+            let integers = match data_type {
+                DataType::Dictionary(_, values) => values.is_integer(),
+                other => other.is_integer(),
+            };
+            LabelColumn::Numbers { integers, values: Vec::new() }
+        }
+        other => {
+            let r#type = sql_type(other);
+            return Err(Error::invalid(format!("column \"{label_column}\" of type {type} cannot be a label"))
+                .hint("A label is a boolean, a text or a number."));
+        }
+    })
+}
+
+fn pictures_of(schema: &SchemaRef, name: &str, options: &Options) -> Result<Pictures> {
+    let (name, data_type) = field_name(schema, name)?;
+    if !holds_bytes(&data_type) {
+        return Err(no_bytes(&name, &data_type));
+    }
+    Ok(Pictures::new(name, options.image_size))
+}
+
+/// The columns that may be features: those named, else all.
+fn features_of<'a>(schema: &'a SchemaRef, columns: &TableColumns, taken: &[&str]) -> Result<Vec<&'a str>> {
+    let Some(names) = &columns.features else { return Ok(schema.fields().iter().map(|field| field.name().as_str()).collect()) };
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        let (name, _) = field_name(schema, name)?;
+        if taken.contains(&name.as_str()) {
+            return Err(Error::invalid(format!("column \"{name}\" cannot play two roles")));
+        }
+        found.extend(schema.fields().iter().map(|field| field.name().as_str()).filter(|own| *own == name));
+    }
+    Ok(found)
+}
+
 impl TableDatasetBuilder {
     /// A builder for rows of `schema` with the label in `label_column`. Rows are split by the order of `split_time`
     /// (else of the option of that name) when it names a column, which then is no feature; else at random, by class.
@@ -70,6 +114,20 @@ impl TableDatasetBuilder {
     /// # Errors
     /// `UndefinedColumn` with the nearest name, `InvalidParameter` for a label or split column of an unfit type.
     pub fn new(schema: SchemaRef, label_column: &str, options: &Options, split_time: Option<String>) -> Result<Self> {
+        Self::with_columns(schema, label_column, &TableColumns::default(), options, split_time)
+    }
+
+    /// As [`new`](Self::new), learning from some columns only, or from pictures.
+    ///
+    /// # Errors
+    /// As there, and `DatatypeMismatch` for a picture that is not `bytea`.
+    pub fn with_columns(
+        schema: SchemaRef,
+        label_column: &str,
+        columns: &TableColumns,
+        options: &Options,
+        split_time: Option<String>,
+    ) -> Result<Self> {
         let (label_column, label_type) = field_name(&schema, label_column)?;
         let split_time = match split_time.or_else(|| options.split_time.clone()) {
             Some(name) => {
@@ -82,23 +140,16 @@ impl TableDatasetBuilder {
             }
             None => None,
         };
-        let labels = match &label_type {
-            data_type if is_text(data_type) || *data_type == DataType::Boolean => LabelColumn::Texts(Interner::default(), Vec::new()),
-            data_type if is_number(data_type) => {
-                let integers = match data_type {
-                    DataType::Dictionary(_, values) => values.is_integer(),
-                    other => other.is_integer(),
-                };
-                LabelColumn::Numbers { integers, values: Vec::new() }
-            }
-            other => {
-                let r#type = sql_type(other);
-                return Err(Error::invalid(format!("column \"{label_column}\" of type {type} cannot be a label"))
-                    .hint("A label is a boolean, a text or a number."));
-            }
+        let labels = label_of(&label_column, &label_type)?;
+        let pictures = match &columns.image {
+            Some(name) => Some(pictures_of(&schema, name, options)?),
+            None => None,
         };
         let mut leave_out = vec![label_column.as_str()];
         leave_out.extend(split_time.as_deref());
+        leave_out.extend(pictures.iter().map(|pictures| pictures.column.as_str()));
+        let named = features_of(&schema, columns, &leave_out)?;
+        leave_out.extend(schema.fields().iter().map(|field| field.name().as_str()).filter(|name| !named.contains(name)));
         let (plan, unusable) = TablePlan::new(&schema, &leave_out);
         let raw = RawRows { numeric_names: plan.numeric_names(), categorical_names: plan.categorical_names(), ..RawRows::default() };
         let tables = vec![Interner::default(); raw.categorical_names.len()];
@@ -111,6 +162,7 @@ impl TableDatasetBuilder {
             options: options.clone(),
             raw,
             tables,
+            pictures,
             labels,
             times: Vec::new(),
             seen: 0,
@@ -145,7 +197,13 @@ impl TableDatasetBuilder {
             Some(name) => Some(order_of(column_of(batch, name)?, name)?),
             None => None,
         };
-        let keep: Vec<usize> = (0..batch.num_rows()).filter(|row| self.is_kept(*row, label, times.as_deref())).collect();
+        let pictures = match &self.pictures {
+            Some(pictures) => Some(bytes_of(column_of(batch, &pictures.column)?, &pictures.column)?),
+            None => None,
+        };
+        let keep: Vec<usize> = (0..batch.num_rows())
+            .filter(|row| self.is_kept(*row, label, times.as_deref()) && self.sees(*row, pictures.as_deref()))
+            .collect();
         match &mut self.labels {
             LabelColumn::Texts(table, codes) => {
                 let texts = to_type(label, &DataType::Utf8, &self.label_column)?;
@@ -191,6 +249,14 @@ impl TableDatasetBuilder {
         true
     }
 
+    /// Takes the picture of a row, if rows have one; without it the row is dropped.
+    fn sees(&mut self, row: usize, pictures: Option<&[Option<&[u8]>]>) -> bool {
+        let (Some(own), Some(pictures)) = (&mut self.pictures, pictures) else { return true };
+        let seen = own.push(self.seen, pictures[row]);
+        self.dropped_rows += u64::from(!seen);
+        seen
+    }
+
     const fn rows(&self) -> usize {
         match &self.labels {
             LabelColumn::Texts(_, codes) => codes.len(),
@@ -201,7 +267,10 @@ impl TableDatasetBuilder {
     /// The bytes it holds and will hold when finished; for the memory pool.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        (self.raw.numbers.len() + self.raw.codes.len()) * 8 + self.rows() * 24 + self.tables.iter().map(Interner::bytes).sum::<usize>()
+        (self.raw.numbers.len() + self.raw.codes.len()) * 8
+            + self.rows() * 24
+            + self.tables.iter().map(Interner::bytes).sum::<usize>()
+            + self.pictures.as_ref().map_or(0, Pictures::bytes)
     }
 
     /// Fits the encoder on the train rows and encodes all rows.
@@ -299,6 +368,11 @@ impl TableDatasetBuilder {
         let numbers = place(stored.numeric_names(), &self.raw.numeric_names);
         let texts = place(stored.categorical_names(), &self.raw.categorical_names);
         let mut inputs = Inputs { rows: rows.len(), ..Inputs::default() };
+        if let Some(image) = &stored.image {
+            let pictures = self.pictures.as_ref().filter(|pictures| pictures.column.eq_ignore_ascii_case(&image.column));
+            let pictures = pictures.ok_or_else(|| Error::internal("the pictures of a model were not read"))?;
+            inputs.images = pictures.encode(rows.iter().map(|row| *row as usize), image.shape);
+        }
         for row in rows {
             let row = *row as usize;
             for feature in &encoder.numeric {
@@ -326,9 +400,17 @@ impl TableDatasetBuilder {
             columns.chain(&self.unusable).chain([&self.label_column]).chain(&self.split_time).cloned().collect::<Vec<String>>();
         options.exclude.extend(ids);
         options.exclude.extend(self.excluded_times());
-        let fitted = fit(&self.raw, &train, &labels, &tables, &options, &also_known)?;
-        let inputs = self.raw.encode(self.rows(), &fitted, &tables);
+        // A picture alone is enough to learn from.
+        let fitted = match (&self.pictures, self.plan.columns.is_empty()) {
+            (Some(_), true) => Fitted::default(),
+            _ => fit(&self.raw, &train, &labels, &tables, &options, &also_known)?,
+        };
+        let mut inputs = self.raw.encode(self.rows(), &fitted, &tables);
         let mut plan = self.plan.clone();
+        plan.image = self.pictures.as_ref().map(Pictures::plan);
+        if let (Some(pictures), Some(image)) = (&self.pictures, &plan.image) {
+            inputs.images = pictures.encode(0..self.rows(), image.shape);
+        }
         let sources = |sources: &mut dyn Iterator<Item = usize>| sources.collect::<Vec<usize>>();
         plan.keep_used(&sources(&mut fitted.numeric.iter().map(|f| f.source)), &sources(&mut fitted.categorical.iter().map(|f| f.source)));
         Ok(Dataset {
@@ -413,9 +495,16 @@ impl TableDatasetBuilder {
 
     fn facts(&self, labels: &Labels, classes: &[String]) -> String {
         let mut facts = format!(
-            "{} rows were read, {} of them without a label; \"{}\" is of type {}.",
-            self.seen, self.dropped_rows, self.label_column, self.label_type
+            "{} rows were read, {} of them without a label{}; \"{}\" is of type {}.",
+            self.seen,
+            self.dropped_rows,
+            if self.pictures.is_some() { " or a picture" } else { "" },
+            self.label_column,
+            self.label_type
         );
+        if let Some(unreadable) = self.pictures.as_ref().and_then(Pictures::facts) {
+            facts.push_str(&unreadable);
+        }
         if let Labels::Class(labels) = labels
             && classes.len() <= 20
         {

@@ -5,6 +5,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::*;
 use crate::error::Code;
+use crate::features::inputs::InputShape;
 use crate::features::options::Options;
 use crate::features::tabular::DAY_US;
 use crate::features::target::Target;
@@ -214,7 +215,7 @@ fn a_back_test_at_the_test_anchor_is_the_test() {
     let trained = dataset("purchase", &Options::default()).unwrap();
     let mut builder = builder("purchase", &Options::default()).at_anchors(vec![watermark() - HORIZON_US]);
     (0..400).for_each(|user| builder.push(&history(user, 40), &strings()).unwrap());
-    let again = builder.finish_with(&trained.encoder.clone().tabular_only(), &trained.classes).unwrap();
+    let again = builder.finish_with(&trained.encoder.clone().reading_only(&InputShape::default()), &trained.classes).unwrap();
     assert_eq!(again.inputs.rows, trained.rows_of(Rows::Test).len());
     assert!(again.inputs.sequence.is_none());
 }
@@ -378,7 +379,7 @@ fn rows_score_as_they_trained() {
         ("Pages", Arc::clone(batch.column(1)), true),
     ])
     .unwrap();
-    let (inputs, counts) = dataset.encoder.encode_rows_counted(&reordered).unwrap();
+    let (inputs, counts, _) = dataset.encoder.encode_rows_counted(&reordered).unwrap();
     assert_eq!((inputs.numeric, inputs.categorical), (dataset.inputs.numeric.clone(), dataset.inputs.categorical.clone()));
     assert!(counts.nulls > 0 && counts.unseen == 0);
     let error = dataset.encoder.encode_rows(&reordered.project(&[0, 1, 2, 3]).unwrap()).unwrap_err();
@@ -391,7 +392,7 @@ fn rows_score_as_they_trained() {
         ("Pages", Arc::new(Float64Array::from(vec![None, Some(f64::INFINITY)])) as ArrayRef, true),
     ])
     .unwrap();
-    let (inputs, counts) = dataset.encoder.encode_rows_counted(&unseen).unwrap();
+    let (inputs, counts, _) = dataset.encoder.encode_rows_counted(&unseen).unwrap();
     assert_eq!((inputs.categorical, counts.unseen), (vec![1, 0], 1));
     assert!(inputs.numeric.iter().all(|x| x.is_finite()));
 

@@ -19,6 +19,7 @@ fn every_documented_key_can_be_set_and_nothing_else() {
         "freeze" | "keep_partial" => json!(true),
         "anchor_every" => json!("1 day"),
         "split_time" => json!("month"),
+        "augment" => json!("none"),
         "dropout" | "sample" | "l2" | "learning_rate" => json!(0.5),
         _ => json!(7),
     };

@@ -1,4 +1,4 @@
-//! Layers over sequences against vectors that PyTorch computed (`udfs/tests/data/torch_*.py`).
+//! Layers over sequences and pictures against vectors that PyTorch computed (`udfs/tests/data/torch_*.py`).
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use crate::models::Parameters;
 
 const GATED: &[u8] = include_bytes!("../../../tests/data/torch_recurrent.safetensors");
 const LAYERS: &[u8] = include_bytes!("../../../tests/data/torch_layers.safetensors");
+const PICTURES: &[u8] = include_bytes!("../../../tests/data/torch_pictures.safetensors");
 const CELLS: [(&str, &[u8]); 4] = [("gru", GATED), ("lstm", GATED), ("rnn_tanh", LAYERS), ("rnn_relu", LAYERS)];
 const NAMES: [&str; 4] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"];
 
@@ -105,6 +106,49 @@ fn layers_are_those_of_pytorch() {
         let conv = vectors(name);
         conv.check(&["x", "weight", "bias"], |tape, v| conv_max(tape, &v[0], &conv.packing, &v[1], &v[2], Activation::Relu).unwrap());
     }
+}
+
+/// `names`: the inputs, in the order `op` takes them; what it gives is compared with `h`.
+fn check_pictures(name: &'static str, names: &[&str], op: impl Fn(&Tape, &[Var]) -> Var) {
+    let all = Parameters::from_safetensors(PICTURES).unwrap();
+    let get = |part: &str| &all.0[&format!("{name}.{part}")];
+    let tape = Tape::recording(Philox::new(0, 0));
+    let vars: Vec<Var> = names.iter().map(|part| tape.leaf(&tensor(get(part).1.clone(), &get(part).0).unwrap()).unwrap()).collect();
+    let h = op(&tape, &vars);
+    assert_eq!(h.dims(), get("h").0, "{name}");
+    close(&to_vec::<f32>(h.value()).unwrap(), &get("h").1, 1e-5, name);
+    let scalar = project(&tape, &h, get("projection").1.clone());
+    let gradients = tape.backward(&scalar).unwrap();
+    for (part, var) in names.iter().zip(&vars) {
+        let expected = &get(&format!("{part}.grad")).1;
+        close(&to_vec::<f32>(gradients.get(var).unwrap()).unwrap(), expected, 1e-4, &format!("{name} {part}"));
+    }
+}
+
+#[test]
+fn layers_over_pictures_are_those_of_pytorch() {
+    let windows = [("same", Window::same(3)), ("half", Window { size: 3, stride: 2, padding: 1 }), ("five", Window::same(5))];
+    for (name, window) in windows {
+        let conv = |tape: &Tape, v: &[Var]| conv2d(tape, &v[0], &v[1], Some(&v[2]), window, Activation::Relu).unwrap();
+        check_pictures(name, &["x", "weight", "bias"], conv);
+    }
+    check_pictures("max_pool", &["x"], |tape, v| max_pool2d(tape, &v[0], 2).unwrap());
+    check_pictures("mean", &["x"], |tape, v| global_avg_pool(tape, &v[0]).unwrap());
+    let all = Parameters::from_safetensors(PICTURES).unwrap();
+    check_pictures("block", &["x", "weight", "norm.weight", "norm.bias"], |tape, v| {
+        let running = tape.constant(&tensor(vec![0f32; 6], &[6]).unwrap()).unwrap();
+        let norm = NormWeights { weight: &v[2], bias: &v[3], mean: &running, variance: &running };
+        let (y, statistics) = conv_norm_relu(tape, &v[0], &v[1], norm, Window::same(3), Some(&v[0])).unwrap();
+        // PyTorch's running statistics began at 0 and 1 and moved by a tenth.
+        let statistics = statistics.unwrap();
+        for (mean, expected) in statistics.mean.iter().zip(&all.0["block.norm.running_mean"].1) {
+            assert!((mean / 10.0 - f64::from(*expected)).abs() < 1e-6);
+        }
+        for (variance, expected) in statistics.variance.iter().zip(&all.0["block.norm.running_var"].1) {
+            assert!((0.9 + variance / 10.0 - f64::from(*expected)).abs() < 1e-5);
+        }
+        y
+    });
 }
 
 #[test]

@@ -111,7 +111,7 @@ async fn work(call: &Call, lesson: &Lesson, folds: u32, job: &JobHandle) -> DfRe
     let notice = &call.statement().notice;
     match lesson.label() {
         Some(label) => {
-            let (builder, _memory) = reader.table_builder(&sql, label, &lesson.options).await?;
+            let (builder, _memory) = reader.table_builder(&sql, label, &lesson.table_columns, &lesson.options).await?;
             for fold in 0..folds {
                 let builder = builder.clone().with_fold(fold, folds);
                 let dataset = blocking(move || builder.finish()).await?;

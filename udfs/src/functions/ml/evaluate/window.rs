@@ -8,7 +8,7 @@ use datafusion::error::Result as DfResult;
 use super::judge::Judged;
 use crate::context::UserHistories;
 use crate::error::{Code, Error, Result};
-use crate::features::{EventColumns, Options, Target};
+use crate::features::{EventColumns, Options, TableColumns, Target};
 use crate::functions::ml::train::read::{EventCut, Reader, Stored, TableCut};
 use crate::functions::relation::{Call, Kind, Parameter};
 use crate::functions::source::{resolve_columns, source_schema};
@@ -123,8 +123,13 @@ impl Subject {
     }
 
     async fn judge_table(&self, label: &str) -> DfResult<Judged> {
-        let cut =
-            TableCut { label: label.to_owned(), options: self.options()?, stored: Some(self.stored()), all_rows: self.source.is_some() };
+        let cut = TableCut {
+            label: label.to_owned(),
+            columns: TableColumns::default(),
+            options: self.options()?,
+            stored: Some(self.stored()),
+            all_rows: self.source.is_some(),
+        };
         let loaded = self.reader.table(&self.sql()?, cut).await?;
         Ok(Judged::new(loaded, &self.model, &self.reader.cancel).await?)
     }

@@ -166,9 +166,10 @@ impl Predictor for LoadedPredictor {
 
     fn rows(&self, rows: &RecordBatch, layout: &Arc<Layout>, tally: &Tally) -> Result<Answers> {
         let mut answers = Answers::new(layout);
-        for start in (0..rows.num_rows()).step_by(CHUNK_ROWS) {
-            let mut inputs = self.model.manifest.preprocessor.encode_rows(&rows.slice(start, CHUNK_ROWS.min(rows.num_rows() - start)))?;
-            let mut encoded = vec![true; inputs.rows];
+        let encoder = &self.model.manifest.preprocessor;
+        let chunk = encoder.shape().pass_rows(CHUNK_ROWS);
+        for start in (0..rows.num_rows()).step_by(chunk) {
+            let (mut inputs, mut encoded) = encoder.encode_known_rows(&rows.slice(start, chunk.min(rows.num_rows() - start)))?;
             self.flush(&mut inputs, &mut encoded, &mut answers, tally)?;
         }
         Ok(answers)
@@ -236,6 +237,7 @@ pub(in crate::functions::ml) fn clear(inputs: &mut Inputs) {
     inputs.rows = 0;
     inputs.numeric.clear();
     inputs.categorical.clear();
+    inputs.images.clear();
     if let Some(sequence) = &mut inputs.sequence {
         sequence.tokens.clear();
         sequence.numeric.clear();

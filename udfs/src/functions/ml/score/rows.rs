@@ -67,11 +67,12 @@ impl Worker {
             merged.spawn(async move {
                 while let Some(batch) = source.next().await {
                     let batch = batch?;
-                    for start in (0..batch.num_rows()).step_by(CHUNK_ROWS) {
+                    let chunk = worker.model.manifest.preprocessor.shape().pass_rows(CHUNK_ROWS);
+                    for start in (0..batch.num_rows()).step_by(chunk) {
                         if worker.cancel.is_cancelled() {
                             return Err(Error::cancelled().into());
                         }
-                        let rows = batch.slice(start, CHUNK_ROWS.min(batch.num_rows() - start));
+                        let rows = batch.slice(start, chunk.min(batch.num_rows() - start));
                         if sender.send(Ok(worker.score(&rows)?)).await.is_err() {
                             return Ok(());
                         }
@@ -84,15 +85,23 @@ impl Worker {
     }
 
     fn score(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let inputs = self.model.manifest.preprocessor.encode_rows(rows)?;
+        let (inputs, known) = self.model.manifest.preprocessor.encode_known_rows(rows)?;
         let scores = self.model.scorer.score(&inputs)?;
         self.passes.add(inputs.rows);
         let classes = &self.model.manifest.info.classes;
         let mut intent = StringBuilder::new();
         let mut probability = Float64Builder::with_capacity(rows.num_rows());
         let mut value = Float64Builder::with_capacity(rows.num_rows());
-        for row in 0..rows.num_rows() {
-            let one = scored(&scores, row);
+        let mut next = 0;
+        for known in known {
+            if !known {
+                intent.append_null();
+                probability.append_null();
+                value.append_null();
+                continue;
+            }
+            let one = scored(&scores, next);
+            next += 1;
             let best = most_likely(one.probabilities) as usize;
             intent.append_option(classes.get(best));
             probability.append_option(one.probabilities.get(best).copied());

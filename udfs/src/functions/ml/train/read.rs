@@ -19,7 +19,8 @@ use crate::context::{EventSource, HistoryProvider, UserHistories};
 use crate::error::{Error, Result};
 use crate::features::events::Extra;
 use crate::features::{
-    Dataset, Encoder, EventColumns, EventDatasetBuilder, Options, TableDatasetBuilder, Target, UserHistory, UserReader, canonical_schema,
+    Dataset, Encoder, EventColumns, EventDatasetBuilder, Options, TableColumns, TableDatasetBuilder, Target, UserHistory, UserReader,
+    canonical_schema,
 };
 use crate::functions::source::{plan_sql, source_schema, table_stream};
 
@@ -52,6 +53,8 @@ pub(crate) struct EventCut {
 #[derive(Debug, Clone)]
 pub(crate) struct TableCut {
     pub(crate) label: String,
+    /// What is learned from; with a stored encoder, what that one reads.
+    pub(crate) columns: TableColumns,
     pub(crate) options: Options,
     pub(crate) stored: Option<Stored>,
     /// With a stored encoder: every row is a test row, not only those of the split.
@@ -115,7 +118,11 @@ impl Reader {
 
     /// Reads a labelled table.
     pub(crate) async fn table(&self, sql: &str, cut: TableCut) -> DfResult<Loaded> {
-        let builder = self.table_rows(sql, &cut.label, &cut.options).await?;
+        let columns = match &cut.stored {
+            Some(stored) => TableColumns { image: stored.encoder.image_column().map(str::to_owned), features: None },
+            None => cut.columns,
+        };
+        let builder = self.table_rows(sql, &cut.label, &columns, &cut.options).await?;
         self.collect(builder.0, Table { builder: builder.1, stored: cut.stored, all_rows: cut.all_rows }).await
     }
 
@@ -124,16 +131,23 @@ impl Reader {
         &self,
         sql: &str,
         label: &str,
+        columns: &TableColumns,
         options: &Options,
     ) -> DfResult<(TableDatasetBuilder, MemoryReservation)> {
-        let (stream, builder) = self.table_rows(sql, label, options).await?;
+        let (stream, builder) = self.table_rows(sql, label, columns, options).await?;
         self.feed(stream, Table { builder, stored: None, all_rows: false }).await.map(|(table, memory)| (table.builder, memory))
     }
 
-    async fn table_rows(&self, sql: &str, label: &str, options: &Options) -> DfResult<(SendableRecordBatchStream, TableDatasetBuilder)> {
+    async fn table_rows(
+        &self,
+        sql: &str,
+        label: &str,
+        columns: &TableColumns,
+        options: &Options,
+    ) -> DfResult<(SendableRecordBatchStream, TableDatasetBuilder)> {
         let plan = plan_sql(&self.session, sql).await?;
         let physical = self.session.create_physical_plan(&plan).await?;
-        let builder = TableDatasetBuilder::new(physical.schema(), label, options, options.split_time.clone())?;
+        let builder = TableDatasetBuilder::with_columns(physical.schema(), label, columns, options, options.split_time.clone())?;
         Ok((table_stream(physical, &self.session)?, builder))
     }
 

@@ -247,7 +247,14 @@ impl Run {
     }
 
     fn table_cut(&self, label: &str) -> TableCut {
-        TableCut { label: label.to_owned(), options: self.spec.lesson.options.clone(), stored: None, all_rows: false }
+        let lesson = &self.spec.lesson;
+        TableCut {
+            label: label.to_owned(),
+            columns: lesson.table_columns.clone(),
+            options: lesson.options.clone(),
+            stored: None,
+            all_rows: false,
+        }
     }
 
     async fn publish(
@@ -264,8 +271,8 @@ impl Run {
         let manifest = Manifest {
             format_version: FORMAT_VERSION,
             info,
-            // A network that reads no steps is scored without making them.
-            preprocessor: if trained.config.shape.sequence.is_none() { dataset.encoder.tabular_only() } else { dataset.encoder },
+            // A network that reads no steps or pictures is scored without making them.
+            preprocessor: dataset.encoder.reading_only(&trained.config.shape),
             config: trained.config,
             calibration: trained.calibration,
         };

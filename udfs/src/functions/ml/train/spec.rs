@@ -3,7 +3,7 @@
 use datafusion::prelude::SessionConfig;
 
 use crate::error::{Code, Error, Result};
-use crate::features::{Options, Target};
+use crate::features::{Options, TableColumns, Target};
 use crate::functions::relation::{Arguments, DAY_US, Kind, Parameter};
 use crate::functions::settings::MlSettings;
 use crate::kernels::nearest::nearest;
@@ -25,14 +25,16 @@ pub(crate) const COLUMNS: Parameter = Parameter::optional(
     "columns",
     Kind::Text,
     "'auto'",
-    "Which column plays which role: auto recognises the usual names, or 'user=customer_id, time=ts, event=action, …'.",
+    "Which column plays which role: auto recognises the usual names, or 'user=customer_id, time=ts, event=action, …'. A labelled \
+     table: auto reads every column, 'image=photo' pictures (PNG or JPEG in bytea) alone, 'image=photo, extra=price|brand' some \
+     columns beside them, 'auto, image=photo' all.",
 );
 pub(crate) const ARCH: Parameter = Parameter::optional(
     "arch",
     Kind::Text,
     "'auto'",
-    "logreg or dnn on features; rnn, gru, lstm, cnn or transformer on event sequences too; auto trains the sensible candidates and \
-     keeps the best on validation.",
+    "logreg or dnn on features; rnn, gru, lstm, cnn or transformer on event sequences too; cnn on pictures; auto trains the sensible \
+     candidates and keeps the best on validation.",
 );
 pub(crate) const OPTIONS: Parameter = Parameter::optional(
     "options",
@@ -70,6 +72,8 @@ pub(crate) struct Lesson {
     pub(crate) horizon_us: i64,
     /// Role words, `auto` by default.
     pub(crate) columns: String,
+    /// The same for a labelled table.
+    pub(crate) table_columns: TableColumns,
     /// `None` = auto.
     pub(crate) architecture: Option<Architecture>,
     pub(crate) options: Options,
@@ -86,24 +90,37 @@ impl Lesson {
             return Err(Error::new(Code::FeatureNotSupported, "the target none needs an architecture that learns without labels")
                 .detail("The architectures autoencoder and gan are not available yet."));
         }
+        let columns = args.text("columns").unwrap_or("auto").to_owned();
+        let table_columns = match &target {
+            Target::Column(_) => TableColumns::parse(&columns)?,
+            _ => TableColumns::default(),
+        };
         if let (Some(arch), Target::Column(_)) = (architecture, &target)
             && arch.is_sequential()
+            && !(arch == Architecture::Cnn && table_columns.image.is_some())
         {
-            return Err(Error::invalid(format!("architecture \"{arch}\" reads event sequences, and a labelled table has none"))
-                .hint("Use arch => 'dnn', 'logreg' or 'auto'."));
+            let hint = match arch {
+                Architecture::Cnn => "Name a column of pictures, columns => 'image=photo', or use arch => 'dnn', 'logreg' or 'auto'.",
+                _ => "Use arch => 'dnn', 'logreg' or 'auto'.",
+            };
+            return Err(Error::invalid(format!("architecture \"{arch}\" reads event sequences, and a labelled table has none")).hint(hint));
         }
         let horizon_us = match &target {
             Target::Column(_) => 0,
             _ => args.positive_micros("horizon")?.unwrap_or(7 * DAY_US),
         };
-        Ok(Self { target, horizon_us, columns: args.text("columns").unwrap_or("auto").to_owned(), architecture, options })
+        Ok(Self { target, horizon_us, columns, table_columns, architecture, options })
     }
 
     /// How many architectures are tried at most, for progress.
     pub(crate) fn candidates(&self) -> usize {
         match (self.architecture, self.label()) {
             (Some(_), _) => 1,
-            (None, Some(_)) => 2,
+            (None, Some(_)) => match (&self.table_columns.image, &self.table_columns.features) {
+                (None, _) => 2,
+                (Some(_), Some(features)) if features.is_empty() => 1,
+                (Some(_), _) => 3,
+            },
             (None, None) => 3,
         }
     }

@@ -44,6 +44,7 @@ impl View for ModelFeatures {
                     FeatureKind::Categorical => "categorical",
                     FeatureKind::Token => "token",
                     FeatureKind::Step => "step",
+                    FeatureKind::Image => "image",
                 })
             }),
         ])
