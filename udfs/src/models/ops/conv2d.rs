@@ -371,6 +371,7 @@ impl<'a, T: Real> Back<'a, T> {
     }
 
     /// Where the gradient of a picture goes.
+    #[expect(clippy::mut_from_ref, reason = "each picture is asked for by one thread")]
     fn target(&self, at: usize) -> Option<&mut [T]> {
         // SAFETY: each picture has one gradient.
         self.shared.as_ref().map(|shared| unsafe { shared.slice(at * self.shape.picture(), self.shape.picture()) })
