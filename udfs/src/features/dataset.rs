@@ -6,6 +6,7 @@
 //! validation or test, reaches what is fitted.
 
 mod events;
+mod fingerprint;
 mod labels;
 mod store;
 mod table;

@@ -3,8 +3,14 @@
 //! Life of an option: JSON or text → [`Options::set`] checks name, type and range → the typed [`Options`] that
 //! features and training read, stored with the version. `None` in a field means that the architecture chooses.
 
+mod learning;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use self::learning::{
+    CheckpointEvery, Dimension, Ensemble, Freeze, Loss, Oversample, Spread, Strategy, Tune, WHOLE, number as tuned_number,
+};
 
 use crate::error::{Error, Result};
 use crate::kernels::nearest::nearest;
@@ -71,6 +77,10 @@ pub enum Decay {
     Constant,
     /// It falls to zero along half a cosine (Loshchilov & Hutter, 2017), as far as all epochs run.
     Cosine,
+    /// It rises for the first 30 % of all steps and falls to nothing along a cosine (Smith & Topin, 2018).
+    Onecycle,
+    /// It falls to a tenth after half of all steps, and again after three quarters (He et al., 2016).
+    Step,
 }
 
 /// How pictures are changed while training, anew each time they are seen.
@@ -122,8 +132,12 @@ pub struct Options {
     pub batch_size: Option<u32>,
     pub learning_rate: Option<f64>,
     pub schedule: Option<Decay>,
-    pub warmup_steps: Option<u32>,
+    #[serde(alias = "warmup_steps")]
+    pub warmup: Option<f64>,
     pub optimizer: Optimizer,
+    pub momentum: Option<f64>,
+    pub nesterov: bool,
+    pub clip_norm: Option<f64>,
     pub l2: Option<f64>,
     pub dropout: Option<f64>,
     pub layers: Option<u32>,
@@ -133,20 +147,26 @@ pub struct Options {
     pub min_history: u32,
     pub patience: Option<u32>,
     pub class_weights: ClassWeights,
+    pub loss: Loss,
+    pub gamma: Option<f64>,
+    pub label_smoothing: f64,
+    pub oversample: Oversample,
     pub exclude: Vec<String>,
     pub missing: Missing,
     pub outliers: Outliers,
     pub scale: Scale,
     pub select_k: Option<u32>,
     pub folds: Option<u32>,
-    pub tune: Option<Value>,
+    pub tune: Option<Tune>,
+    pub ensemble: Option<Ensemble>,
     pub seed: u64,
     pub max_seconds: Option<f64>,
     pub device: String,
     pub warm_from: Option<String>,
-    pub freeze: bool,
+    pub freeze: Freeze,
     pub sample: f64,
     pub keep_partial: bool,
+    pub checkpoint_every: Option<CheckpointEvery>,
     pub anchor_every: Option<String>,
     pub split_time: Option<String>,
     pub image_size: Option<u32>,
@@ -160,8 +180,11 @@ impl Default for Options {
             batch_size: None,
             learning_rate: None,
             schedule: None,
-            warmup_steps: None,
+            warmup: None,
             optimizer: Optimizer::Adamw,
+            momentum: None,
+            nesterov: false,
+            clip_norm: None,
             l2: None,
             dropout: None,
             layers: None,
@@ -171,6 +194,10 @@ impl Default for Options {
             min_history: 1,
             patience: None,
             class_weights: ClassWeights::None,
+            loss: Loss::CrossEntropy,
+            gamma: None,
+            label_smoothing: 0.0,
+            oversample: Oversample::None,
             exclude: Vec::new(),
             missing: Missing::Indicator,
             outliers: Outliers::None,
@@ -178,13 +205,15 @@ impl Default for Options {
             select_k: None,
             folds: None,
             tune: None,
+            ensemble: None,
             seed: 42,
             max_seconds: None,
             device: "auto".into(),
             warm_from: None,
-            freeze: false,
+            freeze: Freeze::AllButHead(false),
             sample: 1.0,
             keep_partial: false,
+            checkpoint_every: None,
             anchor_every: None,
             split_time: None,
             image_size: None,
@@ -215,9 +244,28 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
     option("epochs", "integer", "auto", "Passes over the training rows at most."),
     option("batch_size", "integer", "auto", "Rows per step of the optimizer."),
     option("learning_rate", "double precision", "auto", "The largest step size of the schedule."),
-    option("schedule", "text", "auto", "The learning rate after its warm-up: constant, or cosine (down to zero at the last epoch)."),
-    option("warmup_steps", "integer", "auto", "Steps of the optimizer in which the learning rate rises from zero."),
+    option(
+        "schedule",
+        "text",
+        "auto",
+        "The learning rate after its warm-up: constant; cosine (down to zero at the last epoch); onecycle (up for 30 % of all steps, then \
+         down to nothing); step (a tenth after half of all steps, a hundredth after three quarters).",
+    ),
+    option(
+        "warmup",
+        "double precision",
+        "auto",
+        "How long the learning rate rises from zero: steps of the optimizer, or below 1 the share of all steps.",
+    ),
     option("optimizer", "text", "adamw", "sgd, adam or adamw."),
+    option("momentum", "double precision", "0.9", "Momentum of sgd, from 0 to below 1."),
+    option("nesterov", "boolean", "false", "Nesterov's momentum, for sgd."),
+    option(
+        "clip_norm",
+        "double precision",
+        "auto",
+        "Gradients of a larger norm are shortened to it; 0 = never. The architectures choose 1.",
+    ),
     option("l2", "double precision", "auto", "Weight decay."),
     option("dropout", "double precision", "auto", "The fraction of units left out in training, from 0 to below 1."),
     option("layers", "integer", "auto", "Hidden, recurrent or attention layers."),
@@ -227,6 +275,16 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
     option("min_history", "integer", "1", "Users with fewer events at the anchor are not trained on and score NULL."),
     option("patience", "integer", "auto", "Epochs without a better validation loss before training stops."),
     option("class_weights", "text or json", "none", "none, balanced, or an object of class and weight."),
+    option("loss", "text", "cross_entropy", "What classes are learned with: cross_entropy, or focal (for rare classes)."),
+    option("gamma", "double precision", "2", "How strongly the focal loss looks away from rows that are known well, from 0 to 10."),
+    option("label_smoothing", "double precision", "0", "The share of each label that is spread over all classes, from 0 to 0.9."),
+    option(
+        "oversample",
+        "text",
+        "none",
+        "Shows rare classes as often as the most frequent one, among training rows only: none, random (rows again), or smote (new rows \
+         between neighbours).",
+    ),
     option("exclude", "text or json", "[]", "Features, columns or (ending in *) beginnings of their names to leave out."),
     option(
         "missing",
@@ -243,14 +301,39 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
     option("scale", "text", "standard", "standard, minmax, robust or none."),
     option("select_k", "integer", "all", "Keeps the k features most telling of the label on the training rows."),
     option("folds", "integer", "none", "k of k-fold cross-validation, from 2 to 20."),
-    option("tune", "json", "none", "Searches hyper-parameters, for example {\"trials\": 20}."),
+    option(
+        "tune",
+        "json",
+        "none",
+        "Searches hyper-parameters: {\"trials\": 20, \"strategy\": \"random\" or \"halving\", \"max_seconds\": 120, \"space\": \
+         {\"learning_rate\": {\"min\": 1e-4, \"max\": 1e-2, \"scale\": \"log\"}, \"hidden_dim\": [32, 64], …}}. All keys may be left out; ml.trials \
+         lists the trials.",
+    ),
+    option(
+        "ensemble",
+        "json",
+        "none",
+        "Trains several networks as one model: {\"kind\": \"bagging\", \"members\": 5}, or {\"kind\": \"stacking\", \"members\": [\"logreg\", \
+         \"dnn\", \"gru\"], \"folds\": 5}.",
+    ),
     option("seed", "bigint", "42", "All randomness follows from it; the same seed gives the same model."),
     option("max_seconds", "double precision", "none", "Training stops after this long and keeps the best epoch so far."),
     option("device", "text", "auto", "auto, cpu, cuda or cuda:<n>."),
-    option("warm_from", "text", "none", "A model or model@version whose weights training starts from."),
-    option("freeze", "boolean", "false", "With warm_from: trains the last layer only."),
+    option("warm_from", "text", "none", "A model or model@version whose weights training starts from, where name and shape agree."),
+    option(
+        "freeze",
+        "boolean or json",
+        "false",
+        "With warm_from: parameters that stay as they are, by the beginnings of their names ([\"embedding\", …]); true = all but the last layer.",
+    ),
     option("sample", "double precision", "1", "The fraction of users to train on, above 0 up to 1."),
     option("keep_partial", "boolean", "false", "Keeps the best epoch of a cancelled training as a version."),
+    option(
+        "checkpoint_every",
+        "integer or interval",
+        "none",
+        "Writes a checkpoint after so many epochs (3) or so much time ('30 seconds'); the same statement resumes there after a crash.",
+    ),
     option("anchor_every", "interval", "the horizon", "The time between training anchors."),
     option("split_time", "text", "none", "For column(label): the column by whose order rows are split instead of at random."),
     option(
@@ -320,18 +403,22 @@ impl Options {
     fn set_more(&mut self, given: &Given<'_>) -> Result<()> {
         match given.key {
             "schedule" => {
-                let choices = [("constant", Decay::Constant), ("cosine", Decay::Cosine)];
+                let choices =
+                    [("constant", Decay::Constant), ("cosine", Decay::Cosine), ("onecycle", Decay::Onecycle), ("step", Decay::Step)];
                 self.schedule = if given.is_default() { None } else { Some(given.one_of(&choices)?) };
             }
-            "warmup_steps" => self.warmup_steps = given.optional_integer(0, 1 << 24)?,
+            "warmup" => {
+                self.warmup = given.optional_number(0.0, 16_777_216.0)?;
+                if self.warmup.is_some_and(|steps| steps > 1.0 && steps.fract() != 0.0) {
+                    return Err(given.bad("a whole number of steps, or a share of all steps below 1"));
+                }
+            }
             "select_k" => self.select_k = given.optional_integer(1, 1 << 20)?,
             "folds" => self.folds = given.optional_integer(2, 20)?,
-            "tune" => self.tune = given.object()?,
             "seed" => self.seed = given.seed()?,
             "max_seconds" => self.max_seconds = given.optional_number(0.0, 1e9)?,
             "device" => self.device = given.device()?,
             "warm_from" => self.warm_from = given.optional_text()?,
-            "freeze" => self.freeze = given.boolean()?,
             "sample" => {
                 self.sample = given.optional_number(0.0, 1.0)?.unwrap_or(1.0);
                 if self.sample <= 0.0 {
@@ -356,7 +443,11 @@ impl Options {
                     ("shift_flip", Augment::ShiftFlip),
                 ])?;
             }
-            unknown => return Err(unknown_option(unknown)),
+            other => {
+                if !learning::set(self, given)? {
+                    return Err(unknown_option(other));
+                }
+            }
         }
         Ok(())
     }
@@ -499,7 +590,11 @@ impl Given<'_> {
             return Ok(*choice);
         }
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        Err(self.bad(&format!("one of {}", names.join(", "))))
+        let error = self.bad(&format!("one of {}", names.join(", ")));
+        Err(match nearest(text, names.iter().copied()) {
+            Some(near) => error.hint(format!("It must be one of {}. Perhaps you meant \"{near}\".", names.join(", "))),
+            None => error,
+        })
     }
 
     fn device(&self) -> Result<String> {

@@ -251,6 +251,9 @@ impl Registry {
             self.forget(&self.store.manifest(&id, *version)).await;
             self.forget(&self.store.weights(&id, *version)).await;
         }
+        if version.is_none() {
+            self.forget_checkpoints(&id).await;
+        }
         if let Some(model) = self.index.write().models.get_mut(&id) {
             model.versions.retain(|version, _| !going.contains(version));
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::features::EventColumns;
 use crate::features::encoder::Encoder;
 use crate::models::NetworkConfig;
-use crate::train::{Calibration, CandidateReport, EpochRecord};
+use crate::train::{Calibration, CandidateReport, EpochRecord, TrialReport};
 
 /// The manifest format this build writes. Older ones are read, newer ones refused.
 pub const FORMAT_VERSION: u32 = 1;
@@ -102,6 +102,9 @@ pub struct VersionInfo {
     pub history: Vec<EpochRecord>,
     /// What `auto` tried.
     pub candidates: Vec<CandidateReport>,
+    /// What a hyper-parameter search tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trials: Vec<TrialReport>,
     /// What to tell the user beside the numbers.
     pub message: String,
     /// The role that trained it.

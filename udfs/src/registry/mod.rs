@@ -13,6 +13,7 @@
 //! Absent on purpose: SQL, Arrow, DataFusion. Only `store` builds object paths.
 
 mod cache;
+mod checkpoints;
 mod exact;
 mod index;
 mod jobs;
@@ -24,6 +25,7 @@ mod store;
 mod transfer;
 
 pub use cache::{CacheEntry, CacheStats, LoadedModel};
+pub use checkpoints::{Earlier, RunCheckpoints};
 pub use index::{ModelInfo, VersionEntry};
 pub use jobs::{JobHandle, JobInfo, JobProgress, JobRequest, JobState, Jobs};
 pub use lifecycle::{Activation, VersionRequest, VersionTicket};

@@ -7,9 +7,10 @@
 //! models/<id>/<version>/weights.safetensors
 //! models/<id>/<version>/manifest.json     written last: the version exists
 //! jobs/<job id>.json                      one training; replaced as it goes
+//! checkpoints/<id>/<key>/<label>.ckpt     where an unfinished training is; replaced as it goes
 //! ```
 //!
-//! Everything but jobs and name claims is written once. A put whose answer was an error may have landed all the
+//! Everything but jobs, checkpoints and name claims is written once. A put whose answer was an error may have landed all the
 //! same (a lost reply): it is settled by reading the object back.
 
 use std::sync::Arc;
@@ -90,6 +91,18 @@ impl Store {
         self.jobs().join(format!("{id:010}.json"))
     }
 
+    pub(super) fn checkpoints(&self, id: &str) -> Path {
+        self.root.clone().join("checkpoints").join(id)
+    }
+
+    pub(super) fn checkpoint_key(&self, id: &str, key: &str) -> Path {
+        self.checkpoints(id).join(key)
+    }
+
+    pub(super) fn checkpoint(&self, id: &str, key: &str, label: &str) -> Path {
+        self.checkpoint_key(id, key).join(format!("{label}.ckpt"))
+    }
+
     fn version(&self, id: &str, version: u32) -> Path {
         self.models().join(id).join(format!("{version:06}"))
     }
@@ -145,6 +158,11 @@ impl Store {
     /// Writes an object, replacing the one that may be there.
     pub(super) async fn replace_document<T: Serialize>(&self, path: &Path, value: &T) -> Result<()> {
         replace(self.inner.as_ref(), path, document(value)?).await
+    }
+
+    /// Writes bytes, replacing those that may be there.
+    pub(super) async fn replace(&self, path: &Path, bytes: Bytes) -> Result<()> {
+        replace(self.inner.as_ref(), path, bytes).await
     }
 
     /// Removes an object; none there is fine.
@@ -225,6 +243,7 @@ mod tests {
             (store.manifest(id, 3), Object::Manifest { id: id.into(), version: 3 }),
             (store.job(8), Object::Job { id: 8 }),
             (store.claim("shopper"), Object::Other),
+            (store.checkpoint(id, "key", "dnn"), Object::Other),
             (Path::from("elsewhere/models/a/state/0000000001.json"), Object::Other),
             (store.models().join("stray.tmp"), Object::Other),
         ];

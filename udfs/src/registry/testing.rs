@@ -94,6 +94,7 @@ fn info(classes: Vec<String>) -> VersionInfo {
         seconds: 0.5,
         history: vec![epoch],
         candidates: vec![],
+        trials: vec![],
         message: String::new(),
         owner: "ann".into(),
         created_at_us: 1_700_000_000_000_000,

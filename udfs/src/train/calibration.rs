@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// Sharper than this and a fit on few rows has run away.
 const SCALE_RANGE: (f64, f64) = (0.05, 20.0);
+/// Turns of temperature and offsets, and steps of the offsets in each.
+const SHIFT_ROUNDS: usize = 3;
+const OFFSET_STEPS: usize = 20;
 
 /// How outputs are transformed; fitted on the validation rows. Monotone, so that rankings stay as they are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,10 +28,13 @@ pub enum Transform {
         /// Intercept.
         offset: f64,
     },
-    /// Several classes: `softmax(logits / temperature)` (Guo et al., 2017).
+    /// Several classes: `softmax(logits / temperature + offsets)` (Guo et al., 2017; with offsets Alexandari et al., 2020).
     Temperature {
         /// Larger is less sure.
         temperature: f64,
+        /// One per class where training showed the classes in other shares than nature; empty = none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        offsets: Vec<f64>,
     },
     /// Numbers: `scale · g(output · std + mean)` held within the training range, g = exp(x) − 1 for logarithmic targets.
     Value {
@@ -60,13 +66,35 @@ pub(super) fn sigmoid(x: f64) -> f64 {
 impl Calibration {
     /// Fits two or more classes on `logits [rows, classes]` and their truth. Without rows, outputs stay as they are.
     pub fn fit_classes(logits: &[f32], labels: &[u32], classes: usize, prior: Vec<f64>) -> Self {
-        let transform = if classes == 2 { fit_platt(logits, labels) } else { fit_temperature(logits, labels, classes) };
+        let transform = if classes == 2 {
+            fit_platt(logits, labels)
+        } else {
+            Transform::Temperature { temperature: fit_temperature(logits, labels, classes, &[]), offsets: Vec::new() }
+        };
         Self { transform, prior }
+    }
+
+    /// The same for a network that learned from classes in other shares than nature's: weighted, or shown more often.
+    pub fn fit_shifted_classes(logits: &[f32], labels: &[u32], classes: usize, prior: Vec<f64>) -> Self {
+        if classes == 2 || labels.is_empty() {
+            return Self::fit_classes(logits, labels, classes, prior);
+        }
+        let mut offsets = vec![0.0; classes];
+        let mut temperature = 1.0;
+        for _ in 0..SHIFT_ROUNDS {
+            temperature = fit_temperature(logits, labels, classes, &offsets);
+            fit_offsets(logits, labels, classes, temperature, &mut offsets);
+        }
+        Self { transform: Transform::Temperature { temperature, offsets }, prior }
     }
 
     /// Calibrated probabilities `[rows, classes]` from `logits [rows, classes]`; rows sum to 1.
     pub fn probabilities(&self, logits: &[f32], classes: usize) -> Vec<f64> {
         let mut out = Vec::with_capacity(logits.len());
+        let (temperature, offsets): (f64, &[f64]) = match &self.transform {
+            Transform::Temperature { temperature, offsets } => (*temperature, offsets),
+            _ => (1.0, &[]),
+        };
         for row in logits.chunks_exact(classes.max(1)) {
             match self.transform {
                 Transform::Platt { scale, offset } if classes == 2 => {
@@ -74,8 +102,7 @@ impl Calibration {
                     out.extend([1.0 - positive, positive]);
                 }
                 _ => {
-                    let temperature = if let Transform::Temperature { temperature } = self.transform { temperature } else { 1.0 };
-                    let scaled = row.iter().map(|value| f64::from(*value) / temperature);
+                    let scaled = scaled(row, 1.0 / temperature, offsets);
                     let norm = log_sum_exp(scaled.clone());
                     out.extend(scaled.map(|value| (value - norm).exp()));
                 }
@@ -154,15 +181,47 @@ fn fit_platt(logits: &[f32], labels: &[u32]) -> Transform {
     Transform::Platt { scale, offset }
 }
 
+/// `row · inverse + offsets`; no offsets = zero.
+fn scaled<'a>(row: &'a [f32], inverse: f64, offsets: &'a [f64]) -> impl Iterator<Item = f64> + Clone + 'a {
+    row.iter().enumerate().map(move |(class, value)| f64::from(*value) * inverse + offsets.get(class).copied().unwrap_or(0.0))
+}
+
+/// Moves each class's offset until the mean probability of the class is its share (smoothed by one row): the fixed point
+/// is where the likelihood of the offsets is largest.
+fn fit_offsets(logits: &[f32], labels: &[u32], classes: usize, temperature: f64, offsets: &mut [f64]) {
+    let mut seen = vec![1.0 / classes as f64; classes];
+    labels.iter().for_each(|label| seen[*label as usize] += 1.0);
+    let mut probabilities = vec![0.0; classes];
+    for _ in 0..OFFSET_STEPS {
+        let mut promised = vec![1.0 / classes as f64; classes];
+        for row in logits.chunks_exact(classes) {
+            let values = scaled(row, 1.0 / temperature, offsets);
+            let norm = log_sum_exp(values.clone());
+            probabilities.iter_mut().zip(values).for_each(|(out, value)| *out = (value - norm).exp());
+            promised.iter_mut().zip(&probabilities).for_each(|(sum, value)| *sum += value);
+        }
+        let mut largest = 0f64;
+        for ((offset, seen), promised) in offsets.iter_mut().zip(&seen).zip(&promised) {
+            let step = (seen / promised).ln();
+            largest = largest.max(step.abs());
+            *offset += step;
+        }
+        if largest < 1e-6 {
+            break;
+        }
+    }
+}
+
 /// Golden-section search on the logarithm of the temperature: the loss is convex in its inverse.
-fn fit_temperature(logits: &[f32], labels: &[u32], classes: usize) -> Transform {
+fn fit_temperature(logits: &[f32], labels: &[u32], classes: usize, offsets: &[f64]) -> f64 {
     if labels.is_empty() || classes == 0 {
-        return Transform::Temperature { temperature: 1.0 };
+        return 1.0;
     }
     let loss = |log_temperature: f64| -> f64 {
         let inverse = (-log_temperature).exp();
         let one = |row: &[f32], label: u32| {
-            log_sum_exp(row.iter().map(|value| f64::from(*value) * inverse)) - f64::from(row[label as usize]) * inverse
+            let own = offsets.get(label as usize).copied().unwrap_or(0.0);
+            log_sum_exp(scaled(row, inverse, offsets)) - f64::from(row[label as usize]) * inverse - own
         };
         logits.chunks_exact(classes).zip(labels).map(|(row, label)| one(row, *label)).sum()
     };
@@ -181,7 +240,7 @@ fn fit_temperature(logits: &[f32], labels: &[u32], classes: usize) -> Transform 
             loss_b = loss(b);
         }
     }
-    Transform::Temperature { temperature: f64::midpoint(low, high).exp() }
+    f64::midpoint(low, high).exp()
 }
 
 #[cfg(test)]
@@ -236,11 +295,40 @@ mod tests {
             logits.extend(row.iter().map(|x| *x as f32 * 4.0));
         }
         let calibration = Calibration::fit_classes(&logits, &labels, 3, vec![]);
-        let Transform::Temperature { temperature } = calibration.transform else { panic!("three classes") };
+        let Transform::Temperature { temperature, .. } = calibration.transform else { panic!("three classes") };
         assert!((temperature - 4.0).abs() < 0.3, "{temperature}");
         for row in calibration.probabilities(&logits, 3).chunks(3) {
             assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn offsets_take_back_shares_that_are_not_natures() {
+        let (random, shares) = (Philox::new(3, 3), [0.9, 0.07, 0.03]);
+        let (mut logits, mut labels) = (Vec::new(), Vec::new());
+        for i in 0..6000u64 {
+            let label = if random.uniform(i) < shares[0] { 0 } else { 1 + u32::from(random.fork(1).uniform(i) < 0.3) };
+            labels.push(label);
+            // What a network that saw all classes equally often would say.
+            logits.extend((0..3u32).map(|c| (2.0 * f64::from(c == label) + random.fork(2).normal(i * 3 + u64::from(c))) as f32));
+        }
+        let plain = Calibration::fit_classes(&logits, &labels, 3, vec![]);
+        let shifted = Calibration::fit_shifted_classes(&logits, &labels, 3, vec![]);
+        let mean = |calibration: &Calibration, class: usize| {
+            calibration.probabilities(&logits, 3).chunks(3).map(|row| row[class]).sum::<f64>() / labels.len() as f64
+        };
+        for class in 0..3 {
+            let share = labels.iter().filter(|label| **label as usize == class).count() as f64 / labels.len() as f64;
+            assert!((mean(&shifted, class) - share).abs() < 2e-3, "{class}: {} instead of {share}", mean(&shifted, class));
+        }
+        assert!(mean(&plain, 2) > 0.06);
+        let stored = serde_json::to_string(&shifted).unwrap();
+        assert_eq!(serde_json::from_str::<Calibration>(&stored).unwrap(), shifted);
+        let old = r#"{"transform": {"kind": "temperature", "temperature": 2.0}, "prior": []}"#;
+        assert_eq!(
+            serde_json::from_str::<Calibration>(old).unwrap().transform,
+            Transform::Temperature { temperature: 2.0, offsets: vec![] }
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The whole of a training: which architectures to try, which one wins, and what its numbers are worth.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,14 +9,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::baseline::RecencyFrequency;
 use super::calibration::Transform;
+use super::checkpoint::{CheckpointStore, Checkpoints};
 use super::fit::{self, Data, Fitted, Targets, Watch};
-use super::hyper;
+use super::hyper::{self, Hyper};
 use super::metrics::{self, Metric};
-use super::{Calibration, CandidateReport, Progress, Scorer, Scores, TrainRequest, Trained};
-use crate::error::{Error, Result};
+use super::resample::resample;
+use super::transfer::{Start, Transfer, WarmStart};
+use super::{Calibration, CandidateReport, Part, Progress, Scorer, Scores, TrainRequest, Trained, TrialReport, tune};
+use crate::error::{Code, Error, Result};
+use crate::features::Encoder;
 use crate::features::inputs::{InputShape, Inputs, Labels, Rows};
 use crate::features::options::{ClassWeights, Options};
-use crate::models::{self, Architecture, NetworkConfig, Parameters, Task};
+use crate::models::{self, Architecture, Network, Task};
 
 /// Stack of the training threads.
 const STACK_BYTES: usize = 64 << 20;
@@ -38,6 +43,7 @@ pub fn train(request: TrainRequest<'_>) -> Result<Trained> {
             classes: &dataset.classes,
             split: &dataset.split,
             rfm: &dataset.rfm,
+            encoder: Some(&dataset.encoder),
         },
         architecture: request.architecture,
         options: request.options,
@@ -46,10 +52,11 @@ pub fn train(request: TrainRequest<'_>) -> Result<Trained> {
         cancel: request.cancel,
         progress: request.progress,
         init: request.init,
+        checkpoints: request.checkpoints,
     })
 }
 
-/// A dataset without its encoder.
+/// The parts of a dataset that are learned from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Labelled<'a> {
     pub(super) shape: &'a InputShape,
@@ -58,6 +65,8 @@ pub(super) struct Labelled<'a> {
     pub(super) classes: &'a [String],
     pub(super) split: &'a [Rows],
     pub(super) rfm: &'a [[f32; 2]],
+    /// What made the rows; knows what ids mean.
+    pub(super) encoder: Option<&'a Encoder>,
 }
 
 /// [`TrainRequest`] on such rows.
@@ -69,7 +78,8 @@ pub(super) struct Request<'a> {
     pub(super) threads: usize,
     pub(super) cancel: &'a CancellationToken,
     pub(super) progress: &'a (dyn Fn(Progress) + Send + Sync),
-    pub(super) init: Option<(&'a NetworkConfig, &'a Parameters)>,
+    pub(super) init: Option<WarmStart<'a>>,
+    pub(super) checkpoints: Option<&'a dyn CheckpointStore>,
 }
 
 /// See [`train`].
@@ -83,12 +93,33 @@ pub(super) fn train_rows(request: Request<'_>) -> Result<Trained> {
     pool.install(|| catch_unwind(AssertUnwindSafe(|| run(&request)))).unwrap_or_else(|_| Err(Error::internal("training panicked")))
 }
 
-/// A fitted candidate with what it says about every row of validation and test.
-struct Candidate {
-    fitted: Fitted,
-    calibration: Calibration,
-    valid: f64,
-    test: f64,
+/// A fitted candidate and what it is worth.
+pub(super) struct Candidate {
+    pub(super) fitted: Fitted,
+    pub(super) calibration: Calibration,
+    pub(super) valid: f64,
+    pub(super) test: f64,
+}
+
+/// What a choice between networks came to.
+pub(super) struct Found {
+    pub(super) best: Candidate,
+    /// The options that the best was trained with.
+    pub(super) options: Options,
+    pub(super) reports: Vec<CandidateReport>,
+    pub(super) trials: Vec<TrialReport>,
+    pub(super) notes: Vec<String>,
+}
+
+/// One network to fit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setup<'a> {
+    pub(super) architecture: Architecture,
+    pub(super) options: &'a Options,
+    /// Its name among the checkpoints.
+    pub(super) label: &'a str,
+    pub(super) part: Part,
+    pub(super) deadline: Option<Instant>,
 }
 
 fn run(request: &Request<'_>) -> Result<Trained> {
@@ -96,41 +127,17 @@ fn run(request: &Request<'_>) -> Result<Trained> {
     let deadline =
         request.options.max_seconds.filter(|seconds| *seconds > 0.0 && *seconds < 1e9).map(|s| started + Duration::from_secs_f64(s));
     let problem = Problem::new(request)?;
-    let architectures = match request.architecture {
-        Some(architecture) => vec![architecture],
-        None => sensible(&request.rows),
+    let architectures = match (request.architecture, &problem.transfer) {
+        (Some(architecture), _) => vec![architecture],
+        // Given weights are of one architecture.
+        (None, Some(transfer)) => vec![transfer.architecture()],
+        (None, None) => sensible(&request.rows),
     };
-    let (mut best, mut reports, mut notes): (Option<Candidate>, Vec<CandidateReport>, Vec<String>) =
-        (None, Vec::new(), problem.notes.clone());
-    for (at, architecture) in architectures.iter().enumerate() {
-        let watch_deadline = fit::share_of_budget(deadline, architectures.len() - at);
-        let candidate = match problem.candidate(request, *architecture, watch_deadline) {
-            Ok(candidate) => candidate,
-            // With something to show for the time, a cancelled auto training may keep it.
-            Err(error) if error.code == crate::error::Code::Cancelled && request.options.keep_partial && best.is_some() => {
-                notes.push(format!("cancelled before {architecture} was trained"));
-                break;
-            }
-            Err(error) => return Err(error),
-        };
-        notes.extend(candidate.fitted.notes.iter().map(|note| format!("{architecture}: {note}")));
-        reports.push(CandidateReport {
-            architecture: *architecture,
-            valid: candidate.valid,
-            test: candidate.test,
-            epochs_run: candidate.fitted.epochs_run,
-            parameters: candidate.fitted.parameters.count(),
-            seconds: candidate.fitted.seconds,
-            chosen: false,
-        });
-        if best.as_ref().is_none_or(|best| problem.metric.is_better(candidate.valid, best.valid)) {
-            best = Some(candidate);
-        }
-    }
-    let best = best.ok_or_else(|| Error::internal("no architecture was tried"))?;
-    for report in &mut reports {
-        report.chosen = report.architecture == best.fitted.config.architecture;
-    }
+    let found = match &request.options.tune {
+        Some(tune) => tune::search(request, &problem, &architectures, tune, deadline)?,
+        None => candidates(request, &problem, &architectures, deadline)?,
+    };
+    let Found { best, options, reports, trials, notes } = found;
     Ok(Trained {
         config: best.fitted.config,
         parameters: best.fitted.parameters,
@@ -144,9 +151,54 @@ fn run(request: &Request<'_>) -> Result<Trained> {
         baseline: problem.baseline(),
         simple_baseline: problem.simple_baseline(request.rows.rfm),
         candidates: reports,
-        notes,
+        trials,
+        options,
+        notes: problem.notes.iter().cloned().chain(notes).collect(),
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Fits each architecture and keeps the best on validation.
+fn candidates(request: &Request<'_>, problem: &Problem<'_>, architectures: &[Architecture], deadline: Option<Instant>) -> Result<Found> {
+    let (mut best, mut reports, mut notes): (Option<Candidate>, Vec<CandidateReport>, Vec<String>) = (None, Vec::new(), Vec::new());
+    for (at, architecture) in architectures.iter().enumerate() {
+        let deadline = fit::share_of_budget(deadline, architectures.len() - at);
+        let setup =
+            Setup { architecture: *architecture, options: request.options, label: architecture.name(), part: Part::Whole, deadline };
+        let candidate = match problem.candidate(request, setup) {
+            Ok(candidate) => candidate,
+            // With something to show for the time, a cancelled auto training may keep it.
+            Err(error) if error.code == Code::Cancelled && request.options.keep_partial && best.is_some() => {
+                notes.push(format!("cancelled before {architecture} was trained"));
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        notes.extend(candidate.fitted.notes.iter().map(|note| format!("{architecture}: {note}")));
+        reports.push(candidate.report());
+        if best.as_ref().is_none_or(|best| problem.metric.is_better(candidate.valid, best.valid)) {
+            best = Some(candidate);
+        }
+    }
+    let best = best.ok_or_else(|| Error::internal("no architecture was tried"))?;
+    for report in &mut reports {
+        report.chosen = report.architecture == best.fitted.config.architecture;
+    }
+    Ok(Found { best, options: request.options.clone(), reports, trials: Vec::new(), notes })
+}
+
+impl Candidate {
+    pub(super) fn report(&self) -> CandidateReport {
+        CandidateReport {
+            architecture: self.fitted.config.architecture,
+            valid: self.valid,
+            test: self.test,
+            epochs_run: self.fitted.epochs_run,
+            parameters: self.fitted.parameters.count(),
+            seconds: self.fitted.seconds,
+            chosen: false,
+        }
+    }
 }
 
 /// The architectures that `auto` tries on a dataset.
@@ -167,16 +219,27 @@ fn sensible(rows: &Labelled<'_>) -> Vec<Architecture> {
 }
 
 /// A dataset made ready for fitting and measuring.
-struct Problem<'a> {
+pub(super) struct Problem<'a> {
+    /// The rows as they are; [`Problem::data`] gives them as options want them learned from.
     data: Data<'a>,
+    names: &'a [String],
     task: Task,
     classes: usize,
-    metric: Metric,
+    pub(super) metric: Metric,
     prior: Vec<f64>,
     /// Regression: the truth in its own units, per row, and how it was standardised.
     truth: Vec<f64>,
     value_transform: Option<Transform>,
+    transfer: Option<Transfer<'a>>,
     notes: Vec<String>,
+}
+
+/// The truth of the validation rows.
+pub(super) struct Judge<'a> {
+    problem: &'a Problem<'a>,
+    labels: Vec<u32>,
+    truth: Vec<f64>,
+    plain: Calibration,
 }
 
 impl<'a> Problem<'a> {
@@ -199,7 +262,7 @@ impl<'a> Problem<'a> {
                 if classes < 2 || labels.iter().any(|label| *label as usize >= classes) {
                     return Err(Error::invalid("the target has fewer than two classes"));
                 }
-                (Targets::Classes(labels), class_prior(labels, &train, classes), Vec::new(), None, classes)
+                (Targets::Classes(labels.as_slice().into()), class_prior(labels, &train, classes), Vec::new(), None, classes)
             }
             (Labels::Value(values), Task::Regression) => {
                 let truth: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
@@ -216,9 +279,15 @@ impl<'a> Problem<'a> {
             2 => Metric::PrAuc,
             _ => Metric::LogLoss,
         };
-        let class_weights = class_weights(&request.options.class_weights, dataset.classes, &targets, &train)?;
-        let data = Data { inputs: dataset.inputs, targets, train, validation, test, class_weights };
-        Ok(Self { data, task: request.task, classes, metric, prior, truth, value_transform, notes })
+        let transfer = request.init.map(|init| {
+            let same_task = (init.config.task, init.config.outputs) == (request.task, classes.max(1));
+            Transfer::new(init, dataset.encoder, dataset.classes, same_task)
+        });
+        let data = Data { inputs: Cow::Borrowed(dataset.inputs), targets, train, validation, test, class_weights: None, resampled: None };
+        // Weights that name a class that is not there are refused before anything is learned.
+        class_weights(&request.options.class_weights, dataset.classes, &data.targets, &data.train)?;
+        let names = dataset.classes;
+        Ok(Self { data, names, task: request.task, classes, metric, prior, truth, value_transform, transfer, notes })
     }
 
     fn outputs(&self) -> usize {
@@ -237,39 +306,61 @@ impl<'a> Problem<'a> {
     }
 
     fn uncalibrated(&self) -> Calibration {
-        let transform = self.value_transform.clone().unwrap_or(Transform::Temperature { temperature: 1.0 });
+        let transform = self.value_transform.clone().unwrap_or(Transform::Temperature { temperature: 1.0, offsets: Vec::new() });
         Calibration { transform, prior: self.prior.clone() }
     }
 
+    /// Hyper-parameters and data as `options` want them.
+    pub(super) fn setup(&self, request: &Request<'_>, architecture: Architecture, options: &Options) -> Result<(Hyper, Data<'a>)> {
+        let mut data = resample(&self.data, request.rows.shape, options.oversample, options.seed)?;
+        data.class_weights = class_weights(&options.class_weights, self.names, &data.targets, &data.train)?;
+        let rows = self.data.train.len();
+        Ok((hyper::resolve(architecture, request.rows.shape, self.outputs(), self.task, options, rows), data))
+    }
+
+    pub(super) fn judge(&self) -> Judge<'_> {
+        let rows = &self.data.validation;
+        let truth = if self.classes == 0 { self.truth_of(rows) } else { Vec::new() };
+        Judge { problem: self, labels: self.labels_of(rows), truth, plain: self.uncalibrated() }
+    }
+
+    /// Where a fit of `architecture` starts.
+    pub(super) fn start<'b>(&'b self, architecture: Architecture, options: &'b Options) -> Start<'b> {
+        Start { warm: self.transfer.as_ref().filter(|transfer| transfer.architecture() == architecture), freeze: &options.freeze }
+    }
+
     /// Fits, calibrates on the validation rows and measures on validation and test rows.
-    fn candidate(&self, request: &Request<'_>, architecture: Architecture, deadline: Option<Instant>) -> Result<Candidate> {
-        let hyper = hyper::resolve(architecture, request.rows.shape, self.outputs(), self.task, request.options, self.data.train.len());
-        let valid_rows = &self.data.validation;
-        let (labels, truth) = (self.labels_of(valid_rows), if self.classes == 0 { self.truth_of(valid_rows) } else { Vec::new() });
-        let plain = self.uncalibrated();
-        let metric = |logits: &[f32]| self.headline(&plain, logits, &labels, &truth);
-        let watch = Watch {
-            cancel: request.cancel,
-            progress: request.progress,
-            deadline,
-            keep_partial: request.options.keep_partial,
-            metric: &metric,
-        };
-        let init = request.init.filter(|(config, _)| config.architecture == architecture);
-        let fitted = fit::fit(&self.data, &hyper, init.map(|(_, parameters)| (parameters, request.options.freeze)), &watch)?;
-        let network: Arc<dyn models::Network> = Arc::from(models::load(&fitted.config, &fitted.parameters)?);
-        // Calibration sees the raw outputs of the very path that scoring takes.
-        let cancel = Some(request.cancel).filter(|_| !request.options.keep_partial);
-        let logits = Scorer::new(Arc::clone(&network), self.uncalibrated()).logits(self.data.inputs, valid_rows, cancel)?;
-        let calibration = self.calibrate(&logits, &labels, &truth);
-        let valid = self.headline(&calibration, &logits, &labels, &truth);
+    pub(super) fn candidate(&self, request: &Request<'_>, setup: Setup<'_>) -> Result<Candidate> {
+        let (hyper, data) = self.setup(request, setup.architecture, setup.options)?;
+        let judge = self.judge();
+        let metric = |logits: &[f32]| judge.metric(logits);
+        let checkpoints = request.kept();
+        let watch = request.watch(&metric, setup.deadline, setup.part, checkpoints.as_ref());
+        let fitted = fit::fit(&data, &hyper, self.start(setup.architecture, setup.options), setup.label, &watch)?;
+        let network: Arc<dyn Network> = Arc::from(models::load(&fitted.config, &fitted.parameters)?);
+        self.measure(request, fitted, network, &judge, data.is_shifted())
+    }
+
+    /// Calibrates a network on the validation rows and measures it there and on the test rows. `shifted`: it learned
+    /// from classes in other shares than nature's.
+    pub(super) fn measure(
+        &self,
+        request: &Request<'_>,
+        fitted: Fitted,
+        network: Arc<dyn Network>,
+        judge: &Judge<'_>,
+        shifted: bool,
+    ) -> Result<Candidate> {
+        let (calibration, valid) = judge.calibrate(request, &network, shifted)?;
         let scorer = Scorer::new(network, calibration.clone());
-        let test = self.headline_scores(&scorer.score_rows(self.data.inputs, &self.data.test, cancel)?, &self.data.test);
+        let cancel = request.cancel_of_scoring();
+        let test = self.headline_scores(&scorer.score_rows(&self.data.inputs, &self.data.test, cancel)?, &self.data.test);
         Ok(Candidate { fitted, calibration, valid, test })
     }
 
-    fn calibrate(&self, logits: &[f32], labels: &[u32], truth: &[f64]) -> Calibration {
+    fn calibrate(&self, logits: &[f32], labels: &[u32], truth: &[f64], shifted: bool) -> Calibration {
         match &self.value_transform {
+            None if shifted => Calibration::fit_shifted_classes(logits, labels, self.classes, self.prior.clone()),
             None => Calibration::fit_classes(logits, labels, self.classes, self.prior.clone()),
             Some(transform) => {
                 let mut calibration = Calibration { transform: transform.clone(), prior: self.prior.clone() };
@@ -327,6 +418,55 @@ impl<'a> Problem<'a> {
             })
             .collect();
         Some(metrics::headline_classes(&self.labels_of(&self.data.test), &probabilities, &self.prior).1)
+    }
+}
+
+impl Judge<'_> {
+    /// The headline metric of validation outputs, uncalibrated.
+    pub(super) fn metric(&self, logits: &[f32]) -> f64 {
+        self.problem.headline(&self.plain, logits, &self.labels, &self.truth)
+    }
+
+    /// A network's calibration on the validation rows, and the headline metric with it.
+    pub(super) fn calibrate(&self, request: &Request<'_>, network: &Arc<dyn Network>, shifted: bool) -> Result<(Calibration, f64)> {
+        let problem = self.problem;
+        // Calibration sees the raw outputs of the very path that scoring takes.
+        let scorer = Scorer::new(Arc::clone(network), self.plain.clone());
+        let logits = scorer.logits(&problem.data.inputs, &problem.data.validation, request.cancel_of_scoring())?;
+        let calibration = problem.calibrate(&logits, &self.labels, &self.truth, shifted);
+        let valid = problem.headline(&calibration, &logits, &self.labels, &self.truth);
+        Ok((calibration, valid))
+    }
+}
+
+impl<'a> Request<'a> {
+    /// What a fit looks at.
+    pub(super) fn watch<'b>(
+        &'b self,
+        metric: &'b (dyn Fn(&[f32]) -> f64 + Send + Sync),
+        deadline: Option<Instant>,
+        part: Part,
+        checkpoints: Option<&'b Checkpoints<'b>>,
+    ) -> Watch<'b> {
+        let keep_partial = self.options.keep_partial;
+        Watch { cancel: self.cancel, progress: self.progress, deadline, keep_partial, metric, part, checkpoints }
+    }
+
+    /// Where the state of its fits is kept; `None` without the option.
+    pub(super) fn kept(&self) -> Option<Checkpoints<'a>> {
+        Some(Checkpoints::new(self.checkpoints?, self.options.checkpoint_every?))
+    }
+
+    /// A training that keeps what it has measures it even when cancelled.
+    fn cancel_of_scoring(&self) -> Option<&CancellationToken> {
+        Some(self.cancel).filter(|_| !self.options.keep_partial)
+    }
+}
+
+impl Data<'_> {
+    /// Whether classes are learned from in other shares than nature's.
+    pub(super) fn is_shifted(&self) -> bool {
+        self.class_weights.is_some() || self.resampled.is_some()
     }
 }
 

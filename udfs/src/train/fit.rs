@@ -1,5 +1,9 @@
 //! Fits one architecture: epochs of mini-batches, early stopping on the validation rows, best weights kept.
+//!
+//! Life of a fit: [`Running::start`] makes the first weights, or takes up a checkpoint → [`Running::advance`] runs epochs
+//! until one is reached, patience or time is over, or somebody cancels → [`Running::fitted`] gives the best weights.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,12 +12,16 @@ use crate::models::Tensor;
 use tokio_util::sync::CancellationToken;
 
 use super::batches;
-use super::hyper::Hyper;
-use super::{EpochRecord, Progress};
+use super::checkpoint::{self, Checkpoints};
+use super::hyper::{Hyper, Momentum};
+use super::transfer::{Applied, Start};
+use super::{EpochRecord, Part, Progress};
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
 use crate::models::architecture::{Forward, ParameterSpec, Weights, module, outputs};
-use crate::models::ops::{self, BatchStatistics, Optimizer, Philox, StepOutcome, Tape, Update, Var, storage};
+use crate::models::ops::{
+    self, BatchStatistics, Focal, Optimizer, OptimizerKind, OptimizerState, Philox, Resumable, Rule, StepOutcome, Tape, Update, Var, storage,
+};
 use crate::models::step::Step;
 use crate::models::{Batch, Module, NetworkConfig, Parameters};
 
@@ -27,34 +35,40 @@ const STATISTICS_SHARE: f32 = 0.1;
 const STEPS_BACK_MAX: usize = 3;
 
 /// What is predicted, per row of the dataset.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Targets<'a> {
     /// Class indices.
-    Classes(&'a [u32]),
+    Classes(Cow<'a, [u32]>),
     /// Standardised values.
     Values(Vec<f32>),
 }
 
 /// The rows of a dataset by part.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Data<'a> {
-    pub(super) inputs: &'a Inputs,
+    pub(super) inputs: Cow<'a, Inputs>,
     pub(super) targets: Targets<'a>,
+    /// Rows to learn from; some may be there more than once.
     pub(super) train: Vec<u32>,
     pub(super) validation: Vec<u32>,
     pub(super) test: Vec<u32>,
     /// Weight of each class in the loss.
     pub(super) class_weights: Option<Vec<f32>>,
+    /// How much more often than by nature each class is among the training rows.
+    pub(super) resampled: Option<Vec<f64>>,
 }
 
 impl Data<'_> {
     /// The mean loss of `rows`, to differentiate.
-    fn loss(&self, tape: &Tape, forward: &Forward, rows: &[u32]) -> Result<Var> {
+    fn loss(&self, tape: &Tape, forward: &Forward, rows: &[u32], focal: Focal) -> Result<Var> {
         match &self.targets {
             Targets::Classes(labels) => {
                 let targets: Arc<[u32]> = rows.iter().map(|row| labels[*row as usize]).collect();
                 let weights =
                     self.class_weights.as_ref().map(|weights| targets.iter().map(|class| weights[*class as usize]).collect::<Vec<_>>());
+                if focal.gamma > 0.0 || focal.smoothing > 0.0 {
+                    return ops::focal_loss(tape, &forward.logits, &targets, weights.as_deref(), focal);
+                }
                 ops::softmax_cross_entropy(tape, &forward.logits, &targets, weights.as_deref())
             }
             Targets::Values(values) => {
@@ -82,10 +96,14 @@ pub(super) struct Watch<'a> {
     pub(super) keep_partial: bool,
     /// The headline metric from validation outputs `[rows, outputs]`.
     pub(super) metric: &'a (dyn Fn(&[f32]) -> f64 + Send + Sync),
+    /// What this fit is of the training.
+    pub(super) part: Part,
+    /// Where the fit's state is kept.
+    pub(super) checkpoints: Option<&'a Checkpoints<'a>>,
 }
 
 /// A fitted network.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Fitted {
     pub(super) config: NetworkConfig,
     pub(super) parameters: Parameters,
@@ -103,12 +121,20 @@ struct Learned {
     trainable: bool,
 }
 
+/// How weights are moved: the usual optimizer, or the one whose state can be kept.
+enum Stepper {
+    Usual(Optimizer),
+    Own(Resumable),
+}
+
 struct Fit<'a> {
     data: &'a Data<'a>,
     hyper: &'a Hyper,
     module: Box<dyn Module>,
     learned: Vec<Learned>,
-    optimizer: Optimizer,
+    optimizer: Stepper,
+    /// Whether the optimizer's state will be asked for.
+    keeps_state: bool,
     learning_rate: f64,
     steps: u32,
     /// Steps if every epoch runs.
@@ -131,99 +157,200 @@ enum End {
     Diverged,
 }
 
-/// Fits `hyper.config` to `data`. `init` gives starting weights where name and shape agree; with `freeze` those stay
-/// as they are, except for the head.
+/// The best weights so far.
+#[derive(Debug, Clone)]
+pub(super) struct Best {
+    pub(super) loss: f64,
+    pub(super) epoch: usize,
+    pub(super) parameters: Parameters,
+}
+
+/// Where a fit is between two epochs, apart from its weights.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    /// Epochs begun.
+    pub(super) epoch: usize,
+    pub(super) history: Vec<EpochRecord>,
+    pub(super) notes: Vec<String>,
+    pub(super) best: Option<Best>,
+    pub(super) steps_back: usize,
+    /// Nothing more will be learned.
+    pub(super) over: bool,
+    pub(super) seconds: f64,
+}
+
+/// A fit that can be stopped and go on.
+pub(super) struct Running<'a> {
+    fit: Fit<'a>,
+    place: Place,
+    /// Its name among the checkpoints.
+    label: String,
+    saved: Instant,
+}
+
+/// Fits `hyper.config` to `data` from start to end. `label` names its checkpoint.
 ///
 /// # Errors
-/// `Cancelled`; `InvalidParameter` when the loss never becomes finite or the network cannot read the data.
-pub(super) fn fit(data: &Data<'_>, hyper: &Hyper, init: Option<(&Parameters, bool)>, watch: &Watch<'_>) -> Result<Fitted> {
-    let started = Instant::now();
-    let mut fit = Fit::new(data, hyper, init)?;
-    let (mut history, mut notes) = (Vec::new(), Vec::new());
-    let mut best: Option<(f64, usize, Parameters)> = None;
-    let mut steps_back = 0;
-    for epoch in 1..=hyper.epochs {
+/// As [`Running::start`] and [`Running::advance`].
+pub(super) fn fit(data: &Data<'_>, hyper: &Hyper, start: Start<'_>, label: &str, watch: &Watch<'_>) -> Result<Fitted> {
+    let mut running = Running::start(data, hyper, start, label, watch)?;
+    running.advance(hyper.epochs, watch)?;
+    running.fitted()
+}
+
+fn diverged() -> Error {
+    Error::invalid("training diverged: the loss is not finite").hint("Try a smaller learning_rate.")
+}
+
+impl<'a> Running<'a> {
+    /// At its start, or where its checkpoint left it.
+    ///
+    /// # Errors
+    /// `InvalidParameter` when the network cannot read the data or `freeze` names nothing.
+    pub(super) fn start(data: &'a Data<'a>, hyper: &'a Hyper, start: Start<'_>, label: &str, watch: &Watch<'_>) -> Result<Self> {
+        let (mut fit, note) = Fit::new(data, hyper, start, watch.checkpoints.is_some())?;
+        let mut place = Place { notes: note.into_iter().collect(), ..Place::default() };
+        if let Some(saved) = watch.checkpoints.and_then(|checkpoints| checkpoints.load(label)) {
+            fit.resume(&saved)?;
+            place = saved.place;
+        }
+        Ok(Self { fit, place, label: label.to_owned(), saved: Instant::now() })
+    }
+
+    /// Runs epochs up to `until`.
+    ///
+    /// # Errors
+    /// `Cancelled`; `InvalidParameter` when the loss never becomes finite.
+    pub(super) fn advance(&mut self, until: usize, watch: &Watch<'_>) -> Result<()> {
+        let from = self.place.epoch;
+        while self.place.epoch < until.min(self.fit.hyper.epochs) && !self.place.over {
+            let started = Instant::now();
+            let done = self.next_epoch(watch);
+            self.place.seconds += started.elapsed().as_secs_f64();
+            done?;
+            if let Some(checkpoints) = watch.checkpoints
+                && checkpoints.is_due(self.place.epoch, self.saved)
+            {
+                self.save(checkpoints)?;
+            }
+        }
+        match watch.checkpoints {
+            // A fit that was cut short by somebody or by time goes on from its last whole epoch.
+            Some(checkpoints) if self.place.epoch > from && !self.is_cut() => self.save(checkpoints),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether time or somebody ended it before its time.
+    pub(super) fn is_cut(&self) -> bool {
+        self.place.over && self.place.epoch > self.place.history.last().map_or(0, |record| record.epoch)
+    }
+
+    fn save(&mut self, checkpoints: &Checkpoints<'_>) -> Result<()> {
+        self.saved = Instant::now();
+        let fit = &self.fit;
+        let state = checkpoint::State {
+            place: self.place.clone(),
+            parameters: fit.parameters()?,
+            optimizer: match &fit.optimizer {
+                Stepper::Own(own) => own.state().clone(),
+                Stepper::Usual(_) => OptimizerState::default(),
+            },
+            learning_rate: fit.learning_rate,
+            steps: fit.steps,
+        };
+        checkpoints.save(&self.label, &state)
+    }
+
+    fn next_epoch(&mut self, watch: &Watch<'_>) -> Result<()> {
+        let Self { fit, place, .. } = self;
+        place.epoch += 1;
+        let epoch = place.epoch;
         let done = fit.epoch(epoch, watch)?;
         if done.end == End::Diverged {
-            let Some((_, _, parameters)) = &best else {
-                return Err(Error::invalid("training diverged: the loss is not finite").hint("Try a smaller learning_rate."));
-            };
-            steps_back += 1;
-            fit.restore(parameters)?;
+            let best = place.best.as_ref().ok_or_else(diverged)?;
+            place.steps_back += 1;
+            fit.restore(&best.parameters)?;
             fit.learning_rate /= 2.0;
-            notes.push(format!("epoch {epoch} diverged: went back to the best weights with learning rate {}", fit.learning_rate));
-            if steps_back > STEPS_BACK_MAX {
-                break;
-            }
-            continue;
+            place.notes.push(format!("epoch {epoch} diverged: went back to the best weights with learning rate {}", fit.learning_rate));
+            place.over = place.steps_back > STEPS_BACK_MAX;
+            return Ok(());
         }
-        if done.end == End::Cancelled && !(watch.keep_partial && best.is_some()) {
+        if done.end == End::Cancelled && !(watch.keep_partial && place.best.is_some()) {
             return Err(Error::cancelled());
         }
-        if done.end == End::Complete || best.is_none() {
+        if done.end == End::Complete || place.best.is_none() {
             let record = match fit.evaluate(epoch, &done, watch) {
-                Err(error) if error.code == Code::Cancelled && watch.keep_partial && best.is_some() => {
-                    notes.push(format!("cancelled after epoch {epoch}: the best weights so far were kept"));
-                    break;
+                Err(error) if error.code == Code::Cancelled && watch.keep_partial && place.best.is_some() => {
+                    place.notes.push(format!("cancelled after epoch {epoch}: the best weights so far were kept"));
+                    place.over = true;
+                    return Ok(());
                 }
                 other => other?,
             };
-            let better = best.as_ref().is_none_or(|(loss, _, _)| record.valid_loss < *loss);
-            let loss = record.valid_loss;
-            history.push(record);
+            let (loss, better) = (record.valid_loss, place.best.as_ref().is_none_or(|best| record.valid_loss < best.loss));
+            place.history.push(record);
             if better && loss.is_finite() {
-                best = Some((loss, epoch, fit.parameters()?));
+                place.best = Some(Best { loss, epoch, parameters: fit.parameters()? });
             }
         }
         match done.end {
-            End::Cancelled => notes.push(format!("cancelled in epoch {epoch}: the best weights so far were kept")),
-            End::OutOfTime => notes.push(format!("max_seconds ran out in epoch {epoch}: the best weights so far were kept")),
+            End::Cancelled => place.notes.push(format!("cancelled in epoch {epoch}: the best weights so far were kept")),
+            End::OutOfTime => place.notes.push(format!("max_seconds ran out in epoch {epoch}: the best weights so far were kept")),
             _ => {}
         }
-        let patience_over = best.as_ref().is_some_and(|(_, at, _)| epoch - at >= hyper.patience);
-        if done.end != End::Complete || patience_over {
-            break;
-        }
+        let patience_over = place.best.as_ref().is_some_and(|best| epoch - best.epoch >= fit.hyper.patience);
+        place.over = done.end != End::Complete || patience_over;
+        Ok(())
     }
-    let (_, best_epoch, parameters) =
-        best.ok_or_else(|| Error::invalid("training diverged: the loss is not finite").hint("Try a smaller learning_rate."))?;
-    Ok(Fitted {
-        config: hyper.config.clone(),
-        parameters,
-        epochs_run: history.len(),
-        best_epoch,
-        history,
-        notes,
-        seconds: started.elapsed().as_secs_f64(),
-    })
+
+    /// The best weights so far.
+    ///
+    /// # Errors
+    /// `InvalidParameter` when there are none: the loss was never finite.
+    pub(super) fn fitted(&self) -> Result<Fitted> {
+        let best = self.place.best.as_ref().ok_or_else(diverged)?;
+        Ok(Fitted {
+            config: self.fit.hyper.config.clone(),
+            parameters: best.parameters.clone(),
+            epochs_run: self.place.history.len(),
+            best_epoch: best.epoch,
+            history: self.place.history.clone(),
+            notes: self.place.notes.clone(),
+            seconds: self.place.seconds,
+        })
+    }
 }
 
 impl<'a> Fit<'a> {
-    fn new(data: &'a Data<'a>, hyper: &'a Hyper, init: Option<(&Parameters, bool)>) -> Result<Self> {
+    /// Also says what became of a start from given weights.
+    fn new(data: &'a Data<'a>, hyper: &'a Hyper, start: Start<'_>, keeps_state: bool) -> Result<(Self, Option<String>)> {
         let module = module(&hyper.config)?;
         let mut parameters = Parameters::default();
         for spec in module.specs() {
             parameters.0.insert(spec.name.clone(), (spec.shape.clone(), spec.initial(hyper.seed)));
         }
-        module.prepare(data.inputs, &data.train, &mut parameters);
+        module.prepare(&data.inputs, &data.train, &mut parameters);
+        let Applied { frozen, note } = start.apply(&module.specs(), &mut parameters)?;
         let mut learned = Vec::new();
         for spec in module.specs() {
-            let (shape, mut values) = parameters.0.remove(&spec.name).unwrap_or_default();
-            let given = init.and_then(|(init, freeze)| init.0.get(&spec.name).map(|given| (given, freeze)));
-            let mut trainable = spec.trainable;
-            if let Some(((given_shape, given), freeze)) = given
-                && *given_shape == shape
-            {
-                values.clone_from(given);
-                let head = spec.name.starts_with("output.") || spec.name.starts_with("head.");
-                trainable &= !freeze || head;
-            }
+            let (shape, values) = parameters.0.remove(&spec.name).unwrap_or_default();
+            let trainable = spec.trainable && !frozen.contains(&spec.name);
             learned.push(Learned { tensor: storage::tensor(values, &shape)?, spec, trainable });
         }
         learned.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
-        let optimizer = Optimizer::new(hyper.optimizer, hyper.weight_decay, Some(hyper.clip_norm));
         let learning_rate = hyper.learning_rate;
-        Ok(Self { data, hyper, module, learned, optimizer, learning_rate, steps: 0, steps_in_all: 0 })
+        let optimizer = stepper(hyper, keeps_state, OptimizerState::default());
+        Ok((Self { data, hyper, module, learned, optimizer, keeps_state, learning_rate, steps: 0, steps_in_all: 0 }, note))
+    }
+
+    /// Takes up what a checkpoint holds.
+    fn resume(&mut self, saved: &checkpoint::State) -> Result<()> {
+        self.restore(&saved.parameters)?;
+        self.optimizer = stepper(self.hyper, self.keeps_state, saved.optimizer.clone());
+        self.learning_rate = saved.learning_rate;
+        self.steps = saved.steps;
+        Ok(())
     }
 
     fn random(&self, name: &str) -> Philox {
@@ -232,7 +359,7 @@ impl<'a> Fit<'a> {
 
     fn epoch(&mut self, epoch: usize, watch: &Watch<'_>) -> Result<Epoch> {
         let started = Instant::now();
-        let lengths = self.hyper.config.architecture.is_sequential().then_some(self.data.inputs);
+        let lengths = self.hyper.config.architecture.is_sequential().then_some(&*self.data.inputs);
         let batches = batches::epoch(&self.data.train, lengths, self.hyper.batch_size, self.random("shuffle"), epoch);
         self.steps_in_all = u32::try_from(batches.len() * self.hyper.epochs).unwrap_or(u32::MAX);
         let (mut loss_sum, mut rows, mut bad) = (0.0, 0usize, 0usize);
@@ -262,6 +389,7 @@ impl<'a> Fit<'a> {
             let seconds = started.elapsed().as_secs_f64();
             let epoch_seconds = seconds * batches.len() as f64 / (at + 1) as f64;
             (watch.progress)(Progress {
+                part: watch.part,
                 architecture: self.hyper.config.architecture,
                 epoch,
                 epochs: self.hyper.epochs,
@@ -292,7 +420,8 @@ impl<'a> Fit<'a> {
         let frozen: BTreeSet<&str> = self.learned.iter().filter(|learned| !learned.trainable).map(|learned| &*learned.spec.name).collect();
         let unseen = self.random("unseen").at_step(self.steps);
         let (augment, moved) = (self.hyper.augment, self.random("augment").at_step(self.steps));
-        let (inputs, shape) = (self.data.inputs, &self.hyper.config.shape);
+        let (inputs, shape) = (&*self.data.inputs, &self.hyper.config.shape);
+        let focal = Focal { gamma: self.hyper.gamma, smoothing: self.hyper.label_smoothing };
         let found = Step {
             module: &*self.module,
             weights: &weights,
@@ -303,7 +432,7 @@ impl<'a> Fit<'a> {
                 show_as_unseen(batch, self.hyper.unseen_rate, unseen.fork(own.start as u32));
                 batch.augment(shape, augment.shifts(), augment.flips(), moved.fork(own.start as u32));
             },
-            loss: &|tape, forward, own| self.data.loss(tape, forward, &rows[own]),
+            loss: &|tape, forward, own| self.data.loss(tape, forward, &rows[own], focal),
             weight: &|own| self.data.weight(&rows[own]),
         }
         .run(rows.len())?;
@@ -319,7 +448,11 @@ impl<'a> Fit<'a> {
                 Some(Update { name, weights: &learned.tensor, gradient, decays: learned.spec.decays })
             })
             .collect();
-        Ok(match self.optimizer.step(&updates, rate)? {
+        let outcome = match &mut self.optimizer {
+            Stepper::Usual(optimizer) => optimizer.step(&updates, rate)?,
+            Stepper::Own(optimizer) => optimizer.step(&updates, rate)?,
+        };
+        Ok(match outcome {
             StepOutcome::Done(_) => {
                 self.remember(&found.statistics)?;
                 Some(found.loss)
@@ -352,8 +485,8 @@ impl<'a> Fit<'a> {
             for learned in &self.learned {
                 weights.insert(learned.spec.name.clone(), tape.constant(&learned.tensor)?);
             }
-            let logits = predict(self.data.inputs, &self.hyper.config, &*self.module, &weights, &self.data.validation, watch.cancel)?;
-            valid_loss = mean_loss(self.data, &logits, &self.data.validation, self.hyper.config.outputs);
+            let logits = predict(&self.data.inputs, &self.hyper.config, &*self.module, &weights, &self.data.validation, watch.cancel)?;
+            valid_loss = mean_loss(self.data, &logits, &self.data.validation, self.hyper);
             valid_metric = (watch.metric)(&logits);
         }
         Ok(EpochRecord {
@@ -381,9 +514,19 @@ impl<'a> Fit<'a> {
                 learned.tensor = storage::tensor(values.clone(), shape)?;
             }
         }
-        self.optimizer = Optimizer::new(self.hyper.optimizer, self.hyper.weight_decay, Some(self.hyper.clip_norm));
+        self.optimizer = stepper(self.hyper, self.keeps_state, OptimizerState::default());
         Ok(())
     }
+}
+
+/// The usual optimizer does not give its state away and knows one momentum only.
+fn stepper(hyper: &Hyper, keeps_state: bool, state: OptimizerState) -> Stepper {
+    let Momentum { share, nesterov } = hyper.momentum;
+    if keeps_state || (hyper.optimizer == OptimizerKind::Sgd && hyper.momentum != Momentum::USUAL) {
+        let rule = Rule { kind: hyper.optimizer, weight_decay: hyper.weight_decay, clip_norm: hyper.clip_norm, momentum: share, nesterov };
+        return Stepper::Own(Resumable::new(rule, state));
+    }
+    Stepper::Usual(Optimizer::new(hyper.optimizer, hyper.weight_decay, hyper.clip_norm))
 }
 
 /// Shows a share of the known ids as id 1 (unseen): no training row holds it otherwise, and at scoring it must mean
@@ -429,17 +572,17 @@ pub(super) fn predict(
     Ok(all)
 }
 
-/// Mean log loss under the class weights, or mean squared error of the standardised values.
-fn mean_loss(data: &Data<'_>, logits: &[f32], rows: &[u32], outputs: usize) -> f64 {
+/// Mean loss of classes as the training rows weigh them, or mean squared error of the standardised values.
+fn mean_loss(data: &Data<'_>, logits: &[f32], rows: &[u32], hyper: &Hyper) -> f64 {
     let (mut total, mut norm) = (0.0, 0.0);
-    for (row, at) in logits.chunks_exact(outputs).zip(rows) {
+    let focal = Focal { gamma: hyper.gamma, smoothing: 0.0 };
+    for (row, at) in logits.chunks_exact(hyper.config.outputs).zip(rows) {
         let (loss, weight) = match &data.targets {
             Targets::Classes(labels) => {
                 let label = labels[*at as usize] as usize;
-                let largest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-                let sum: f64 = row.iter().map(|x| (f64::from(*x) - largest).exp()).sum();
                 let weight = data.class_weights.as_ref().map_or(1.0, |weights| f64::from(weights[label]));
-                (sum.ln() + largest - f64::from(row[label]), weight)
+                let resampled = data.resampled.as_ref().map_or(1.0, |factors| factors[label]);
+                (focal.row(row, label, None), weight * resampled)
             }
             Targets::Values(values) => ((f64::from(row[0]) - f64::from(values[*at as usize])).powi(2), 1.0),
         };

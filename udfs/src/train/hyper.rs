@@ -23,8 +23,14 @@ pub struct Hyper {
     pub optimizer: OptimizerKind,
     /// Weight decay (option `l2`).
     pub weight_decay: f64,
-    /// Largest norm of a gradient.
-    pub clip_norm: f64,
+    /// Momentum of plain gradient descent.
+    pub momentum: Momentum,
+    /// Largest norm of a gradient; `None` = as it is.
+    pub clip_norm: Option<f64>,
+    /// The focal loss's exponent; 0 = cross-entropy.
+    pub gamma: f64,
+    /// Share of a label that is spread over all classes.
+    pub label_smoothing: f64,
     /// Epochs without a better validation loss before training stops.
     pub patience: usize,
     /// Share of known ids shown as unseen while training, so that the unseen id means something.
@@ -34,6 +40,23 @@ pub struct Hyper {
     /// Seed of everything random.
     pub seed: u64,
 }
+
+/// Momentum of plain gradient descent (Sutskever et al., 2013).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Momentum {
+    /// Share of the last step that goes on.
+    pub share: f64,
+    /// Whether it looks ahead (Nesterov).
+    pub nesterov: bool,
+}
+
+impl Momentum {
+    /// What the optimizer does by itself.
+    pub const USUAL: Self = Self { share: 0.9, nesterov: false };
+}
+
+/// The focal loss's exponent where nobody gives another: the paper's.
+const GAMMA: f64 = 2.0;
 
 /// An architecture's defaults.
 struct Defaults {
@@ -168,7 +191,7 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
         batch_size,
         learning_rate: options.learning_rate.unwrap_or(own.learning_rate),
         schedule: Schedule {
-            warmup_steps: options.warmup_steps.unwrap_or(warmup_steps),
+            warmup: options.warmup.unwrap_or(f64::from(warmup_steps)),
             decay: options.schedule.unwrap_or(if pictures { Decay::Cosine } else { Decay::Constant }),
         },
         optimizer: match options.optimizer {
@@ -177,7 +200,10 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
             options::Optimizer::Adamw => OptimizerKind::Adamw,
         },
         weight_decay: options.l2.unwrap_or(own.weight_decay),
-        clip_norm: 1.0,
+        momentum: Momentum { share: options.momentum.unwrap_or(Momentum::USUAL.share), nesterov: options.nesterov },
+        clip_norm: Some(options.clip_norm.unwrap_or(1.0)).filter(|norm| *norm > 0.0),
+        gamma: if options.loss == options::Loss::Focal { options.gamma.unwrap_or(GAMMA) } else { 0.0 },
+        label_smoothing: options.label_smoothing,
         patience: size(options.patience, own.patience),
         unseen_rate: 0.01,
         augment: options.augment,

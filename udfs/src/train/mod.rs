@@ -13,21 +13,27 @@ pub mod baseline;
 mod batches;
 pub mod calibration;
 pub mod candidates;
+pub mod checkpoint;
 mod fit;
 pub mod hyper;
 pub mod metrics;
+mod resample;
 pub mod schedule;
 pub mod scorer;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
+mod tune;
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use calibration::Calibration;
 pub use candidates::train;
+pub use checkpoint::CheckpointStore;
 pub use metrics::Metric;
 pub use scorer::{Scorer, Scores};
+pub use transfer::WarmStart;
 
 use crate::features::dataset::Dataset;
 use crate::features::options::Options;
@@ -51,12 +57,38 @@ pub struct TrainRequest<'a> {
     /// Called after every batch; throttling is the caller's.
     pub progress: &'a (dyn Fn(Progress) + Send + Sync),
     /// Weights to start from (`warm_from`): taken where name and shape agree.
-    pub init: Option<(&'a NetworkConfig, &'a Parameters)>,
+    pub init: Option<WarmStart<'a>>,
+    /// Where checkpoints of these very data and options are kept (`checkpoint_every`).
+    pub checkpoints: Option<&'a dyn CheckpointStore>,
+}
+
+/// Which part of a training a fit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part {
+    /// A candidate of its own.
+    #[default]
+    Whole,
+    /// One setting of a search.
+    Trial {
+        /// From 1.
+        at: usize,
+        /// How many.
+        of: usize,
+    },
+    /// One network of an ensemble.
+    Member {
+        /// From 1.
+        at: usize,
+        /// How many.
+        of: usize,
+    },
 }
 
 /// How far a training is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
+    /// Which part of the training it is in.
+    pub part: Part,
     /// The candidate in training.
     pub architecture: Architecture,
     /// Epoch, from 1.
@@ -113,6 +145,58 @@ pub struct CandidateReport {
     pub chosen: bool,
 }
 
+/// One setting of a hyper-parameter search in one round, as `ml.trials` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialReport {
+    /// From 1; the first of each architecture has the architecture's own settings.
+    pub trial: usize,
+    /// Round of a halving, from 0.
+    pub rung: usize,
+    /// The options it set, `arch` among them.
+    pub params: serde_json::Value,
+    /// Epochs run so far.
+    pub epochs: usize,
+    /// Headline metric on the validation rows; NaN when it failed.
+    pub value: f64,
+    /// Wall time so far.
+    pub seconds: f64,
+    /// What became of it.
+    pub state: TrialState,
+}
+
+/// What became of a trial in a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrialState {
+    /// Went on to the next round.
+    Promoted,
+    /// Was not among the better ones of its round.
+    Dropped,
+    /// Ran to its end.
+    Done,
+    /// The budget ran out before its end.
+    Cut,
+    /// Its loss did not stay finite.
+    Failed,
+    /// Ran to its end and is the model.
+    Chosen,
+}
+
+impl TrialState {
+    /// The word that `ml.trials` shows.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Promoted => "promoted",
+            Self::Dropped => "dropped",
+            Self::Done => "done",
+            Self::Cut => "cut",
+            Self::Failed => "failed",
+            Self::Chosen => "chosen",
+        }
+    }
+}
+
 /// A finished training.
 #[derive(Debug, Clone)]
 pub struct Trained {
@@ -140,6 +224,10 @@ pub struct Trained {
     pub simple_baseline: Option<f64>,
     /// Every architecture tried, the chosen one included.
     pub candidates: Vec<CandidateReport>,
+    /// Every setting that a search tried, round by round.
+    pub trials: Vec<TrialReport>,
+    /// The options it was trained with: the request's, and what a search chose.
+    pub options: Options,
     /// What a person should know: a budget that ran out, a target taken in logarithms, batches left out.
     pub notes: Vec<String>,
     /// Wall time of everything.

@@ -1,5 +1,6 @@
 //! The trainer on small made-up data: it learns what is there, nothing where nothing is, and the same thing every time.
 
+mod learning;
 mod markov;
 mod pictures;
 
@@ -9,7 +10,7 @@ use super::candidates::{Labelled, Request, train_rows};
 use super::*;
 use crate::error::Code;
 use crate::features::inputs::{InputShape, Inputs, Labels, Rows, SequenceShape, Sequences};
-use crate::features::options::ClassWeights;
+use crate::features::options::{ClassWeights, Freeze};
 use crate::models::ops::Philox;
 
 const ROWS: usize = 900;
@@ -32,6 +33,7 @@ impl Problem {
             classes: &self.classes,
             split: &self.split,
             rfm: &self.rfm,
+            encoder: None,
         }
     }
 }
@@ -107,7 +109,7 @@ fn request<'a>(
     progress: &'a (dyn Fn(Progress) + Send + Sync),
 ) -> Request<'a> {
     let task = if matches!(problem.labels, Labels::Class(_)) { Task::Classification } else { Task::Regression };
-    Request { rows: problem.rows(), architecture: None, options, task, threads: 1, cancel, progress, init: None }
+    Request { rows: problem.rows(), architecture: None, options, task, threads: 1, cancel, progress, init: None, checkpoints: None }
 }
 
 fn run(problem: &Problem, architecture: Option<Architecture>, options: &Options, threads: usize) -> crate::Result<Trained> {
@@ -227,10 +229,10 @@ fn warm_start_continues_and_freeze_moves_the_head_only() {
     let first = run(&problem, Some(Architecture::Gru), &options(), 1).unwrap();
     let cancel = CancellationToken::new();
     let again = |freeze: bool| {
-        let options = Options { epochs: Some(1), freeze, ..options() };
+        let options = Options { epochs: Some(1), freeze: Freeze::AllButHead(freeze), ..options() };
         let request = Request {
             architecture: Some(Architecture::Gru),
-            init: Some((&first.config, &first.parameters)),
+            init: Some(WarmStart { config: &first.config, parameters: &first.parameters, encoder: None, classes: &problem.classes }),
             ..request(&problem, &options, &cancel, &|_| {})
         };
         train_rows(request).unwrap()

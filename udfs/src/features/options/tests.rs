@@ -16,11 +16,14 @@ fn every_documented_key_can_be_set_and_nothing_else() {
         "tune" => json!({"trials": 3}),
         "device" => json!("cuda:1"),
         "warm_from" => json!("shopper@2"),
-        "freeze" | "keep_partial" => json!(true),
+        "freeze" | "keep_partial" | "nesterov" => json!(true),
+        "loss" => json!("focal"),
+        "oversample" => json!("smote"),
+        "ensemble" => json!({"kind": "bagging", "members": 3}),
         "anchor_every" => json!("1 day"),
         "split_time" => json!("month"),
         "augment" => json!("none"),
-        "dropout" | "sample" | "l2" | "learning_rate" => json!(0.5),
+        "dropout" | "sample" | "l2" | "learning_rate" | "momentum" | "label_smoothing" => json!(0.5),
         _ => json!(7),
     };
     for option in OPTION_KEYS {
@@ -43,7 +46,7 @@ fn text_as_set_gives_it() {
     {
         options.set(key, &json!(value)).unwrap();
     }
-    assert_eq!((options.epochs, options.l2, options.freeze, options.seed), (Some(12), Some(1e-4), true, 9));
+    assert_eq!((options.epochs, options.l2, options.freeze.clone(), options.seed), (Some(12), Some(1e-4), Freeze::AllButHead(true), 9));
     assert_eq!(options.exclude, ["a", "b"]);
     assert_eq!(options.class_weights, ClassWeights::Weights(vec![("buy".into(), 3.0)]));
     options.set("epochs", &json!("auto")).unwrap();
@@ -65,6 +68,29 @@ fn mistakes() {
         ("{\"seed\": -1}", "non-negative"),
         ("{\"anchor_every\": \"soon\"}", "7 days"),
         ("{\"class_weights\": {\"a\": 0}}", "positive"),
+        ("{\"schedule\": \"onecycl\"}", "meant \"onecycle\""),
+        ("{\"warmup\": 1.5}", "whole number of steps"),
+        ("{\"loss\": \"hinge\"}", "cross_entropy, focal"),
+        ("{\"gamma\": -1}", "from 0 to 10"),
+        ("{\"oversample\": \"smot\"}", "meant \"smote\""),
+        ("{\"momentum\": 1}", "0.999"),
+        ("{\"freeze\": [\"\"]}", "beginnings of parameter names"),
+        ("{\"checkpoint_every\": \"soon\"}", "30 seconds"),
+        ("{\"checkpoint_every\": 0}", "30 seconds"),
+        ("{\"tune\": 3}", "JSON object"),
+        ("{\"tune\": {\"trails\": 3}}", "meant \"trials\""),
+        ("{\"tune\": {\"trials\": 0}}", "tune.trials"),
+        ("{\"tune\": {\"strategy\": \"grid\"}}", "random, halving"),
+        ("{\"tune\": {\"space\": {\"learning_rat\": [1]}}}", "meant \"learning_rate\""),
+        ("{\"tune\": {\"space\": {\"max_seq_len\": [1]}}}", "cannot be searched"),
+        ("{\"tune\": {\"space\": {\"layers\": [0]}}}", "from 1 to"),
+        ("{\"tune\": {\"space\": {\"layers\": []}}}", "Give a list"),
+        ("{\"tune\": {\"space\": {\"l2\": {\"min\": 0, \"max\": 1, \"scale\": \"log\"}}}}", "positive on a logarithmic"),
+        ("{\"tune\": {\"space\": {\"l2\": {\"min\": 1, \"max\": 0.1}}}}", "must not be above"),
+        ("{\"ensemble\": {}}", "needs a kind"),
+        ("{\"ensemble\": {\"kind\": \"boosting\"}}", "bagging, stacking"),
+        ("{\"ensemble\": {\"kind\": \"bagging\", \"members\": 1}}", "from 2 to 32"),
+        ("{\"ensemble\": {\"kind\": \"stacking\", \"members\": [\"dnn\"]}}", "from 2 to 8"),
         ("[1]", "JSON object"),
         ("{epochs}", "not valid JSON"),
     ] {
@@ -95,4 +121,23 @@ fn intervals() {
     for text in ["", "days", "7", "-7 days", "7 parsecs", "0 days", "9999999 years", "1:x", "NaN days"] {
         assert_eq!(parse_interval_us(text).unwrap_err().code, Code::InvalidParameter, "{text}");
     }
+}
+
+#[test]
+fn structured_options_are_read_and_old_ones_still_are() {
+    let options = Options::from_json(
+        r#"{"tune": {"trials": 4, "strategy": "halving", "space": {"learning_rate": {"min": 1e-4, "max": 1e-2}, "layers": {"min": 1, "max": 3},
+            "optimizer": ["adam", "sgd"]}}, "freeze": ["embedding"], "checkpoint_every": "30 seconds"}"#,
+    )
+    .unwrap();
+    let tune = options.tune.unwrap();
+    assert_eq!((tune.trials, tune.strategy, tune.max_seconds), (4, Strategy::Halving, None));
+    assert_eq!(tune.space["learning_rate"], Dimension::Range { min: 1e-4, max: 1e-2, scale: Spread::Log });
+    assert_eq!(tune.space["layers"], Dimension::Range { min: 1.0, max: 3.0, scale: Spread::Linear });
+    assert_eq!(tune.space["optimizer"], Dimension::Choice(vec![json!("adam"), json!("sgd")]));
+    assert_eq!(options.freeze, Freeze::Prefixes(vec!["embedding".into()]));
+    assert_eq!(options.checkpoint_every, Some(CheckpointEvery::Seconds(30.0)));
+    // As versions stored them before freeze took names.
+    let old: Options = serde_json::from_value(json!({"freeze": false, "warmup_steps": 20, "tune": null})).unwrap();
+    assert_eq!(old, Options { warmup: Some(20.0), ..Options::default() });
 }

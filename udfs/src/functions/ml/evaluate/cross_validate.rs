@@ -185,6 +185,7 @@ async fn one_fold(
             cancel: &cancel,
             progress: &|progress| reporter.report(progress),
             init: None,
+            checkpoints: None,
         };
         let trained = train(request)?;
         if cancel.is_cancelled() {

@@ -97,6 +97,7 @@ impl World {
             cancel: &cancel,
             progress: &progress,
             init: None,
+            checkpoints: None,
         })
         .unwrap();
         let request = VersionRequest { name: name.into(), owner: "portrait".into(), statement: String::new() };
@@ -168,6 +169,7 @@ fn info(name: &str, version: u32, target: &Target, source: StoredSource, dataset
         seconds: 0.0,
         history: vec![],
         candidates: vec![],
+        trials: vec![],
         message: String::new(),
         owner: "portrait".into(),
         created_at_us: 0,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::context::NoticeSink;
 use crate::models::Architecture;
 use crate::registry::JobProgress;
-use crate::train::Progress;
+use crate::train::{Part, Progress};
 
 const NOTICE_EVERY: Duration = Duration::from_secs(2);
 const JOB_EVERY: Duration = Duration::from_millis(200);
@@ -61,12 +61,21 @@ impl Reporter {
 fn fraction(progress: &Progress, before: usize, candidates: usize) -> f64 {
     let epochs = progress.epochs.max(1) as f64;
     let done = (progress.epoch.max(1) - 1) as f64 + progress.batch as f64 / progress.batches.max(1) as f64;
-    ((before as f64 + (done / epochs).clamp(0.0, 1.0)) / candidates.max(before + 1) as f64).clamp(0.0, 1.0)
+    let own = (done / epochs).clamp(0.0, 1.0);
+    match progress.part {
+        Part::Whole => ((before as f64 + own) / candidates.max(before + 1) as f64).clamp(0.0, 1.0),
+        Part::Trial { at, of } | Part::Member { at, of } => ((at.max(1) - 1) as f64 + own) / of.max(1) as f64,
+    }
 }
 
 fn describe(p: &Progress) -> String {
+    let part = match p.part {
+        Part::Whole => String::new(),
+        Part::Trial { at, of } => format!("trial {at}/{of}, "),
+        Part::Member { at, of } => format!("member {at}/{of}, "),
+    };
     format!(
-        "{}: epoch {}/{}, batch {}/{}, loss {:.4}, {:.0} rows/s, at most {} left",
+        "{part}{}: epoch {}/{}, batch {}/{}, loss {:.4}, {:.0} rows/s, at most {} left",
         p.architecture,
         p.epoch,
         p.epochs,
@@ -95,6 +104,7 @@ mod tests {
     #[test]
     fn progress_grows_from_zero_to_one() {
         let at = |epoch, batch| Progress {
+            part: Part::Whole,
             architecture: Architecture::Gru,
             epoch,
             epochs: 10,
@@ -108,6 +118,9 @@ mod tests {
         assert_eq!(fraction(&at(10, 4), 0, 2), 0.5);
         assert_eq!(fraction(&at(10, 4), 1, 2), 1.0);
         assert_eq!(describe(&at(3, 2)), "gru: epoch 3/10, batch 2/4, loss 0.5000, 1000 rows/s, at most 1:15 left");
+        let trial = Progress { part: Part::Trial { at: 3, of: 4 }, ..at(10, 4) };
+        assert_eq!(fraction(&trial, 0, 1), 0.75);
+        assert!(describe(&trial).starts_with("trial 3/4, gru: epoch 10/10"));
         assert_eq!(clock(3700.0), "1:01:40");
     }
 }

@@ -16,17 +16,17 @@ use super::row::Outcome;
 use super::spec::{Activate, TrainSpec};
 use crate::context::{StatementContext, UserHistories};
 use crate::error::{Code, Error, Result};
-use crate::features::EventColumns;
 use crate::features::inputs::Rows;
+use crate::features::{Dataset, EventColumns, Options};
 use crate::functions::MlContext;
 use crate::functions::relation::{Call, duration_text};
 use crate::functions::source::columns_for;
-use crate::models::{Architecture, NetworkConfig, Parameters, Task};
+use crate::models::{Architecture, Parameters, Task};
 use crate::registry::{
-    FORMAT_VERSION, JobHandle, JobRequest, JobState, Manifest, ModelAction, ModelRef, StoredSource, VersionInfo, VersionRequest,
-    VersionTicket,
+    Earlier, FORMAT_VERSION, JobHandle, JobRequest, JobState, Manifest, ModelAction, ModelRef, RunCheckpoints, StoredSource, VersionInfo,
+    VersionRequest, VersionTicket,
 };
-use crate::train::{Metric, TrainRequest, Trained, train};
+use crate::train::{CheckpointStore, Metric, TrainRequest, Trained, WarmStart, train};
 
 /// Everything a run needs.
 pub(super) struct Run {
@@ -36,6 +36,19 @@ pub(super) struct Run {
     pub(super) statement: Arc<StatementContext>,
     pub(super) reader: Reader,
     events: Option<Events>,
+}
+
+/// The version that `warm_from` names.
+struct Warm {
+    manifest: Arc<Manifest>,
+    parameters: Parameters,
+}
+
+impl Warm {
+    fn start(&self) -> WarmStart<'_> {
+        let Manifest { config, preprocessor, info, .. } = self.manifest.as_ref();
+        WarmStart { config, parameters: &self.parameters, encoder: Some(preprocessor), classes: &info.classes }
+    }
 }
 
 /// An opened event source.
@@ -141,7 +154,7 @@ impl Run {
     }
 
     /// The weights that `warm_from` names.
-    async fn init(&self) -> Result<Option<(NetworkConfig, Parameters)>> {
+    async fn init(&self) -> Result<Option<Warm>> {
         let Some(name) = &self.spec.lesson.options.warm_from else { return Ok(None) };
         let reference = self.context.registry.resolve(name)?;
         self.context.registry.authorize(&self.statement.user, name, ModelAction::Execute)?;
@@ -151,7 +164,8 @@ impl Run {
             return Err(Error::invalid(format!("the weights of {reference} are of architecture \"{have}\""))
                 .detail(format!("The training asks for \"{}\".", want.map_or("auto", Architecture::name))));
         }
-        Ok(Some((manifest.config.clone(), self.context.registry.parameters(&reference).await?)))
+        let parameters = self.context.registry.parameters(&reference).await?;
+        Ok(Some(Warm { manifest, parameters }))
     }
 
     async fn begin(&self, parent: &CancellationToken) -> Result<(VersionTicket, JobHandle)> {
@@ -164,7 +178,7 @@ impl Run {
     }
 
     /// Trains and publishes; the job's row says how it ended.
-    async fn finish(mut self, ticket: VersionTicket, job: JobHandle, init: Option<(NetworkConfig, Parameters)>) -> DfResult<Outcome> {
+    async fn finish(mut self, ticket: VersionTicket, job: JobHandle, init: Option<Warm>) -> DfResult<Outcome> {
         self.reader.cancel = job.cancel.clone();
         // Fires when this future is dropped: the training thread stops at its next batch.
         let _stop = job.cancel.clone().drop_guard();
@@ -184,7 +198,7 @@ impl Run {
         result
     }
 
-    async fn work(&self, ticket: VersionTicket, job: &JobHandle, init: Option<(NetworkConfig, Parameters)>) -> DfResult<Outcome> {
+    async fn work(&self, ticket: VersionTicket, job: &JobHandle, init: Option<Warm>) -> DfResult<Outcome> {
         let lesson = &self.spec.lesson;
         let reporter = Reporter::new(Arc::clone(&self.statement.notice), Box::new(job.updater()), lesson.candidates());
         let _turn = job.wait_for_turn().await?;
@@ -198,10 +212,11 @@ impl Run {
             valid: dataset.rows_of(Rows::Validation).len() as u64,
             test: dataset.rows_of(Rows::Test).len() as u64,
         };
+        let checkpoints = self.checkpoints(&ticket.reference, &dataset, init.as_ref()).await?;
         reporter.step("training");
         let task = if dataset.classes.is_empty() { Task::Regression } else { Task::Classification };
         let (options, architecture, threads) = (lesson.options.clone(), lesson.architecture, self.context.training_threads);
-        let cancel = job.cancel.clone();
+        let (cancel, kept) = (job.cancel.clone(), checkpoints.clone());
         let (trained, dataset) = blocking(move || {
             let request = TrainRequest {
                 dataset: &dataset,
@@ -211,7 +226,8 @@ impl Run {
                 threads,
                 cancel: &cancel,
                 progress: &|progress| reporter.report(progress),
-                init: init.as_ref().map(|(config, parameters)| (config, parameters)),
+                init: init.as_ref().map(Warm::start),
+                checkpoints: kept.as_ref().map(|kept| kept as &dyn CheckpointStore),
             };
             train(request).map(|trained| (trained, dataset))
         })
@@ -221,7 +237,51 @@ impl Run {
             return Err(Error::cancelled().into());
         }
         let info = self.info(&trained, &dataset, counts);
-        self.publish(ticket, trained, dataset, info).await
+        let outcome = self.publish(ticket, trained, dataset, info).await?;
+        if let Some(checkpoints) = checkpoints {
+            checkpoints.remove().await;
+        }
+        Ok(outcome)
+    }
+
+    /// Where this training is kept while it runs; `None` without `checkpoint_every`. Tells whether it goes on.
+    async fn checkpoints(&self, model: &ModelRef, dataset: &Dataset, init: Option<&Warm>) -> Result<Option<RunCheckpoints>> {
+        if self.spec.lesson.options.checkpoint_every.is_none() {
+            return Ok(None);
+        }
+        let key = self.checkpoint_key(dataset, init)?;
+        let (checkpoints, earlier) = self.context.registry.checkpoints(model, &key).await?;
+        match earlier {
+            Earlier::Nothing => {}
+            Earlier::Same => (self.statement.notice)("an earlier training of this statement did not end: it goes on from its checkpoint"),
+            Earlier::Other => (self.statement.notice)(
+                "the checkpoint of this model is of another source or other options: it was removed, and training starts anew",
+            ),
+        }
+        Ok(Some(checkpoints))
+    }
+
+    /// A hash of everything that the trained weights follow from.
+    fn checkpoint_key(&self, dataset: &Dataset, init: Option<&Warm>) -> Result<String> {
+        let lesson = &self.spec.lesson;
+        // What only says when to stop or to write does not change where a training is.
+        let options = Options { checkpoint_every: None, max_seconds: None, keep_partial: false, ..lesson.options.clone() };
+        let options = serde_json::to_string(&options).map_err(|error| Error::internal(format!("options cannot be written: {error}")))?;
+        let parts = [
+            env!("CARGO_PKG_VERSION"),
+            &dataset.fingerprint(),
+            &lesson.target.to_string(),
+            &lesson.horizon_us.to_string(),
+            lesson.architecture.map_or("auto", Architecture::name),
+            &options,
+            init.map_or("", |init| &init.manifest.info.weights_hash),
+        ];
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        Ok(hasher.finalize().to_hex().to_string())
     }
 
     async fn read(&self) -> DfResult<Loaded> {
@@ -257,13 +317,7 @@ impl Run {
         }
     }
 
-    async fn publish(
-        &self,
-        ticket: VersionTicket,
-        trained: Trained,
-        dataset: crate::features::Dataset,
-        mut info: VersionInfo,
-    ) -> DfResult<Outcome> {
+    async fn publish(&self, ticket: VersionTicket, trained: Trained, dataset: Dataset, mut info: VersionInfo) -> DfResult<Outcome> {
         let metric = trained.metric;
         let verdict = self.verdict(metric, &info).await?;
         let version = ticket.reference.version;
@@ -323,7 +377,7 @@ impl Run {
         }
     }
 
-    fn info(&self, trained: &Trained, dataset: &crate::features::Dataset, counts: Counts) -> VersionInfo {
+    fn info(&self, trained: &Trained, dataset: &Dataset, counts: Counts) -> VersionInfo {
         let lesson = &self.spec.lesson;
         VersionInfo {
             model: self.spec.model.clone(),
@@ -336,7 +390,7 @@ impl Run {
             source: Some(StoredSource { sql: self.sql.clone(), columns: self.events.as_ref().map(|events| events.columns.clone()) }),
             source_fingerprint: self.fingerprint(),
             as_of_us: self.events.as_ref().map(|events| events.as_of_us),
-            options: serde_json::to_value(&lesson.options).unwrap_or_default(),
+            options: serde_json::to_value(&trained.options).unwrap_or_default(),
             users: dataset.users_total,
             train_rows: counts.train,
             valid_rows: counts.valid,
@@ -356,6 +410,7 @@ impl Run {
             seconds: trained.seconds,
             history: trained.history.clone(),
             candidates: trained.candidates.clone(),
+            trials: trained.trials.clone(),
             message: message(trained, dataset.sampled_out),
             owner: self.statement.user.clone(),
             created_at_us: now_us(),

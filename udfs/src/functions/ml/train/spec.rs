@@ -3,6 +3,7 @@
 use datafusion::prelude::SessionConfig;
 
 use crate::error::{Code, Error, Result};
+use crate::features::options::{Dimension, Freeze};
 use crate::features::{Options, TableColumns, Target};
 use crate::functions::relation::{Arguments, DAY_US, Kind, Parameter};
 use crate::functions::settings::MlSettings;
@@ -181,11 +182,23 @@ fn architecture(name: &str) -> Result<Option<Architecture>> {
     })
 }
 
-/// Options that exist but that this build cannot follow are refused rather than ignored.
+/// Names inside options that only the networks know.
 fn supported(options: &Options) -> Result<()> {
-    if options.tune.is_some() {
-        return Err(Error::new(Code::FeatureNotSupported, "the option tune is not available yet")
-            .hint("Train with several settings under different model names and compare them with ml.models."));
+    if let Some(Dimension::Choice(names)) = options.tune.as_ref().and_then(|tune| tune.space.get("arch")) {
+        for name in names {
+            let name = name.as_str().unwrap_or_default();
+            if architecture(name)?.is_none() {
+                return Err(Error::invalid("\"auto\" cannot be in the space of option \"tune\"").hint("Name architectures."));
+            }
+        }
+    }
+    if options.freeze != Freeze::AllButHead(false) && options.warm_from.is_none() {
+        return Err(
+            Error::invalid("option \"freeze\" needs \"warm_from\"").detail("Parameters that start at random and never move learn nothing.")
+        );
+    }
+    if options.ensemble.is_some() {
+        return Err(Error::new(Code::FeatureNotSupported, "the option ensemble is not available yet"));
     }
     Ok(())
 }
@@ -232,7 +245,7 @@ mod tests {
         assert_eq!(code(&[("activate", text("perhaps"))]), Code::InvalidParameter);
         assert_eq!(code(&[("options", text("{\"epohcs\": 3}"))]), Code::InvalidParameter);
         assert_eq!(code(&[("options", text("{\"schedule\": \"linear\"}"))]), Code::InvalidParameter);
-        assert_eq!(code(&[("options", text("{\"warmup_steps\": -1}"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("options", text("{\"warmup\": -1}"))]), Code::InvalidParameter);
         assert_eq!(code(&[("target", text("column(y)")), ("arch", text("transformer"))]), Code::InvalidParameter);
         assert_eq!(code(&[("options", text("{"))]), Code::InvalidText);
         assert_eq!(code(&[("options", text("[1]"))]), Code::InvalidText);

@@ -9,6 +9,7 @@ mod model_features;
 mod model_versions;
 mod models;
 mod training_info;
+mod trials;
 mod view;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ fn views() -> Vec<Arc<dyn View>> {
         Arc::new(model_versions::ModelVersions),
         Arc::new(models::Models),
         Arc::new(training_info::TrainingInfo),
+        Arc::new(trials::Trials),
     ]
 }
 
