@@ -135,3 +135,21 @@ fn sequences_without_a_user() {
     assert_eq!((out.numeric, out.categorical), (direct.numeric, direct.categorical));
     assert!(encoder.clone().encode_rows(&RecordBatch::new_empty(schema())).is_err());
 }
+
+#[test]
+fn vocabularies_name_every_table_and_what_its_rows_mean() {
+    let dataset = trained(&Options::default());
+    let (encoder, shape) = (&dataset.encoder, dataset.encoder.shape());
+    let all = encoder.vocabularies();
+    let sizes = |kind: FeatureKind| all.iter().filter(|v| v.kind == kind).map(|v| v.size).collect::<Vec<_>>();
+    assert_eq!(sizes(FeatureKind::Categorical), shape.categorical);
+    assert_eq!(sizes(FeatureKind::Token), shape.sequence.as_ref().unwrap().fields);
+    let names: Vec<FeatureInfo> = encoder.feature_names().into_iter().filter(|f| f.size > 0).collect();
+    assert_eq!(all.iter().map(|v| v.feature).collect::<Vec<_>>(), names.iter().map(|f| f.name.as_str()).collect::<Vec<_>>());
+    let events = all.iter().find(|v| v.feature == "seq_event").unwrap();
+    assert_eq!((events.table().as_str(), events.text(0), events.text(1)), ("tokens.0.weight", None, None));
+    assert_eq!(events.strings().count(), events.size - 2);
+    assert!(events.strings().all(|(id, text)| events.text(id) == Some(text)));
+    let hours = all.iter().find(|v| v.feature == "seq_hour").unwrap();
+    assert_eq!((hours.strings().count(), hours.text(5)), (0, None));
+}
