@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use portrait_udfs::features::inputs::{ImageShape, InputShape, Inputs, SequenceShape, Sequences};
-use portrait_udfs::models::ops::{self, Optimizer, OptimizerKind, Philox, Tape, Update, storage};
+use portrait_udfs::models::ops::{self, Optimizer, OptimizerKind, Philox, Rule, Tape, Update, storage};
 use portrait_udfs::models::step::Step;
 use portrait_udfs::models::{Architecture, Batch, Module, NetworkConfig, ParameterSpec, Parameters, Task, Tensor, Weights, load, module};
 
@@ -88,7 +88,7 @@ impl Learner {
         Self {
             tensors: tensors.collect(),
             module,
-            optimizer: Optimizer::new(OptimizerKind::Adam, 0.0, None),
+            optimizer: Optimizer::new(Rule::usual(OptimizerKind::Adam, 0.0, None)),
             inputs: inputs(&config, rows),
             targets: (0..rows as u64).map(|row| Philox::new(1, 2).below(row, CLASSES as u32)).collect(),
             steps: 0,

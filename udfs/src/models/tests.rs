@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::ops::{self, Optimizer, OptimizerKind, Philox, StepOutcome, Tape, Update, storage};
+use super::ops::{self, Optimizer, OptimizerKind, Philox, Rule, StepOutcome, Tape, Update, storage};
 use super::step::Step;
 use super::*;
 use crate::features::inputs::{ImageShape, Inputs, SequenceShape, Sequences};
@@ -76,7 +76,7 @@ impl Student {
         let mut batch = Batch::default();
         Batch::gather(&inputs, &config.shape, &rows, &mut batch);
         let tensors = tensors.collect();
-        Self { module, tensors, optimizer: Optimizer::new(OptimizerKind::Adamw, 0.0, None), config, batch, steps: 0 }
+        Self { module, tensors, optimizer: Optimizer::new(Rule::usual(OptimizerKind::Adamw, 0.0, None)), config, batch, steps: 0 }
     }
 
     /// One step; returns the loss before it and checks that a gradient reached every trainable weight.

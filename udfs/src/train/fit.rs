@@ -20,7 +20,7 @@ use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
 use crate::models::architecture::{Forward, ParameterSpec, Weights, module, outputs};
 use crate::models::ops::{
-    self, BatchStatistics, Focal, Optimizer, OptimizerKind, OptimizerState, Philox, Resumable, Rule, StepOutcome, Tape, Update, Var, storage,
+    self, BatchStatistics, Focal, Optimizer, Philox, Rule, StepOutcome, Tape, Update, Var, storage,
 };
 use crate::models::step::Step;
 use crate::models::{Batch, Module, NetworkConfig, Parameters};
@@ -121,20 +121,12 @@ struct Learned {
     trainable: bool,
 }
 
-/// How weights are moved: the usual optimizer, or the one whose state can be kept.
-enum Stepper {
-    Usual(Optimizer),
-    Own(Resumable),
-}
-
 struct Fit<'a> {
     data: &'a Data<'a>,
     hyper: &'a Hyper,
     module: Box<dyn Module>,
     learned: Vec<Learned>,
-    optimizer: Stepper,
-    /// Whether the optimizer's state will be asked for.
-    keeps_state: bool,
+    optimizer: Optimizer,
     learning_rate: f64,
     steps: u32,
     /// Steps if every epoch runs.
@@ -208,7 +200,7 @@ impl<'a> Running<'a> {
     /// # Errors
     /// `InvalidParameter` when the network cannot read the data or `freeze` names nothing.
     pub(super) fn start(data: &'a Data<'a>, hyper: &'a Hyper, start: Start<'_>, label: &str, watch: &Watch<'_>) -> Result<Self> {
-        let (mut fit, note) = Fit::new(data, hyper, start, watch.checkpoints.is_some())?;
+        let (mut fit, note) = Fit::new(data, hyper, start)?;
         let mut place = Place { notes: note.into_iter().collect(), ..Place::default() };
         if let Some(saved) = watch.checkpoints.and_then(|checkpoints| checkpoints.load(label)) {
             fit.resume(&saved)?;
@@ -252,10 +244,7 @@ impl<'a> Running<'a> {
         let state = checkpoint::State {
             place: self.place.clone(),
             parameters: fit.parameters()?,
-            optimizer: match &fit.optimizer {
-                Stepper::Own(own) => own.state().clone(),
-                Stepper::Usual(_) => OptimizerState::default(),
-            },
+            optimizer: fit.optimizer.state().clone(),
             learning_rate: fit.learning_rate,
             steps: fit.steps,
         };
@@ -340,14 +329,14 @@ impl<'a> Fit<'a> {
         }
         learned.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         let learning_rate = hyper.learning_rate;
-        let optimizer = stepper(hyper, keeps_state, OptimizerState::default());
-        Ok((Self { data, hyper, module, learned, optimizer, keeps_state, learning_rate, steps: 0, steps_in_all: 0 }, note))
+        let optimizer = Optimizer::new(rule(hyper));
+        Ok((Self { data, hyper, module, learned, optimizer, learning_rate, steps: 0, steps_in_all: 0 }, note))
     }
 
     /// Takes up what a checkpoint holds.
     fn resume(&mut self, saved: &checkpoint::State) -> Result<()> {
         self.restore(&saved.parameters)?;
-        self.optimizer = stepper(self.hyper, self.keeps_state, saved.optimizer.clone());
+        self.optimizer = Optimizer::resume(rule(self.hyper), saved.optimizer.clone());
         self.learning_rate = saved.learning_rate;
         self.steps = saved.steps;
         Ok(())
@@ -448,11 +437,7 @@ impl<'a> Fit<'a> {
                 Some(Update { name, weights: &learned.tensor, gradient, decays: learned.spec.decays })
             })
             .collect();
-        let outcome = match &mut self.optimizer {
-            Stepper::Usual(optimizer) => optimizer.step(&updates, rate)?,
-            Stepper::Own(optimizer) => optimizer.step(&updates, rate)?,
-        };
-        Ok(match outcome {
+        Ok(match self.optimizer.step(&updates, rate)? {
             StepOutcome::Done(_) => {
                 self.remember(&found.statistics)?;
                 Some(found.loss)
@@ -514,19 +499,14 @@ impl<'a> Fit<'a> {
                 learned.tensor = storage::tensor(values.clone(), shape)?;
             }
         }
-        self.optimizer = stepper(self.hyper, self.keeps_state, OptimizerState::default());
+        self.optimizer = Optimizer::new(rule(self.hyper));
         Ok(())
     }
 }
 
-/// The usual optimizer does not give its state away and knows one momentum only.
-fn stepper(hyper: &Hyper, keeps_state: bool, state: OptimizerState) -> Stepper {
-    let Momentum { share, nesterov } = hyper.momentum;
-    if keeps_state || (hyper.optimizer == OptimizerKind::Sgd && hyper.momentum != Momentum::USUAL) {
-        let rule = Rule { kind: hyper.optimizer, weight_decay: hyper.weight_decay, clip_norm: hyper.clip_norm, momentum: share, nesterov };
-        return Stepper::Own(Resumable::new(rule, state));
-    }
-    Stepper::Usual(Optimizer::new(hyper.optimizer, hyper.weight_decay, hyper.clip_norm))
+fn rule(hyper: &Hyper) -> Rule {
+    let Momentum { share: momentum, nesterov } = hyper.momentum;
+    Rule { kind: hyper.optimizer, weight_decay: hyper.weight_decay, clip_norm: hyper.clip_norm, momentum, nesterov }
 }
 
 /// Shows a share of the known ids as id 1 (unseen): no training row holds it otherwise, and at scoring it must mean

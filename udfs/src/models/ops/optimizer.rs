@@ -1,6 +1,8 @@
-//! Fused optimizer steps over named parameters, with the gradient's global norm clipped.
+//! Fused optimizer steps over named parameters, with the gradient's global norm clipped. The state can be taken out and
+//! put back, so that a stopped training goes on to the bit.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -8,24 +10,19 @@ use serde::{Deserialize, Serialize};
 use super::parallel;
 use super::storage::{modify, read};
 use super::vectorise::vectorise;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Which update rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
-    /// Momentum 0.9 (Nesterov off); weight decay joins the gradient.
+    /// Momentum; weight decay joins the gradient.
     Sgd,
     /// Kingma & Ba, 2015; weight decay joins the gradient.
     Adam,
     /// Loshchilov & Hutter, 2019; weight decay apart from the gradient.
     Adamw,
 }
-
-const MOMENTUM: f64 = 0.9;
-const BETA_1: f64 = 0.9;
-const BETA_2: f64 = 0.999;
-const EPSILON: f32 = 1e-8;
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,30 +46,65 @@ pub struct Update<'a> {
     pub decays: bool,
 }
 
-#[derive(Debug, Default)]
-struct Moments {
-    first: Vec<f32>,
-    second: Vec<f32>,
+const BETA_1: f64 = 0.9;
+const BETA_2: f64 = 0.999;
+const EPSILON: f64 = 1e-8;
+
+/// How steps are made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rule {
+    /// Which update rule.
+    pub kind: OptimizerKind,
+    /// Weight decay: apart from the gradient (AdamW) or joined to it (the others).
+    pub weight_decay: f64,
+    /// Largest norm of the whole gradient; `None` = as it is.
+    pub clip_norm: Option<f64>,
+    /// Share of the last step that goes on (SGD).
+    pub momentum: f64,
+    /// Whether momentum looks ahead (SGD; Sutskever et al., 2013, in PyTorch's form).
+    pub nesterov: bool,
+}
+
+impl Rule {
+    /// Momentum 0.9 where the rule has one.
+    #[must_use]
+    pub const fn usual(kind: OptimizerKind, weight_decay: f64, clip_norm: Option<f64>) -> Self {
+        Self { kind, weight_decay, clip_norm, momentum: 0.9, nesterov: false }
+    }
+}
+
+/// First and second moments of one parameter; the second is empty for SGD.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Moments {
+    /// Running mean of the gradient, or the velocity.
+    pub first: Vec<f32>,
+    /// Running mean of its square.
+    pub second: Vec<f32>,
+}
+
+/// Everything that a stopped optimizer needs to go on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OptimizerState {
+    /// Steps taken.
+    pub steps: i32,
+    /// By parameter name.
+    pub moments: BTreeMap<String, Moments>,
 }
 
 /// Keeps the moments of every parameter between steps.
 #[derive(Debug)]
 pub struct Optimizer {
-    kind: OptimizerKind,
-    weight_decay: f64,
-    clip_norm: Option<f64>,
-    steps: i32,
-    moments: BTreeMap<String, Moments>,
+    rule: Rule,
+    state: OptimizerState,
 }
 
 vectorise! {
-    /// Adam and AdamW; `T` is always `f32`. `c`: clip, decay into the gradient, decay of the weights, step size,
-    /// 1/√(1 − β₂ᵗ).
+    /// Adam and AdamW; `T` is always `f32`. `c`: clip, decay into the gradient, decay of the weights, step size, 1/√(1 − β₂ᵗ).
     fn adam<T>(w: &mut [T], g: &[T], m: &mut [T], v: &mut [T], c: [T; 5]) {
         let count = w.len();
         let (g, m, v) = (&g[..count], &mut m[..count], &mut v[..count]);
         let [clip, l2, shrink, step, root] = c;
-        let (b1, b2, epsilon) = (T::of(BETA_1), T::of(BETA_2), T::of(f64::from(EPSILON)));
+        let (b1, b2, epsilon) = (T::of(BETA_1), T::of(BETA_2), T::of(EPSILON));
         let (a1, a2) = (T::of(1.0 - BETA_1), T::of(1.0 - BETA_2));
         for i in 0..count {
             let gradient = g[i] * clip + w[i] * l2;
@@ -84,22 +116,36 @@ vectorise! {
 }
 
 vectorise! {
-    /// Momentum; `c`: clip, decay into the gradient, learning rate.
-    fn sgd<T>(w: &mut [T], g: &[T], m: &mut [T], c: [T; 3]) {
+    /// Momentum; `c`: clip, decay into the gradient, learning rate, momentum, share of the gradient that is seen ahead.
+    fn sgd<T>(w: &mut [T], g: &[T], m: &mut [T], c: [T; 5]) {
         let count = w.len();
         let (g, m) = (&g[..count], &mut m[..count]);
-        let momentum = T::of(MOMENTUM);
+        let [clip, l2, rate, momentum, ahead] = c;
         for i in 0..count {
-            m[i] = m[i] * momentum + g[i] * c[0] + w[i] * c[1];
-            w[i] -= m[i] * c[2];
+            m[i] = m[i] * momentum + g[i] * clip + w[i] * l2;
+            if ahead > T::ZERO {
+                w[i] = w[i] - (g[i] * clip + w[i] * l2 + m[i] * momentum) * rate;
+            } else {
+                w[i] -= m[i] * rate;
+            }
         }
     }
 }
 
 impl Optimizer {
-    /// `weight_decay` per step is `learning_rate · weight_decay` (AdamW) or joins the gradient (the others).
-    pub fn new(kind: OptimizerKind, weight_decay: f64, clip_norm: Option<f64>) -> Self {
-        Self { kind, weight_decay, clip_norm, steps: 0, moments: BTreeMap::new() }
+    /// A new start.
+    pub fn new(rule: Rule) -> Self {
+        Self::resume(rule, OptimizerState::default())
+    }
+
+    /// Goes on from `state`.
+    pub fn resume(rule: Rule, state: OptimizerState) -> Self {
+        Self { rule, state }
+    }
+
+    /// What it needs to go on.
+    pub fn state(&self) -> &OptimizerState {
+        &self.state
     }
 
     /// One step. Parameters are independent of each other except for the common clipping.
@@ -110,10 +156,9 @@ impl Optimizer {
         let mut squares = 0f64;
         for update in updates {
             let guard = read(update.gradient)?;
-            let values = guard.slice::<f32>()?;
             // Sixteen chains in f64: quick, and the same order every time.
             let mut sums = [0f64; 16];
-            for chunk in values.chunks(16) {
+            for chunk in guard.slice::<f32>()?.chunks(16) {
                 for (sum, value) in sums.iter_mut().zip(chunk) {
                     *sum += f64::from(*value) * f64::from(*value);
                 }
@@ -124,17 +169,17 @@ impl Optimizer {
         if !norm.is_finite() {
             return Ok(StepOutcome::NotFinite);
         }
-        self.steps += 1;
-        let clip = self.clip_norm.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
-        let mut taken: Vec<Moments> = updates.iter().map(|update| self.moments.remove(update.name).unwrap_or_default()).collect();
-        let slots: Vec<std::sync::Mutex<&mut Moments>> = taken.iter_mut().map(std::sync::Mutex::new).collect();
+        self.state.steps += 1;
+        let clip = self.rule.clip_norm.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
+        let taken: Vec<Mutex<Moments>> =
+            updates.iter().map(|update| Mutex::new(self.state.moments.remove(update.name).unwrap_or_default())).collect();
         let results = parallel::map(updates.len(), |at| {
-            let mut moments = slots[at].lock().map_err(|_| crate::error::Error::internal("an optimizer step panicked"))?;
+            let mut moments = taken[at].lock().map_err(|_| Error::internal("an optimizer step panicked"))?;
             self.update_one(&updates[at], &mut moments, clip, learning_rate)
         });
-        drop(slots);
         for (update, moments) in updates.iter().zip(taken) {
-            self.moments.insert(update.name.to_owned(), moments);
+            let moments = moments.into_inner().map_err(|_| Error::internal("an optimizer step panicked"))?;
+            self.state.moments.insert(update.name.to_owned(), moments);
         }
         results.into_iter().collect::<Result<Vec<()>>>()?;
         Ok(StepOutcome::Done(norm))
@@ -143,19 +188,21 @@ impl Optimizer {
     fn update_one(&self, update: &Update<'_>, moments: &mut Moments, clip: f64, learning_rate: f64) -> Result<()> {
         let guard = read(update.gradient)?;
         let gradient = guard.slice::<f32>()?;
-        let decay = if update.decays { self.weight_decay } else { 0.0 };
-        moments.first.resize(gradient.len(), 0.0);
         if gradient.len() != update.weights.elem_count() {
-            return Err(crate::error::Error::internal(format!("gradient of \"{}\" has another shape", update.name)));
+            return Err(Error::internal(format!("gradient of \"{}\" has another shape", update.name)));
         }
-        if self.kind == OptimizerKind::Sgd {
-            let constants = [clip, decay, learning_rate].map(|value| value as f32);
+        let rule = &self.rule;
+        let decay = if update.decays { rule.weight_decay } else { 0.0 };
+        moments.first.resize(gradient.len(), 0.0);
+        if rule.kind == OptimizerKind::Sgd {
+            let ahead = if rule.nesterov { 1.0 } else { 0.0 };
+            let constants = [clip, decay, learning_rate, rule.momentum, ahead].map(|value| value as f32);
             return modify::<f32>(update.weights, |weights| sgd(weights, gradient, &mut moments.first, constants));
         }
         moments.second.resize(gradient.len(), 0.0);
-        let (l2, shrink) = if self.kind == OptimizerKind::Adamw { (0.0, 1.0 - learning_rate * decay) } else { (decay, 1.0) };
-        let step = learning_rate / (1.0 - BETA_1.powi(self.steps));
-        let root = 1.0 / (1.0 - BETA_2.powi(self.steps)).sqrt();
+        let (l2, shrink) = if rule.kind == OptimizerKind::Adamw { (0.0, 1.0 - learning_rate * decay) } else { (decay, 1.0) };
+        let step = learning_rate / (1.0 - BETA_1.powi(self.state.steps));
+        let root = 1.0 / (1.0 - BETA_2.powi(self.state.steps)).sqrt();
         let constants = [clip, l2, shrink, step, root].map(|value| value as f32);
         modify::<f32>(update.weights, |weights| adam(weights, gradient, &mut moments.first, &mut moments.second, constants))
     }
@@ -166,11 +213,25 @@ mod tests {
     use super::super::storage::{tensor, to_vec};
     use super::*;
 
-    fn run(kind: OptimizerKind, steps: usize) -> Vec<f32> {
+    const KINDS: [OptimizerKind; 3] = [OptimizerKind::Adamw, OptimizerKind::Adam, OptimizerKind::Sgd];
+
+    fn rule(kind: OptimizerKind) -> Rule {
+        Rule::usual(kind, 0.1, Some(1.0))
+    }
+
+    fn gradient(step: usize) -> candle_core::Tensor {
+        tensor(vec![0.5f32, -0.25 * (step as f32 + 1.0), 2.0], &[3]).unwrap()
+    }
+
+    /// `stop`: takes the state out after so many steps and goes on with another optimizer.
+    fn run(rule: Rule, steps: usize, stop: Option<usize>) -> Vec<f32> {
         let weights = tensor(vec![1f32, -2.0, 3.0], &[3]).unwrap();
-        let mut optimizer = Optimizer::new(kind, 0.1, Some(1.0));
+        let mut optimizer = Optimizer::new(rule);
         for step in 0..steps {
-            let gradient = tensor(vec![0.5f32, -0.25 * (step as f32 + 1.0), 2.0], &[3]).unwrap();
+            if stop == Some(step) {
+                optimizer = Optimizer::resume(rule, optimizer.state().clone());
+            }
+            let gradient = gradient(step);
             let update = Update { name: "w", weights: &weights, gradient: &gradient, decays: true };
             assert!(matches!(optimizer.step(&[update], 0.01).unwrap(), StepOutcome::Done(_)));
         }
@@ -186,20 +247,44 @@ mod tests {
     /// Expected values: `torch.optim` 2.x with `clip_grad_norm_(…, 1.0)`, three steps.
     #[test]
     fn steps_are_those_of_pytorch() {
-        close(&run(OptimizerKind::Adamw, 3), ADAMW);
-        close(&run(OptimizerKind::Adam, 3), ADAM);
-        close(&run(OptimizerKind::Sgd, 3), SGD);
+        close(&run(rule(OptimizerKind::Adamw), 3, None), ADAMW);
+        close(&run(rule(OptimizerKind::Adam), 3, None), ADAM);
+        close(&run(rule(OptimizerKind::Sgd), 3, None), [0.981_123_86, -1.977_636_9, 2.930_100_4]);
     }
 
     const ADAMW: [f32; 3] = [0.967_060_74, -1.964_732_8, 2.961_067];
     const ADAM: [f32; 3] = [0.970_022_26, -1.970_070_7, 2.970_021_5];
-    const SGD: [f32; 3] = [0.981_123_86, -1.977_636_9, 2.930_100_4];
+
+    #[test]
+    fn going_on_from_a_state_changes_no_bit() {
+        for kind in KINDS {
+            for stop in 0..5 {
+                assert_eq!(run(rule(kind), 5, Some(stop)), run(rule(kind), 5, None), "{kind:?} at {stop}");
+            }
+        }
+    }
+
+    /// Expected values: `torch.optim.SGD` 2.x, weight decay 0.1, learning rate 0.01, `clip_grad_norm_(…, 1.0)`, five steps.
+    #[test]
+    fn momentum_is_that_of_pytorch() {
+        for (momentum, nesterov, expected) in SGD {
+            let got = run(Rule { momentum: *momentum, nesterov: *nesterov, ..rule(OptimizerKind::Sgd) }, 5, None);
+            assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-6), "{momentum} {nesterov}: {got:?}");
+        }
+    }
+
+    const SGD: &[(f64, bool, [f32; 3])] = &[
+        (0.9, false, [0.956_598, -1.938_055, 2.839_505]),
+        (0.9, true, [0.944_774, -1.917_889, 2.795_858]),
+        (0.5, true, [0.970_554, -1.953_296, 2.891_219]),
+        (0.0, false, [0.983_733, -1.973_514, 2.939_924]),
+    ];
 
     #[test]
     fn a_gradient_that_is_not_finite_changes_nothing() {
         let weights = tensor(vec![1f32], &[1]).unwrap();
         let gradient = tensor(vec![f32::NAN], &[1]).unwrap();
-        let mut optimizer = Optimizer::new(OptimizerKind::Adamw, 0.1, None);
+        let mut optimizer = Optimizer::new(Rule::usual(OptimizerKind::Adamw, 0.1, None));
         let update = Update { name: "w", weights: &weights, gradient: &gradient, decays: true };
         assert_eq!(optimizer.step(&[update], 0.1).unwrap(), StepOutcome::NotFinite);
         assert_eq!(to_vec::<f32>(&weights).unwrap(), [1.0]);

@@ -183,7 +183,7 @@ fn twenty_steps_of_training_are_those_of_pytorch() {
         let tensors: Vec<Tensor> = names.iter().map(|name| vectors.tensor(name)).collect();
         let rows = vectors.packing.rows();
         let targets: Arc<[u32]> = (0..rows as u32).map(|row| row % 3).collect();
-        let mut optimizer = Optimizer::new(OptimizerKind::Adamw, 0.1, Some(1.0));
+        let mut optimizer = Optimizer::new(Rule::usual(OptimizerKind::Adamw, 0.1, Some(1.0)));
         for expected in &vectors.get("losses").1 {
             let tape = Tape::recording(Philox::new(0, 0));
             let x = tape.constant(&vectors.packed_tensor("x")).unwrap();
