@@ -19,9 +19,7 @@ use super::{EpochRecord, Part, Progress};
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
 use crate::models::architecture::{Forward, ParameterSpec, Weights, module, outputs};
-use crate::models::ops::{
-    self, BatchStatistics, Focal, Optimizer, Philox, Rule, StepOutcome, Tape, Update, Var, storage,
-};
+use crate::models::ops::{self, BatchStatistics, Focal, Optimizer, Philox, Rule, StepOutcome, Tape, Update, Var, storage};
 use crate::models::step::Step;
 use crate::models::{Batch, Module, NetworkConfig, Parameters};
 
@@ -313,7 +311,7 @@ impl<'a> Running<'a> {
 
 impl<'a> Fit<'a> {
     /// Also says what became of a start from given weights.
-    fn new(data: &'a Data<'a>, hyper: &'a Hyper, start: Start<'_>, keeps_state: bool) -> Result<(Self, Option<String>)> {
+    fn new(data: &'a Data<'a>, hyper: &'a Hyper, start: Start<'_>) -> Result<(Self, Option<String>)> {
         let module = module(&hyper.config)?;
         let mut parameters = Parameters::default();
         for spec in module.specs() {

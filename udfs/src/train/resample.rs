@@ -30,8 +30,10 @@ pub(super) fn resample<'a>(data: &Data<'a>, shape: &InputShape, how: Oversample,
     let Targets::Classes(labels) = &data.targets else {
         return Err(Error::invalid("oversample needs a target with classes").detail("The target is a number."));
     };
-    if how == Oversample::Smote && shape.numeric == 0 {
-        return Err(Error::invalid("oversample smote needs numeric features").hint("Use oversample => 'random'."));
+    if how == Oversample::Smote && (shape.numeric == 0 || shape.image.is_some()) {
+        return Err(Error::invalid("oversample smote goes between rows of numbers")
+            .detail("The model reads pictures, or no numbers at all.")
+            .hint("Use oversample => 'random'."));
     }
     let by_class = rows_by_class(labels, &data.train);
     let counts: Vec<usize> = by_class.iter().map(Vec::len).collect();
@@ -184,7 +186,7 @@ mod tests {
             class_weights: None,
             resampled: None,
         };
-        (data, InputShape { numeric: 2, categorical: vec![4], sequence: None })
+        (data, InputShape { numeric: 2, categorical: vec![4], sequence: None, image: None })
     }
 
     fn labels<'a>(data: &'a Data<'_>) -> &'a [u32] {
