@@ -4,6 +4,7 @@
 //! features and training read, stored with the version. `None` in a field means that the architecture chooses.
 
 mod learning;
+mod private;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use serde_json::Value;
 pub use self::learning::{
     CheckpointEvery, Dimension, Ensemble, Freeze, Loss, Oversample, Spread, Strategy, Tune, WHOLE, number as tuned_number,
 };
+pub use self::private::{Budget, Privacy};
 
 use crate::error::{Error, Result};
 use crate::kernels::nearest::nearest;
@@ -171,6 +173,7 @@ pub struct Options {
     pub split_time: Option<String>,
     pub image_size: Option<u32>,
     pub augment: Augment,
+    pub privacy: Option<Privacy>,
 }
 
 impl Default for Options {
@@ -218,6 +221,7 @@ impl Default for Options {
             split_time: None,
             image_size: None,
             augment: Augment::Flip,
+            privacy: None,
         }
     }
 }
@@ -343,6 +347,13 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
         "Side of the square that pictures are resized to, from 4 to 256; by default the most common size, at most 64.",
     ),
     option("augment", "text", "flip", "Pictures while training: none, shift (by up to two pixels), flip (left to right) or shift_flip."),
+    option(
+        "privacy",
+        "json",
+        "none",
+        "Differentially private training (DP-SGD): {\"epsilon\": 3} or {\"noise_multiplier\": 1.1}, with \"delta\" and \"clip_norm\". Needs one \
+         architecture.",
+    ),
 ];
 
 impl Options {
@@ -434,6 +445,7 @@ impl Options {
                 self.anchor_every = text;
             }
             "split_time" => self.split_time = given.optional_text()?,
+            "privacy" => self.privacy = private::privacy(given)?,
             "image_size" => self.image_size = given.optional_integer(4, 256)?,
             "augment" => {
                 self.augment = given.one_of(&[

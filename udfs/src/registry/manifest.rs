@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::features::EventColumns;
 use crate::features::encoder::Encoder;
 use crate::models::NetworkConfig;
-use crate::train::{Calibration, CandidateReport, EpochRecord, TrialReport};
+use crate::train::{Calibration, CandidateReport, EpochRecord, PrivacyReport, TrialReport};
 
 /// The manifest format this build writes. Older ones are read, newer ones refused.
 pub const FORMAT_VERSION: u32 = 1;
@@ -113,6 +113,9 @@ pub struct VersionInfo {
     pub created_at_us: i64,
     /// The statement that trained it.
     pub statement: String,
+    /// What a private training spent; `None` for an ordinary one.
+    #[serde(default)]
+    pub privacy: Option<PrivacyReport>,
     /// blake3 of the weights file, hex; set by [`publish`](crate::registry::Registry::publish).
     #[serde(default)]
     pub weights_hash: String,

@@ -18,6 +18,7 @@ use super::transfer::{Start, Transfer, WarmStart};
 use super::{Calibration, CandidateReport, Part, Progress, Scorer, Scores, TrainRequest, Trained, TrialReport, tune};
 use crate::error::{Code, Error, Result};
 use crate::features::Encoder;
+use crate::features::events::UserKey;
 use crate::features::inputs::{InputShape, Inputs, Labels, Rows};
 use crate::features::options::{ClassWeights, Options};
 use crate::models::{self, Architecture, Network, Task};
@@ -44,6 +45,7 @@ pub fn train(request: TrainRequest<'_>) -> Result<Trained> {
             split: &dataset.split,
             rfm: &dataset.rfm,
             encoder: Some(&dataset.encoder),
+            users: &dataset.users,
         },
         architecture: request.architecture,
         options: request.options,
@@ -67,6 +69,8 @@ pub(super) struct Labelled<'a> {
     pub(super) rfm: &'a [[f32; 2]],
     /// What made the rows; knows what ids mean.
     pub(super) encoder: Option<&'a Encoder>,
+    /// Whose row; empty for labelled tables.
+    pub(super) users: &'a [UserKey],
 }
 
 /// [`TrainRequest`] on such rows.
@@ -137,7 +141,8 @@ fn run(request: &Request<'_>) -> Result<Trained> {
         Some(tune) => tune::search(request, &problem, &architectures, tune, deadline)?,
         None => candidates(request, &problem, &architectures, deadline)?,
     };
-    let Found { best, options, reports, trials, notes } = found;
+    let Found { best, options, reports, trials, mut notes } = found;
+    notes.extend(best.fitted.privacy.map(|report| report.to_string()));
     Ok(Trained {
         config: best.fitted.config,
         parameters: best.fitted.parameters,
@@ -154,6 +159,7 @@ fn run(request: &Request<'_>) -> Result<Trained> {
         trials,
         options,
         notes: problem.notes.iter().cloned().chain(notes).collect(),
+            privacy: best.fitted.privacy,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
@@ -283,7 +289,7 @@ impl<'a> Problem<'a> {
             let same_task = (init.config.task, init.config.outputs) == (request.task, classes.max(1));
             Transfer::new(init, dataset.encoder, dataset.classes, same_task)
         });
-        let data = Data { inputs: Cow::Borrowed(dataset.inputs), targets, train, validation, test, class_weights: None, resampled: None };
+        let data = Data { inputs: Cow::Borrowed(dataset.inputs), targets, train, validation, test, class_weights: None, resampled: None, users: dataset.users };
         // Weights that name a class that is not there are refused before anything is learned.
         class_weights(&request.options.class_weights, dataset.classes, &data.targets, &data.train)?;
         let names = dataset.classes;
@@ -433,7 +439,9 @@ impl Judge<'_> {
         // Calibration sees the raw outputs of the very path that scoring takes.
         let scorer = Scorer::new(Arc::clone(network), self.plain.clone());
         let logits = scorer.logits(&problem.data.inputs, &problem.data.validation, request.cancel_of_scoring())?;
-        let calibration = problem.calibrate(&logits, &self.labels, &self.truth, shifted);
+        // A private model is not fitted to the validation rows either.
+        let private = request.options.privacy.is_some();
+        let calibration = if private { self.plain.clone() } else { problem.calibrate(&logits, &self.labels, &self.truth, shifted) };
         let valid = problem.headline(&calibration, &logits, &self.labels, &self.truth);
         Ok((calibration, valid))
     }

@@ -3,6 +3,8 @@
 //! Life of a fit: [`Running::start`] makes the first weights, or takes up a checkpoint → [`Running::advance`] runs epochs
 //! until one is reached, patience or time is over, or somebody cancels → [`Running::fitted`] gives the best weights.
 
+mod private;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,12 +13,15 @@ use std::time::{Duration, Instant};
 use crate::models::Tensor;
 use tokio_util::sync::CancellationToken;
 
+use self::private::Private;
 use super::batches;
 use super::checkpoint::{self, Checkpoints};
 use super::hyper::{Hyper, Momentum};
+use super::privacy::PrivacyReport;
 use super::transfer::{Applied, Start};
 use super::{EpochRecord, Part, Progress};
 use crate::error::{Code, Error, Result};
+use crate::features::events::UserKey;
 use crate::features::inputs::Inputs;
 use crate::models::architecture::{Forward, ParameterSpec, Weights, module, outputs};
 use crate::models::ops::{self, BatchStatistics, Focal, Optimizer, Philox, Rule, StepOutcome, Tape, Update, Var, storage};
@@ -54,6 +59,8 @@ pub(super) struct Data<'a> {
     pub(super) class_weights: Option<Vec<f32>>,
     /// How much more often than by nature each class is among the training rows.
     pub(super) resampled: Option<Vec<f64>>,
+    /// Whose row; empty for labelled tables.
+    pub(super) users: &'a [UserKey],
 }
 
 impl Data<'_> {
@@ -109,6 +116,7 @@ pub(super) struct Fitted {
     pub(super) best_epoch: usize,
     pub(super) history: Vec<EpochRecord>,
     pub(super) notes: Vec<String>,
+    pub(super) privacy: Option<PrivacyReport>,
     pub(super) seconds: f64,
 }
 
@@ -129,6 +137,7 @@ struct Fit<'a> {
     steps: u32,
     /// Steps if every epoch runs.
     steps_in_all: u32,
+    private: Option<Private>,
 }
 
 /// What one epoch did.
@@ -199,7 +208,8 @@ impl<'a> Running<'a> {
     /// `InvalidParameter` when the network cannot read the data or `freeze` names nothing.
     pub(super) fn start(data: &'a Data<'a>, hyper: &'a Hyper, start: Start<'_>, label: &str, watch: &Watch<'_>) -> Result<Self> {
         let (mut fit, note) = Fit::new(data, hyper, start)?;
-        let mut place = Place { notes: note.into_iter().collect(), ..Place::default() };
+        let warning = fit.private.as_ref().and_then(|private| private.plan.warning());
+        let mut place = Place { notes: note.into_iter().chain(warning).collect(), ..Place::default() };
         if let Some(saved) = watch.checkpoints.and_then(|checkpoints| checkpoints.load(label)) {
             fit.resume(&saved)?;
             place = saved.place;
@@ -275,7 +285,9 @@ impl<'a> Running<'a> {
                 }
                 other => other?,
             };
-            let (loss, better) = (record.valid_loss, place.best.as_ref().is_none_or(|best| record.valid_loss < best.loss));
+            // A private training keeps its last weights: the choice would be the validation rows'.
+            let better = fit.private.is_some() || place.best.as_ref().is_none_or(|best| record.valid_loss < best.loss);
+            let loss = record.valid_loss;
             place.history.push(record);
             if better && loss.is_finite() {
                 place.best = Some(Best { loss, epoch, parameters: fit.parameters()? });
@@ -304,6 +316,7 @@ impl<'a> Running<'a> {
             best_epoch: best.epoch,
             history: self.place.history.clone(),
             notes: self.place.notes.clone(),
+            privacy: self.fit.private.as_ref().map(|private| private.plan.report(u64::from(self.fit.steps))),
             seconds: self.place.seconds,
         })
     }
@@ -326,9 +339,10 @@ impl<'a> Fit<'a> {
             learned.push(Learned { tensor: storage::tensor(values, &shape)?, spec, trainable });
         }
         learned.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        let private = Private::new(data, hyper)?;
         let learning_rate = hyper.learning_rate;
         let optimizer = Optimizer::new(rule(hyper));
-        Ok((Self { data, hyper, module, learned, optimizer, learning_rate, steps: 0, steps_in_all: 0 }, note))
+        Ok((Self { data, hyper, module, learned, optimizer, learning_rate, steps: 0, steps_in_all: 0, private }, note))
     }
 
     /// Takes up what a checkpoint holds.
@@ -347,7 +361,10 @@ impl<'a> Fit<'a> {
     fn epoch(&mut self, epoch: usize, watch: &Watch<'_>) -> Result<Epoch> {
         let started = Instant::now();
         let lengths = self.hyper.config.architecture.is_sequential().then_some(&*self.data.inputs);
-        let batches = batches::epoch(&self.data.train, lengths, self.hyper.batch_size, self.random("shuffle"), epoch);
+        let batches = match &self.private {
+            Some(private) => private.samples(epoch),
+            None => batches::epoch(&self.data.train, lengths, self.hyper.batch_size, self.random("shuffle"), epoch),
+        };
         self.steps_in_all = u32::try_from(batches.len() * self.hyper.epochs).unwrap_or(u32::MAX);
         let (mut loss_sum, mut rows, mut bad) = (0.0, 0usize, 0usize);
         for (at, batch) in batches.iter().enumerate() {
@@ -362,7 +379,8 @@ impl<'a> Fit<'a> {
                 let loss = loss_sum / rows.max(1) as f64;
                 return Ok(Epoch { loss, seconds: started.elapsed().as_secs_f64(), rows, end });
             }
-            match self.step(batch)? {
+            let done = if self.private.is_some() { self.private_step(batch)? } else { self.step(batch)? };
+            match done {
                 Some(loss) => {
                     bad = 0;
                     loss_sum += loss * batch.len() as f64;
@@ -408,7 +426,7 @@ impl<'a> Fit<'a> {
         let unseen = self.random("unseen").at_step(self.steps);
         let (augment, moved) = (self.hyper.augment, self.random("augment").at_step(self.steps));
         let (inputs, shape) = (&*self.data.inputs, &self.hyper.config.shape);
-        let focal = Focal { gamma: self.hyper.gamma, smoothing: self.hyper.label_smoothing };
+        let focal = self.hyper.focal();
         let found = Step {
             module: &*self.module,
             weights: &weights,
@@ -502,9 +520,11 @@ impl<'a> Fit<'a> {
     }
 }
 
+/// A private fit clips each user's gradient; clipping their noisy sum again would only lose signal.
 fn rule(hyper: &Hyper) -> Rule {
     let Momentum { share: momentum, nesterov } = hyper.momentum;
-    Rule { kind: hyper.optimizer, weight_decay: hyper.weight_decay, clip_norm: hyper.clip_norm, momentum, nesterov }
+    let clip_norm = hyper.clip_norm.filter(|_| hyper.privacy.is_none());
+    Rule { kind: hyper.optimizer, weight_decay: hyper.weight_decay, clip_norm, momentum, nesterov }
 }
 
 /// Shows a share of the known ids as id 1 (unseen): no training row holds it otherwise, and at scoring it must mean

@@ -1,9 +1,10 @@
 //! What the user's options leave open: each architecture's own defaults, by the published recipes and the data's size.
 
+use super::privacy;
 use super::schedule::{Decay, Schedule};
 use crate::features::inputs::InputShape;
-use crate::features::options::{self, Augment, Options};
-use crate::models::ops::OptimizerKind;
+use crate::features::options::{self, Augment, Options, Privacy};
+use crate::models::ops::{Focal, OptimizerKind};
 use crate::models::{Architecture, NetworkConfig, Task};
 
 /// Everything a fit needs to know besides data.
@@ -39,6 +40,16 @@ pub struct Hyper {
     pub augment: Augment,
     /// Seed of everything random.
     pub seed: u64,
+    /// What a private training may spend; `None` = an ordinary one.
+    pub privacy: Option<Privacy>,
+}
+
+impl Hyper {
+    /// The exponents of the loss of classes.
+    #[must_use]
+    pub const fn focal(&self) -> Focal {
+        Focal { gamma: self.gamma, smoothing: self.label_smoothing }
+    }
 }
 
 /// Momentum of plain gradient descent (Sutskever et al., 2013).
@@ -185,7 +196,7 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
     };
     let batch_size = size(options.batch_size, batch_size);
     let warmup_steps = if own.warms_up { (train_rows / batch_size).min(WARMUP_STEPS_MAX as usize) as u32 } else { 0 };
-    Hyper {
+    let hyper = Hyper {
         config,
         epochs: size(options.epochs, own.epochs),
         batch_size,
@@ -208,5 +219,7 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
         unseen_rate: 0.01,
         augment: options.augment,
         seed: options.seed,
-    }
+        privacy: options.privacy,
+    };
+    privacy::adapted(hyper, options, train_rows)
 }

@@ -17,6 +17,7 @@ pub mod checkpoint;
 mod fit;
 pub mod hyper;
 pub mod metrics;
+pub mod privacy;
 mod resample;
 pub mod schedule;
 pub mod scorer;
@@ -32,6 +33,7 @@ pub use calibration::Calibration;
 pub use candidates::train;
 pub use checkpoint::CheckpointStore;
 pub use metrics::Metric;
+pub use privacy::PrivacyReport;
 pub use scorer::{Scorer, Scores};
 pub use transfer::WarmStart;
 
@@ -228,6 +230,8 @@ pub struct Trained {
     pub trials: Vec<TrialReport>,
     /// The options it was trained with: the request's, and what a search chose.
     pub options: Options,
+    /// What a private training spent.
+    pub privacy: Option<PrivacyReport>,
     /// What a person should know: a budget that ran out, a target taken in logarithms, batches left out.
     pub notes: Vec<String>,
     /// Wall time of everything.

@@ -34,6 +34,7 @@ impl Problem {
             split: &self.split,
             rfm: &self.rfm,
             encoder: None,
+            users: &[],
         }
     }
 }

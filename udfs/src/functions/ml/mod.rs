@@ -14,6 +14,7 @@ use super::relation::MlRelation;
 pub mod evaluate;
 pub mod lifecycle;
 pub mod predict;
+pub mod privacy;
 pub mod score;
 pub mod train;
 pub mod vector;
@@ -26,7 +27,7 @@ pub fn relations() -> Vec<Arc<dyn MlRelation>> {
 
 /// Scalar functions.
 pub fn scalars(context: &Arc<MlContext>) -> Vec<Arc<ScalarUDF>> {
-    [predict::scalar_functions(), lifecycle::scalars(context), vector::scalars(context)].concat()
+    [predict::scalar_functions(), lifecycle::scalars(context), privacy::scalars(context), vector::scalars(context)].concat()
 }
 
 /// Operators.

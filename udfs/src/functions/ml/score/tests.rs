@@ -174,6 +174,7 @@ fn info(name: &str, version: u32, target: &Target, source: StoredSource, dataset
         owner: "portrait".into(),
         created_at_us: 0,
         statement: String::new(),
+        privacy: None,
         weights_hash: String::new(),
         weights_bytes: 0,
     }

@@ -415,6 +415,7 @@ impl Run {
             owner: self.statement.user.clone(),
             created_at_us: now_us(),
             statement: self.statement.statement.clone(),
+            privacy: trained.privacy,
             weights_hash: String::new(),
             weights_bytes: 0,
         }

@@ -3,7 +3,7 @@
 use datafusion::prelude::SessionConfig;
 
 use crate::error::{Code, Error, Result};
-use crate::features::options::{Dimension, Freeze};
+use crate::features::options::{Dimension, Freeze, Oversample};
 use crate::features::{Options, TableColumns, Target};
 use crate::functions::relation::{Arguments, DAY_US, Kind, Parameter};
 use crate::functions::settings::MlSettings;
@@ -106,6 +106,7 @@ impl Lesson {
             };
             return Err(Error::invalid(format!("architecture \"{arch}\" reads event sequences, and a labelled table has none")).hint(hint));
         }
+        private(&options, architecture, table_columns.image.is_some())?;
         let horizon_us = match &target {
             Target::Column(_) => 0,
             _ => args.positive_micros("horizon")?.unwrap_or(7 * DAY_US),
@@ -180,6 +181,36 @@ fn architecture(name: &str) -> Result<Option<Architecture>> {
         Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
         None => error,
     })
+}
+
+/// What privacy rules out is refused before anything is read.
+fn private(options: &Options, architecture: Option<Architecture>, pictures: bool) -> Result<()> {
+    if options.privacy.is_none() {
+        return Ok(());
+    }
+    if architecture.is_none() {
+        return Err(Error::invalid("a private training needs one architecture")
+            .detail("A choice between several would spend the budget several times.")
+            .hint("For example arch => 'logreg'."));
+    }
+    if options.tune.is_some() {
+        return Err(Error::invalid("a private training cannot be tuned").detail("Every trial would spend the budget once more."));
+    }
+    let refused = [
+        (options.ensemble.is_some(), "ensemble", "Every member would spend the budget once more."),
+        (options.oversample != Oversample::None, "oversample", "A row that is repeated tells more about its user than the budget allows."),
+        (options.checkpoint_every.is_some(), "checkpoint_every", "Noise that a checkpoint keeps could be taken off again."),
+    ];
+    for (given, option, reason) in refused {
+        if given {
+            return Err(Error::invalid(format!("a private training cannot have the option \"{option}\"")).detail(reason));
+        }
+    }
+    if pictures {
+        return Err(Error::invalid("a private training cannot read pictures")
+            .detail("Their network normalises each batch, which mixes what users say."));
+    }
+    Ok(())
 }
 
 /// Names inside options that only the networks know.

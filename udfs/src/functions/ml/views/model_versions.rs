@@ -65,6 +65,8 @@ const COLUMNS: &[(&str, Kind)] = &[
     ("bytes", Kind::BigInt),
     ("device", Kind::Text),
     ("seconds", Kind::Float),
+    ("epsilon", Kind::Float),
+    ("delta", Kind::Float),
     ("as_of", Kind::Time),
     ("owner", Kind::Text),
     ("created_at", Kind::Time),
@@ -143,6 +145,8 @@ fn training_columns(rows: &[Row]) -> Vec<Column> {
         big(rows, |row| row.info().map(|info| info.weights_bytes)),
         text(rows, |row| row.info().map(|info| info.device.as_str())),
         float(rows, |row| row.info().map(|info| info.seconds)),
+        float(rows, |row| row.info().and_then(|info| info.privacy).map(|privacy| privacy.epsilon)),
+        float(rows, |row| row.info().and_then(|info| info.privacy).map(|privacy| privacy.delta)),
     ]
 }
 
