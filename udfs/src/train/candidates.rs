@@ -159,7 +159,7 @@ fn run(request: &Request<'_>) -> Result<Trained> {
         trials,
         options,
         notes: problem.notes.iter().cloned().chain(notes).collect(),
-            privacy: best.fitted.privacy,
+        privacy: best.fitted.privacy,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
@@ -289,7 +289,16 @@ impl<'a> Problem<'a> {
             let same_task = (init.config.task, init.config.outputs) == (request.task, classes.max(1));
             Transfer::new(init, dataset.encoder, dataset.classes, same_task)
         });
-        let data = Data { inputs: Cow::Borrowed(dataset.inputs), targets, train, validation, test, class_weights: None, resampled: None, users: dataset.users };
+        let data = Data {
+            inputs: Cow::Borrowed(dataset.inputs),
+            targets,
+            train,
+            validation,
+            test,
+            class_weights: None,
+            resampled: None,
+            users: dataset.users,
+        };
         // Weights that name a class that is not there are refused before anything is learned.
         class_weights(&request.options.class_weights, dataset.classes, &data.targets, &data.train)?;
         let names = dataset.classes;
