@@ -402,7 +402,7 @@ impl<'a> Fit<'a> {
                 batches: batches.len(),
                 loss: loss_sum / rows.max(1) as f64,
                 rows_per_s: rows as f64 / seconds.max(1e-9),
-                eta_seconds: (epoch_seconds - seconds) + epoch_seconds * (self.hyper.epochs - epoch) as f64,
+                eta_seconds: (epoch_seconds - seconds).max(0.0) + epoch_seconds * (self.hyper.epochs - epoch) as f64,
             });
         }
         Ok(Epoch { loss: loss_sum / rows.max(1) as f64, seconds: started.elapsed().as_secs_f64(), rows, end: End::Complete })

@@ -185,6 +185,7 @@ mod tests {
             test: rows(2),
             class_weights: None,
             resampled: None,
+            users: &[],
         };
         (data, InputShape { numeric: 2, categorical: vec![4], sequence: None, image: None })
     }

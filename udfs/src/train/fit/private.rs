@@ -216,8 +216,8 @@ mod tests {
 
     fn inputs() -> (InputShape, Inputs, Vec<u32>) {
         let random = Philox::new(9, 9);
-        let shape =
-            InputShape { numeric: 2, categorical: vec![4], sequence: Some(SequenceShape { fields: vec![5], numeric: 1, max_len: 6 }) };
+        let sequence = SequenceShape { fields: vec![5], numeric: 1, max_len: 6 };
+        let shape = InputShape { numeric: 2, categorical: vec![4], sequence: Some(sequence), image: None };
         let mut inputs = Inputs { rows: ROWS, ..Inputs::default() };
         let (mut sequences, mut labels) = (Sequences::default(), Vec::new());
         for row in 0..ROWS as u64 {
