@@ -167,6 +167,8 @@ pub struct Options {
     pub warm_from: Option<String>,
     pub freeze: Freeze,
     pub sample: f64,
+    pub valid_fraction: Option<f64>,
+    pub test_fraction: Option<f64>,
     pub keep_partial: bool,
     pub checkpoint_every: Option<CheckpointEvery>,
     pub anchor_every: Option<String>,
@@ -215,6 +217,8 @@ impl Default for Options {
             warm_from: None,
             freeze: Freeze::AllButHead(false),
             sample: 1.0,
+            valid_fraction: None,
+            test_fraction: None,
             keep_partial: false,
             checkpoint_every: None,
             anchor_every: None,
@@ -331,6 +335,8 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
         "With warm_from: parameters that stay as they are, by the beginnings of their names ([\"embedding\", …]); true = all but the last layer.",
     ),
     option("sample", "double precision", "1", "The fraction of users to train on, above 0 up to 1."),
+    option("valid_fraction", "double precision", "0.15", "For column(label): the fraction of rows that validate, from 0.01 to 0.4."),
+    option("test_fraction", "double precision", "0.15", "For column(label): the fraction of rows that test, from 0.01 to 0.4."),
     option("keep_partial", "boolean", "false", "Keeps the best epoch of a cancelled training as a version."),
     option(
         "checkpoint_every",
@@ -436,6 +442,8 @@ impl Options {
                     return Err(given.bad("a number above 0 up to 1"));
                 }
             }
+            "valid_fraction" => self.valid_fraction = given.optional_number(0.01, 0.4)?,
+            "test_fraction" => self.test_fraction = given.optional_number(0.01, 0.4)?,
             "keep_partial" => self.keep_partial = given.boolean()?,
             "anchor_every" => {
                 let text = given.optional_text()?;

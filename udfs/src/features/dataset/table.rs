@@ -3,7 +3,7 @@
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 
-use super::labels::{fold_split, stratified_split};
+use super::labels::{HeldOut, fold_split, stratified_split};
 use super::{Dataset, check_enough, class_map, rows_of};
 use crate::error::{Code, Error, Result};
 use crate::features::encoder::{Encoder, Fitted, RawRows, Source, fit};
@@ -287,7 +287,7 @@ impl TableDatasetBuilder {
         match self.fold {
             Some((fold, folds)) => fold_split(labels, self.rows(), fold as usize, folds as usize, self.options.seed),
             None if self.split_time.is_some() => self.split_by_time(),
-            None => stratified_split(labels, self.rows(), self.options.seed),
+            None => stratified_split(labels, self.rows(), HeldOut::new(&self.options), self.options.seed),
         }
     }
 
@@ -452,12 +452,13 @@ impl TableDatasetBuilder {
         names.filter(|(column, name)| named(name) && is_id(*column)).map(|(_, name)| name.clone()).collect()
     }
 
-    /// 70 % train, 15 % validation, 15 % test in the order of time; equal times stay together.
+    /// Train, validation, test in the order of time; equal times stay together.
     fn split_by_time(&self) -> Vec<Rows> {
         let mut sorted = self.times.clone();
         sorted.sort_unstable_by(f64::total_cmp);
         let cut = |fraction: f64| sorted.get(((sorted.len() as f64) * fraction) as usize).copied().unwrap_or(f64::INFINITY);
-        let (first, second) = (cut(0.7), cut(0.85));
+        let HeldOut { validation, test } = HeldOut::new(&self.options);
+        let (first, second) = (cut(1.0 - validation - test), cut(1.0 - test));
         let part = |time: &f64| match *time {
             time if time < first => Rows::Train,
             time if time < second => Rows::Validation,

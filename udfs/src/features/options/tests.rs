@@ -22,6 +22,7 @@ fn every_documented_key_can_be_set_and_nothing_else() {
         "ensemble" => json!({"kind": "bagging", "members": 3}),
         "anchor_every" => json!("1 day"),
         "split_time" => json!("month"),
+        "valid_fraction" | "test_fraction" => json!(0.25),
         "privacy" => json!({"epsilon": 3}),
         "augment" => json!("none"),
         "dropout" | "sample" | "l2" | "learning_rate" | "momentum" | "label_smoothing" => json!(0.5),
