@@ -171,6 +171,7 @@ impl Error {
     }
 
     /// The crate's error for whatever the query engine says: our own error when there is one inside.
+    #[cfg(feature = "sql")]
     pub fn from_engine(error: datafusion::error::DataFusionError) -> Self {
         use datafusion::error::DataFusionError as Engine;
         if let Some(found) = Self::find(&error) {
@@ -227,6 +228,7 @@ impl From<std::io::Error> for Error {
     }
 }
 
+#[cfg(feature = "sql")]
 impl From<Error> for datafusion::error::DataFusionError {
     fn from(error: Error) -> Self {
         Self::External(Box::new(error))

@@ -6,9 +6,11 @@
 //! `registry → {train, models, features}`, `train → {models, features}`, `features → kernels`.
 //! What a function needs of the program around it comes through the traits in [`context`].
 
+#[cfg(feature = "sql")]
 pub mod context;
 pub mod error;
 pub mod features;
+#[cfg(feature = "sql")]
 pub mod functions;
 pub mod kernels;
 pub mod models;
