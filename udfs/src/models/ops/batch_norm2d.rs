@@ -68,15 +68,40 @@ vectorise! {
     }
 }
 
+/// Pixels that are looked at together: what belongs to their channels is read once for all of them.
+const PIXELS: usize = 4;
+
+/// So many pixels, one by one.
+#[inline(always)]
+fn pixels<T>(values: &[T], channels: usize) -> [&[T]; PIXELS] {
+    std::array::from_fn(|at| &values[at * channels..][..channels])
+}
+
 vectorise! {
     /// Sums of the gradients that pass the relu, alone and times the normalised value.
     fn add_gradients<T>(gradient: &[T], x: &[T], terms: &Terms<T>, sums: &mut [T], products: &mut [T]) {
         let channels = sums.len();
         let (scale, shift) = (&terms.scale[..channels], &terms.shift[..channels]);
         let (mean, inverse, products) = (&terms.mean[..channels], &terms.inverse[..channels], &mut products[..channels]);
-        for (g, x) in gradient.chunks_exact(channels).zip(x.chunks_exact(channels)) {
+        let blocks = gradient.chunks_exact(PIXELS * channels).zip(x.chunks_exact(PIXELS * channels));
+        for (g, x) in blocks.clone() {
+            let ([g0, g1, g2, g3], [x0, x1, x2, x3]) = (pixels(g, channels), pixels(x, channels));
             for i in 0..channels {
-                let g = if x[i] * scale[i] + shift[i] > T::ZERO { g[i] } else { T::ZERO };
+                let passed = |g: &[T], x: &[T]| {
+                    let (g, y) = (g[i], x[i] * scale[i] + shift[i]);
+                    if y > T::ZERO { g } else { T::ZERO }
+                };
+                let (p0, p1, p2, p3) = (passed(g0, x0), passed(g1, x1), passed(g2, x2), passed(g3, x3));
+                sums[i] += (p0 + p1) + (p2 + p3);
+                let (first, second) = (p0 * (x0[i] - mean[i]) + p1 * (x1[i] - mean[i]), p2 * (x2[i] - mean[i]) + p3 * (x3[i] - mean[i]));
+                products[i] += (first + second) * inverse[i];
+            }
+        }
+        let done = blocks.len() * PIXELS * channels;
+        for (g, x) in gradient[done..].chunks_exact(channels).zip(x[done..].chunks_exact(channels)) {
+            for i in 0..channels {
+                let (g, y) = (g[i], x[i] * scale[i] + shift[i]);
+                let g = if y > T::ZERO { g } else { T::ZERO };
                 sums[i] += g;
                 products[i] += g * ((x[i] - mean[i]) * inverse[i]);
             }
@@ -90,8 +115,10 @@ vectorise! {
         let channels = slope.len();
         let (scale, shift, offset) = (&terms.scale[..channels], &terms.shift[..channels], &offset[..channels]);
         for ((g, x), to) in gradient.chunks_exact(channels).zip(x.chunks_exact(channels)).zip(to.chunks_exact_mut(channels)) {
+            let (g, x, to) = (&g[..channels], &x[..channels], &mut to[..channels]);
             for i in 0..channels {
-                let g = if x[i] * scale[i] + shift[i] > T::ZERO { g[i] } else { T::ZERO };
+                let (g, y) = (g[i], x[i] * scale[i] + shift[i]);
+                let g = if y > T::ZERO { g } else { T::ZERO };
                 to[i] = scale[i] * g + (slope[i] * x[i] + offset[i]);
             }
         }

@@ -6,7 +6,8 @@
 //! is one product for each kernel row, of overlapping rows with a packed matrix. The positions between the rows hold
 //! nothing of use and are left behind when the result is copied out, biased and activated. The gradient of the input is
 //! the same convolution with the kernel turned round; that of the kernel is one product for each of its rows.
-//! Every other stride and padding takes the unfolded way (im2col), picture by picture.
+//! Every other stride and padding takes the unfolded way (im2col), picture by picture. Kernels of 3 by 3 between many
+//! channels take [`super::winograd`]'s way.
 //!
 //! Work is cut into [`PARTS`] stretches of pictures, whatever their number.
 
@@ -18,6 +19,7 @@ use super::real::Real;
 use super::storage::{dispatch, read, tensor};
 use super::tape::{Sink, Tape, Var};
 use super::vectorise::vectorise;
+use super::winograd::Winograd;
 use crate::error::{Error, Result};
 
 /// Stretches of pictures that are one unit of work each, and one partial sum of the kernel's gradient.
@@ -108,6 +110,13 @@ impl Shape {
         self.window.stride == 1 && self.window.padding * 2 + 1 == self.window.size
     }
 
+    /// The quicker way, where there is one.
+    fn winograd(self) -> Option<Winograd> {
+        let Self { rows, height, width, inputs, maps, window, .. } = self;
+        let pays = self.is_same() && window.size == 3 && Winograd::pays(inputs, maps);
+        pays.then_some(Winograd { rows, height, width, inputs, maps })
+    }
+
     /// Whether anything is computed at all.
     fn is_empty(self) -> bool {
         self.rows == 0 || self.height == 0 || self.width == 0
@@ -191,8 +200,10 @@ vectorise! {
     fn before_relu<T>(gradient: &[T], result: &[T], sums: &mut [T], to: &mut [T]) {
         let maps = sums.len();
         for ((g, y), to) in gradient.chunks_exact(maps).zip(result.chunks_exact(maps)).zip(to.chunks_exact_mut(maps)) {
+            let (g, y, to) = (&g[..maps], &y[..maps], &mut to[..maps]);
             for i in 0..maps {
-                to[i] = if y[i] > T::ZERO { g[i] } else { T::ZERO };
+                let (g, y) = (g[i], y[i]);
+                to[i] = if y > T::ZERO { g } else { T::ZERO };
                 sums[i] += to[i];
             }
         }
@@ -288,7 +299,13 @@ fn forward<T: Real>(shape: Shape, slices: &[&[T]]) -> Vec<T> {
     if shape.is_empty() {
         return value;
     }
-    let (shared, bias) = (Shared::new(&mut value), slices.get(2).copied());
+    let bias = slices.get(2).copied();
+    if let Some(winograd) = shape.winograd() {
+        let kernel = winograd.kernel(slices[1]);
+        winograd.forward(slices[0], &kernel, &mut value, |from, to| finish_row(from, bias, shape.activation, to));
+        return value;
+    }
+    let shared = Shared::new(&mut value);
     let kernel = channels_last(slices[1], maps, inputs, window.size * window.size);
     // SAFETY: each picture has one result.
     let result = |picture: usize| unsafe { shared.slice(picture * shape.result(), shape.result()) };
@@ -338,6 +355,15 @@ fn backward<T: Real>(shape: Shape, slices: &[&[T]], gradient: &[T], wants_x: boo
     let mut x = vec![T::ZERO; if wants_x { shape.rows * shape.picture() } else { 0 }];
     let taps = window.size * window.size;
     let mut total = (vec![T::ZERO; maps * shape.patch()], vec![T::ZERO; maps]);
+    if let Some(winograd) = shape.winograd().filter(|_| !shape.is_empty()) {
+        let turned = wants_x.then(|| winograd.turned(slices[1]));
+        let row = shape.width * maps;
+        let own = winograd.backward(slices[0], turned.as_deref().map(|turned| (turned, &mut x[..])), |picture, y, to, sums| {
+            let at = picture * shape.result() + y * row;
+            before_row(&gradient[at..at + row], &slices[2][at..at + row], shape.activation, sums, to);
+        });
+        return Own { x, weight: own.weight, bias: own.bias };
+    }
     if !shape.is_empty() {
         let shared = Shared::new(&mut x);
         let kernel = channels_last(slices[1], maps, inputs, taps);
@@ -491,6 +517,17 @@ mod tests {
                     check(&tensors[..2], |tape, v| conv2d(tape, &v[0], &v[1], None, window, activation));
                 }
             }
+        }
+    }
+
+    /// The same for kernels between many channels.
+    #[test]
+    fn gradients_with_fewer_products() {
+        for [rows, height, width] in [[1, 1, 1], [3, 5, 4], [17, 2, 3]] {
+            let tensors = [normal(&[rows, height, width, 16], 1), normal(&[17, 16, 3, 3], 2), normal(&[17], 3)];
+            assert!(Winograd::pays(16, 17));
+            check(&tensors, |tape, v| conv2d(tape, &v[0], &v[1], Some(&v[2]), Window::same(3), Activation::Tanh));
+            check(&tensors[..2], |tape, v| conv2d(tape, &v[0], &v[1], None, Window::same(3), Activation::Relu));
         }
     }
 

@@ -39,6 +39,7 @@ pub mod rnn;
 pub mod storage;
 pub mod tape;
 pub(super) mod vectorise;
+mod winograd;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

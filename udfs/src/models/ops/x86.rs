@@ -4,9 +4,10 @@
 //! element and step, in order. `a` is read element by element and broadcast, `b` in rows of the tile's width.
 
 use std::arch::x86_64::{
-    __m256, __m256i, __m512, __mmask16, _mm256_add_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps, _mm256_maskload_ps, _mm256_maskstore_ps,
-    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    __m256, __m256i, __m512, __mmask16, _mm_castps_pd, _mm_movehl_ps, _mm_store_ss, _mm_storel_pd, _mm_storeu_ps, _mm256_add_ps,
+    _mm256_castps256_ps128, _mm256_cmpgt_epi32, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
 };
 
 use super::matmul::{Panels, Product, Start, cuts};
@@ -88,10 +89,17 @@ unsafe fn tiles_avx512(rows: usize, tile: Tile) {
     }
 }
 
+/// Masked moves are slow on some processors: tiles of full width do without.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tiles_avx2(rows: usize, tile: Tile) {
     // SAFETY: the caller vouches for `rows` rows.
-    unsafe { row_tiles!(kernel_avx2, 6, 2, rows, tile, [1, 2, 3, 4, 5, 6]) }
+    unsafe {
+        if tile.columns == 16 {
+            row_tiles!(full_avx2, 6, 2, rows, tile, [1, 2, 3, 4, 5, 6]);
+        } else {
+            row_tiles!(kernel_avx2, 6, 2, rows, tile, [1, 2, 3, 4, 5, 6]);
+        }
+    }
 }
 
 /// # Safety
@@ -224,6 +232,36 @@ fn mask_avx2(columns: usize) -> [__m256i; 2] {
     [in_use(columns.min(8)), in_use(columns.saturating_sub(8))]
 }
 
+/// The first `count` numbers of `values`, or all of them: masked stores take ten times as long on some processors.
+///
+/// # Safety
+/// `to` must be writable for them.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn store_avx2(mut to: *mut f32, values: __m256, count: usize) {
+    // SAFETY: the caller vouches for `count` numbers.
+    unsafe {
+        if count >= 8 {
+            _mm256_storeu_ps(to, values);
+            return;
+        }
+        let mut rest = _mm256_castps256_ps128(values);
+        if count & 4 != 0 {
+            _mm_storeu_ps(to, rest);
+            rest = _mm256_extractf128_ps::<1>(values);
+            to = to.add(4);
+        }
+        if count & 2 != 0 {
+            _mm_storel_pd(to.cast(), _mm_castps_pd(rest));
+            rest = _mm_movehl_ps(rest, rest);
+            to = to.add(2);
+        }
+        if count & 1 != 0 {
+            _mm_store_ss(to, rest);
+        }
+    }
+}
+
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn kernel_avx2<const ROWS: usize, const VECTORS: usize>(tile: Tile) {
@@ -245,9 +283,39 @@ unsafe fn kernel_avx2<const ROWS: usize, const VECTORS: usize>(tile: Tile) {
         for (row, sums) in sums.iter().enumerate() {
             let at = tile.c.add(row * tile.c_row);
             let held = tile.held.wrapping_add(row * tile.held_row);
-            for (mask, at, held, sum) in [(masks[0], at, held, sums[0]), (masks[1], at.wrapping_add(8), held.wrapping_add(8), sums[1])] {
-                let sum = if tile.held.is_null() { sum } else { _mm256_add_ps(_mm256_maskload_ps(held, mask), sum) };
-                _mm256_maskstore_ps(at, mask, sum);
+            for (half, (mask, sum)) in masks.into_iter().zip(sums).enumerate() {
+                let held = held.wrapping_add(8 * half);
+                let sum = if tile.held.is_null() { *sum } else { _mm256_add_ps(_mm256_maskload_ps(held, mask), *sum) };
+                store_avx2(at.wrapping_add(8 * half), sum, tile.columns.saturating_sub(8 * half));
+            }
+        }
+    }
+}
+
+/// [`kernel_avx2`] for tiles of 16 columns.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn full_avx2<const ROWS: usize, const VECTORS: usize>(tile: Tile) {
+    let mut sums: [[__m256; 2]; ROWS] = [[_mm256_setzero_ps(); 2]; ROWS];
+    let (mut a, mut b) = (tile.a, tile.b);
+    // SAFETY: `a` has ROWS rows of k steps, `b` k rows and `c` ROWS rows of 16 columns.
+    unsafe {
+        for _ in 0..tile.k {
+            let w = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
+            for row in 0..ROWS {
+                let x = _mm256_set1_ps(*a.add(row * tile.a_row));
+                sums[row][0] = _mm256_fmadd_ps(x, w[0], sums[row][0]);
+                sums[row][1] = _mm256_fmadd_ps(x, w[1], sums[row][1]);
+            }
+            a = a.wrapping_add(tile.a_step);
+            b = b.wrapping_add(tile.b_step);
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            let at = tile.c.add(row * tile.c_row);
+            let held = tile.held.wrapping_add(row * tile.held_row);
+            for (at, held, sum) in [(at, held, sums[0]), (at.add(8), held.wrapping_add(8), sums[1])] {
+                let sum = if tile.held.is_null() { sum } else { _mm256_add_ps(_mm256_loadu_ps(held), sum) };
+                _mm256_storeu_ps(at, sum);
             }
         }
     }
