@@ -1,4 +1,4 @@
-//! Training steps and forward passes of the networks, examples a second. The same networks in PyTorch:
+//! Training steps and forward passes of the networks, with weights of 32 and of 8 bits, examples a second. The same networks in PyTorch:
 //! `peers/train.py`; `benches/compare train` runs both.
 //!
 //! `cargo bench --bench train -- [--threads N] [--seconds S] [--only NETWORK]`
@@ -12,7 +12,10 @@ use std::time::Instant;
 use portrait_udfs::features::inputs::{ImageShape, InputShape, Inputs, SequenceShape, Sequences};
 use portrait_udfs::models::ops::{self, Optimizer, OptimizerKind, Philox, Rule, Tape, Update, storage};
 use portrait_udfs::models::step::Step;
-use portrait_udfs::models::{Architecture, Batch, Module, NetworkConfig, ParameterSpec, Parameters, Task, Tensor, Weights, load, module};
+use portrait_udfs::models::{
+    Architecture, Batch, Compressed, Module, Network, NetworkConfig, ParameterSpec, Parameters, Scheme, Task, Tensor, Weights, load,
+    load_compressed, module,
+};
 
 /// As in the server.
 #[global_allocator]
@@ -164,11 +167,15 @@ fn measure(seconds: f64, only: &str) -> BTreeMap<String, f64> {
             let mut learner = Learner::new(config.clone(), rows);
             results.insert(format!("train {name} batch {rows}"), rate(rows, seconds, || learner.step()));
             if rows == 256 {
-                let network = load(&learner.config, &learner.parameters()).unwrap();
+                let parameters = learner.parameters();
+                let network = load(&learner.config, &parameters).unwrap();
+                let eight_bits = Compressed::of(&learner.config, &parameters, Scheme::Int8).unwrap();
+                let small = load_compressed(&learner.config, &eight_bits).unwrap();
                 let mut batch = Batch::default();
                 learner.batch(0..rows, &mut batch);
-                let forward = || assert_eq!(network.forward(&batch).unwrap().logits.len(), rows * CLASSES);
-                results.insert(format!("score {name} batch {rows}"), rate(rows, seconds, forward));
+                let forward = |network: &dyn Network| assert_eq!(network.forward(&batch).unwrap().logits.len(), rows * CLASSES);
+                results.insert(format!("score {name} batch {rows}"), rate(rows, seconds, || forward(&*network)));
+                results.insert(format!("score int8 {name} batch {rows}"), rate(rows, seconds, || forward(&*small)));
             }
         }
     }

@@ -28,7 +28,14 @@ impl MlSettings {
     /// # Errors
     /// 22023 for an unknown option or a value out of range, 22P02 when the JSON cannot be read.
     pub fn options(config: &SessionConfig, args: &Arguments) -> Result<Options> {
-        let mut options = Options::default();
+        Self::options_on(Options::default(), config, args)
+    }
+
+    /// The same on top of other options than the defaults.
+    ///
+    /// # Errors
+    /// As [`options`](Self::options).
+    pub fn options_on(mut options: Options, config: &SessionConfig, args: &Arguments) -> Result<Options> {
         if let Some(settings) = config.get_extension::<Self>() {
             for (key, value) in &settings.0 {
                 options.set(key, &serde_json::Value::String(value.to_owned()))?;
@@ -47,7 +54,10 @@ impl MlSettings {
 }
 
 /// Reads the `options` argument.
-fn parse_object(json: &str) -> Result<serde_json::Map<String, serde_json::Value>> {
+///
+/// # Errors
+/// 22P02 when it is no JSON object.
+pub(crate) fn parse_object(json: &str) -> Result<serde_json::Map<String, serde_json::Value>> {
     if json.trim().is_empty() {
         return Ok(serde_json::Map::new());
     }

@@ -7,7 +7,8 @@ use candle_core::Tensor;
 
 use super::ops::{self, BatchStatistics, Philox, Tape, Var, parallel};
 use super::{
-    Architecture, Batch, Network, NetworkConfig, Outputs, Parameters, Task, cnn, dnn, image_cnn, logreg, recurrent, step, transformer,
+    Architecture, Batch, Compressed, Network, NetworkConfig, Outputs, Parameters, Task, cnn, compressed, dnn, image_cnn, logreg, recurrent,
+    step, transformer,
 };
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
@@ -197,7 +198,39 @@ pub fn load(config: &NetworkConfig, parameters: &Parameters) -> Result<Box<dyn N
         let tensor: Tensor = ops::storage::tensor(values.clone(), shape)?;
         weights.insert(spec.name, tape.constant(&tensor)?);
     }
-    Ok(Box::new(Loaded { config: config.clone(), module, weights, count: parameters.count() }))
+    let (count, bytes) = (parameters.count(), parameters.bytes());
+    Ok(Box::new(Loaded { config: config.clone(), module, weights, count, bytes }))
+}
+
+/// A network for scoring with [`Compressed`] weights.
+///
+/// # Errors
+/// `DataCorrupted` when they do not fit the configuration.
+pub fn load_compressed(config: &NetworkConfig, compressed: &Compressed) -> Result<Box<dyn Network>> {
+    let (weights, bytes) = compressed.weights(config)?;
+    Ok(Box::new(Loaded { config: config.clone(), module: module(config)?, weights, count: compressed.count(), bytes }))
+}
+
+/// A network for scoring from the bytes of a weights file, compressed or not.
+///
+/// # Errors
+/// `DataCorrupted` when the bytes are damaged or do not fit the configuration.
+pub fn load_bytes(config: &NetworkConfig, bytes: &[u8]) -> Result<Box<dyn Network>> {
+    if compressed::is_compressed(bytes) {
+        return load_compressed(config, &Compressed::from_safetensors(config, bytes)?);
+    }
+    load(config, &Parameters::from_safetensors(bytes)?)
+}
+
+/// The weights of such a file as floats.
+///
+/// # Errors
+/// As [`load_bytes`].
+pub fn parameters_of(config: &NetworkConfig, bytes: &[u8]) -> Result<Parameters> {
+    if compressed::is_compressed(bytes) {
+        return Ok(Compressed::from_safetensors(config, bytes)?.parameters());
+    }
+    Parameters::from_safetensors(bytes)
 }
 
 #[derive(Debug)]
@@ -206,6 +239,7 @@ struct Loaded {
     module: Box<dyn Module>,
     weights: Weights,
     count: usize,
+    bytes: usize,
 }
 
 impl Network for Loaded {
@@ -218,7 +252,7 @@ impl Network for Loaded {
     }
 
     fn bytes(&self) -> usize {
-        self.count * size_of::<f32>()
+        self.bytes
     }
 
     fn embedding_dim(&self) -> usize {

@@ -9,6 +9,7 @@
 pub mod architecture;
 pub mod batch;
 pub mod cnn;
+pub mod compressed;
 pub mod dnn;
 mod events;
 pub mod gru;
@@ -28,10 +29,11 @@ pub mod transformer;
 
 use serde::{Deserialize, Serialize};
 
-pub use architecture::{Forward, Module, ParameterSpec, Weights, load, module, specs};
+pub use architecture::{Forward, Module, ParameterSpec, Weights, load, load_bytes, load_compressed, module, parameters_of, specs};
 pub use batch::Batch;
 /// What parameters and gradients are held in; only operators compute with it.
 pub use candle_core::Tensor;
+pub use compressed::{Compressed, Scheme};
 pub use parameters::Parameters;
 
 use crate::error::Result;

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use super::manifest::{Manifest, ModelRef};
 use super::store::corrupted;
 use crate::error::{Code, Result};
-use crate::models::{self, Parameters};
+use crate::models;
 use crate::train::Scorer;
 
 /// A version in memory, ready to score; shared by all statements that use it.
@@ -35,8 +35,7 @@ impl LoadedModel {
     /// Builds the network from the bytes of the weights file `path`; takes as long as copying them.
     pub(super) fn build(reference: ModelRef, manifest: Manifest, weights: &[u8], path: &Path) -> Result<Self> {
         let fits = |error: crate::Error| if error.code == Code::Internal { corrupted(path, &error.message) } else { error };
-        let parameters = Parameters::from_safetensors(weights).map_err(fits)?;
-        let network = models::load(&manifest.config, &parameters).map_err(fits)?;
+        let network = models::load_bytes(&manifest.config, weights).map_err(fits)?;
         let scorer = Scorer::new(Arc::from(network), manifest.calibration.clone());
         let bytes = scorer.bytes() + std::mem::size_of::<Self>();
         Ok(Self { reference, manifest: Arc::new(manifest), scorer, bytes })

@@ -109,9 +109,16 @@ impl Registry {
     ///
     /// # Errors
     /// 55000 when the model was dropped meanwhile; 58030 or 53100 when the store fails.
-    pub async fn publish(&self, ticket: VersionTicket, mut manifest: Manifest, parameters: &Parameters) -> Result<ModelRef> {
+    pub async fn publish(&self, ticket: VersionTicket, manifest: Manifest, parameters: &Parameters) -> Result<ModelRef> {
+        self.publish_bytes(ticket, manifest, Bytes::from(parameters.to_safetensors()?)).await
+    }
+
+    /// [`publish`](Self::publish) of the bytes of a weights file: compressed weights, or those of another registry.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub async fn publish_bytes(&self, ticket: VersionTicket, mut manifest: Manifest, weights: Bytes) -> Result<ModelRef> {
         let reference = ticket.reference.clone();
-        let weights = Bytes::from(parameters.to_safetensors()?);
         manifest.format_version = FORMAT_VERSION;
         manifest.info.version = reference.version;
         manifest.info.weights_hash = blake3::hash(&weights).to_hex().to_string();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::features::EventColumns;
 use crate::features::encoder::Encoder;
-use crate::models::NetworkConfig;
+use crate::models::{NetworkConfig, Scheme};
 use crate::train::{Calibration, CandidateReport, EpochRecord, PrivacyReport, TrialReport};
 
 /// The manifest format this build writes. Older ones are read, newer ones refused.
@@ -37,6 +37,29 @@ pub struct StoredSource {
     pub sql: String,
     /// The roles of its columns; `None` for a table with one labelled row per entity.
     pub columns: Option<EventColumns>,
+}
+
+/// How a version was made smaller than another, and what that changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compression {
+    /// `int8`, `int4`, `pruned` or `distilled`.
+    pub scheme: String,
+    /// How the weights are stored.
+    pub weights: Scheme,
+    /// The version it was made from, as `name@version` at that time.
+    pub from: String,
+    /// The number of that version, when it is one of the same model.
+    pub from_version: Option<u32>,
+    /// Bytes of the weights file before.
+    pub bytes_before: u64,
+    /// Rows scored in a second, one thread, before and after; NaN when no row could be read.
+    pub rows_per_s_before: f64,
+    /// See [`rows_per_s_before`](Self::rows_per_s_before).
+    pub rows_per_s_after: f64,
+    /// The headline metric on the stored test rows before; NaN when the source could not be read.
+    pub before: f64,
+    /// The same after.
+    pub after: f64,
 }
 
 /// Everything of a version that lists, views and planning need; small enough to stay in memory for each version.
@@ -116,6 +139,9 @@ pub struct VersionInfo {
     /// What a private training spent; `None` for an ordinary one.
     #[serde(default)]
     pub privacy: Option<PrivacyReport>,
+    /// How the weights were made smaller; `None` for weights as training left them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
     /// blake3 of the weights file, hex; set by [`publish`](crate::registry::Registry::publish).
     #[serde(default)]
     pub weights_hash: String,

@@ -29,7 +29,7 @@ pub use checkpoints::{Earlier, RunCheckpoints};
 pub use index::{ModelInfo, VersionEntry};
 pub use jobs::{JobHandle, JobInfo, JobProgress, JobRequest, JobState, Jobs};
 pub use lifecycle::{Activation, VersionRequest, VersionTicket};
-pub use manifest::{FORMAT_VERSION, Manifest, ModelRef, StoredSource, VersionInfo};
+pub use manifest::{Compression, FORMAT_VERSION, Manifest, ModelRef, StoredSource, VersionInfo};
 pub use open::Registry;
 pub use permission::{Anyone, ModelAction, ModelPermissions};
 pub use transfer::{Folder, Imported};

@@ -18,7 +18,7 @@ use super::manifest::{FORMAT_VERSION, Manifest, ModelRef, VersionInfo};
 use super::permission::{Anyone, ModelAction, ModelPermissions};
 use super::store::{Object, Store, corrupted};
 use crate::error::{Code, Error, Result};
-use crate::models::Parameters;
+use crate::models::{self, Parameters};
 
 /// Weights without a manifest are left alone this long: another process may be about to write the manifest.
 const ORPHAN_AGE: Duration = Duration::from_secs(3600);
@@ -144,14 +144,14 @@ impl Registry {
         self.cache.remove(reference)
     }
 
-    /// The weights of a version, checked, to start another training from.
+    /// The weights of a version, checked, as floats: to start another training from, or to compress.
     ///
     /// # Errors
     /// As [`load`](Self::load).
     pub async fn parameters(&self, reference: &ModelRef) -> Result<Parameters> {
         let manifest = self.manifest(reference).await?;
         let bytes = self.read_weights(reference, &manifest.info).await?;
-        Parameters::from_safetensors(&bytes)
+        models::parameters_of(&manifest.config, &bytes)
     }
 
     /// Rows of `ml.models`, by name.

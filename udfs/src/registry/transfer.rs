@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
@@ -15,7 +16,6 @@ use super::now_us;
 use super::open::{Registry, check_weights, parse_manifest};
 use super::store::{self, MANIFEST, Put, corrupted};
 use crate::error::{Code, Error, Result};
-use crate::models::Parameters;
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -68,7 +68,7 @@ impl Registry {
     /// 42704 when there is no model in the folder; XX001 naming a damaged file; 0A000 for an unknown format; 22023
     /// for a name that cannot be one.
     pub async fn import(&self, request: VersionRequest, folder: &Folder) -> Result<Imported> {
-        let (manifest, parameters) = read_folder(folder).await?;
+        let (manifest, weights) = read_folder(folder).await?;
         if let Some(reference) = self.holding(&request.name, &manifest) {
             return Ok(Imported { reference, changed: false, activated: false });
         }
@@ -77,7 +77,7 @@ impl Registry {
         manifest.info.created_at_us = now_us();
         let name = request.name.clone();
         let ticket = self.begin_version(request).await?;
-        let reference = self.publish(ticket, manifest, &parameters).await?;
+        let reference = self.publish_bytes(ticket, manifest, weights).await?;
         let activated = self.resolve(&name).is_err();
         if activated {
             self.activate(&name, Some(reference.version)).await?;
@@ -101,7 +101,7 @@ impl Registry {
 }
 
 /// The folder's model, checked as far as building its network.
-async fn read_folder(folder: &Folder) -> Result<(Manifest, Parameters)> {
+async fn read_folder(folder: &Folder) -> Result<(Manifest, Bytes)> {
     let path = folder.path.clone().join(MANIFEST);
     let Some(body) = store::read(folder.store.as_ref(), &path).await? else {
         return Err(Error::new(Code::UndefinedObject, format!("folder \"{}\" holds no model", folder.path))
@@ -115,13 +115,10 @@ async fn read_folder(folder: &Folder) -> Result<(Manifest, Parameters)> {
     };
     check_weights(&path, &weights, &manifest.info)?;
     let probe = ModelRef { name: manifest.info.model.as_str().into(), version: manifest.info.version, id: Arc::from("") };
-    let copy = manifest.clone();
-    let checked = tokio::task::spawn_blocking(move || {
-        LoadedModel::build(probe, copy, &weights, &path)?;
-        Parameters::from_safetensors(&weights)
-    });
-    let parameters = checked.await.map_err(|error| Error::internal(format!("reading a model stopped: {error}")))??;
-    Ok((manifest, parameters))
+    let (copy, bytes) = (manifest.clone(), weights.clone());
+    let checked = tokio::task::spawn_blocking(move || LoadedModel::build(probe, copy, &bytes, &path));
+    checked.await.map_err(|error| Error::internal(format!("reading a model stopped: {error}")))??;
+    Ok((manifest, weights))
 }
 
 fn occupied(folder: &Folder) -> Error {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::baseline::RecencyFrequency;
 use super::calibration::Transform;
 use super::checkpoint::{CheckpointStore, Checkpoints};
+use super::distil::Teacher;
 use super::fit::{self, Data, Fitted, Targets, Watch};
 use super::hyper::{self, Hyper};
 use super::metrics::{self, Metric};
@@ -35,6 +36,11 @@ const SKEWNESS_LIMIT: f64 = 2.0;
 /// # Errors
 /// `Cancelled`; `InvalidParameter` when the data cannot be learned from; `Internal` for a bug of ours.
 pub fn train(request: TrainRequest<'_>) -> Result<Trained> {
+    train_with(request, None)
+}
+
+/// [`train`] with what a teacher says about the training rows.
+pub(super) fn train_with(request: TrainRequest<'_>, teacher: Option<Arc<Teacher>>) -> Result<Trained> {
     let dataset = request.dataset;
     train_rows(Request {
         rows: Labelled {
@@ -55,6 +61,7 @@ pub fn train(request: TrainRequest<'_>) -> Result<Trained> {
         progress: request.progress,
         init: request.init,
         checkpoints: request.checkpoints,
+        teacher,
     })
 }
 
@@ -84,6 +91,7 @@ pub(super) struct Request<'a> {
     pub(super) progress: &'a (dyn Fn(Progress) + Send + Sync),
     pub(super) init: Option<WarmStart<'a>>,
     pub(super) checkpoints: Option<&'a dyn CheckpointStore>,
+    pub(super) teacher: Option<Arc<Teacher>>,
 }
 
 /// See [`train`].
@@ -298,6 +306,7 @@ impl<'a> Problem<'a> {
             class_weights: None,
             resampled: None,
             users: dataset.users,
+            teacher: request.teacher.clone(),
         };
         // Weights that name a class that is not there are refused before anything is learned.
         class_weights(&request.options.class_weights, dataset.classes, &data.targets, &data.train)?;

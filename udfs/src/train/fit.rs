@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use self::private::Private;
 use super::batches;
 use super::checkpoint::{self, Checkpoints};
+use super::distil::Teacher;
 use super::hyper::{Hyper, Momentum};
 use super::privacy::PrivacyReport;
 use super::transfer::{Applied, Start};
@@ -61,6 +62,8 @@ pub(super) struct Data<'a> {
     pub(super) resampled: Option<Vec<f64>>,
     /// Whose row; empty for labelled tables.
     pub(super) users: &'a [UserKey],
+    /// What a teacher says about the training rows.
+    pub(super) teacher: Option<Arc<Teacher>>,
 }
 
 impl Data<'_> {
@@ -71,6 +74,9 @@ impl Data<'_> {
                 let targets: Arc<[u32]> = rows.iter().map(|row| labels[*row as usize]).collect();
                 let weights =
                     self.class_weights.as_ref().map(|weights| targets.iter().map(|class| weights[*class as usize]).collect::<Vec<_>>());
+                if let Some(teacher) = &self.teacher {
+                    return ops::distillation_loss(tape, &forward.logits, &teacher.rows(rows), &targets, weights.as_deref(), teacher.how);
+                }
                 if focal.gamma > 0.0 || focal.smoothing > 0.0 {
                     return ops::focal_loss(tape, &forward.logits, &targets, weights.as_deref(), focal);
                 }

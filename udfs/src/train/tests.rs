@@ -110,7 +110,18 @@ fn request<'a>(
     progress: &'a (dyn Fn(Progress) + Send + Sync),
 ) -> Request<'a> {
     let task = if matches!(problem.labels, Labels::Class(_)) { Task::Classification } else { Task::Regression };
-    Request { rows: problem.rows(), architecture: None, options, task, threads: 1, cancel, progress, init: None, checkpoints: None }
+    Request {
+        rows: problem.rows(),
+        architecture: None,
+        options,
+        task,
+        threads: 1,
+        cancel,
+        progress,
+        init: None,
+        checkpoints: None,
+        teacher: None,
+    }
 }
 
 fn run(problem: &Problem, architecture: Option<Architecture>, options: &Options, threads: usize) -> crate::Result<Trained> {

@@ -212,7 +212,19 @@ impl EventDatasetBuilder {
     ///
     /// # Errors
     /// `InvalidParameter` when `encoder` is of a labelled-table model.
-    pub fn finish_with(mut self, encoder: &Encoder, classes: &[String]) -> Result<Dataset> {
+    pub fn finish_with(self, encoder: &Encoder, classes: &[String]) -> Result<Dataset> {
+        self.encoded(encoder, classes, false)
+    }
+
+    /// The same for the rows of every part, each with its part: what a version was trained from, as it reads it.
+    ///
+    /// # Errors
+    /// As [`finish_with`](Self::finish_with).
+    pub fn finish_all_with(self, encoder: &Encoder, classes: &[String]) -> Result<Dataset> {
+        self.encoded(encoder, classes, true)
+    }
+
+    fn encoded(mut self, encoder: &Encoder, classes: &[String], all_parts: bool) -> Result<Dataset> {
         if self.cutter.only.is_none() {
             match self.cutter.question {
                 Question::NextEvent | Question::NextItem => self.censored_rows += split_by_time(&mut self.rows),
@@ -220,7 +232,7 @@ impl EventDatasetBuilder {
                 _ => {}
             }
         }
-        self.rows.retain(|row| row.part == Rows::Test);
+        self.rows.retain(|row| all_parts || row.part == Rows::Test);
         let (labels, own) = self.labels();
         let (labels, dropped_rows) = self.relabel(labels, &own, classes);
         let mut history_encoder = encoder.history_encoder()?;
@@ -243,7 +255,7 @@ impl EventDatasetBuilder {
             inputs,
             labels,
             classes: classes.to_vec(),
-            split: vec![Rows::Test; self.rows.len()],
+            split: self.rows.iter().map(|row| row.part).collect(),
             users: self.rows.iter().map(|row| self.store.users[row.user as usize].clone()).collect(),
             anchors_us: self.rows.iter().map(|row| row.anchor_us).collect(),
             encoder: encoder.clone(),

@@ -297,10 +297,22 @@ impl TableDatasetBuilder {
     /// # Errors
     /// `UndefinedColumn` for a column that the model needs, `InvalidParameter` when `encoder` is of a model of events.
     pub fn finish_with(self, encoder: &Encoder, classes: &[String], all_rows: bool) -> Result<Dataset> {
+        self.encoded(encoder, classes, all_rows, false)
+    }
+
+    /// The same for the rows of every part, each with its part: what a version was trained from, as it reads it.
+    ///
+    /// # Errors
+    /// As [`finish_with`](Self::finish_with).
+    pub fn finish_all_with(self, encoder: &Encoder, classes: &[String]) -> Result<Dataset> {
+        self.encoded(encoder, classes, false, true)
+    }
+
+    fn encoded(self, encoder: &Encoder, classes: &[String], all_rows: bool, all_parts: bool) -> Result<Dataset> {
         let (labels, own) = if classes.is_empty() { (self.number_labels(classes)?, Vec::new()) } else { self.labels()? };
         let split = if all_rows { vec![Rows::Test; self.rows()] } else { self.split(&labels) };
         let map = class_map(&own, classes);
-        let mut rows: Vec<u32> = rows_of(&split, Rows::Test);
+        let mut rows: Vec<u32> = (0..split.len() as u32).filter(|row| all_parts || split[*row as usize] == Rows::Test).collect();
         let before = rows.len();
         let labels = match labels {
             Labels::Value(values) => {
@@ -320,7 +332,7 @@ impl TableDatasetBuilder {
             inputs,
             labels,
             classes: classes.to_vec(),
-            split: vec![Rows::Test; rows.len()],
+            split: rows.iter().map(|row| split[*row as usize]).collect(),
             users: Vec::new(),
             anchors_us: Vec::new(),
             encoder: encoder.clone(),

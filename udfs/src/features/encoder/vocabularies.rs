@@ -40,6 +40,31 @@ impl<'a> FeatureVocabulary<'a> {
 }
 
 impl Encoder {
+    /// The same encoder with smaller vocabularies: `kept` has for each of [`vocabularies`](Self::vocabularies) the ids whose
+    /// strings stay, ascending. All other strings become unseen, and the ids close ranks.
+    #[must_use]
+    pub fn knowing_only(&self, kept: &[Vec<u32>]) -> Self {
+        let mut own = self.clone();
+        let mut kept = kept.iter();
+        let mut cut = |vocabulary: &mut Vocabulary| {
+            if let Some(ids) = kept.next() {
+                let known: Vec<String> = ids.iter().filter_map(|id| vocabulary.get(*id)).map(str::to_owned).collect();
+                *vocabulary = Vocabulary::from(known);
+            }
+        };
+        for (feature, size) in own.categorical.iter_mut().zip(&mut own.shape.categorical) {
+            cut(&mut feature.vocabulary);
+            *size = feature.vocabulary.size();
+        }
+        if let Source::Events(plan) = &mut own.source
+            && let Some(plan) = &mut plan.sequence
+        {
+            [&mut plan.events, &mut plan.items, &mut plan.categories].into_iter().flatten().for_each(cut);
+            own.shape.sequence = Some(plan.shape());
+        }
+        own
+    }
+
     /// The vocabularies of all categorical features, then of all token fields, in their arrays' order.
     #[must_use]
     pub fn vocabularies(&self) -> Vec<FeatureVocabulary<'_>> {

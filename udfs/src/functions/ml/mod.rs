@@ -11,6 +11,7 @@ use datafusion::physical_planner::ExtensionPlanner;
 use super::MlContext;
 use super::relation::MlRelation;
 
+pub mod compress;
 pub mod evaluate;
 pub mod lifecycle;
 pub mod predict;
@@ -22,7 +23,7 @@ pub mod views;
 
 /// Functions in `FROM`.
 pub fn relations() -> Vec<Arc<dyn MlRelation>> {
-    [train::relations(), score::relations(), evaluate::relations()].concat()
+    [train::relations(), score::relations(), evaluate::relations(), compress::relations()].concat()
 }
 
 /// Scalar functions.

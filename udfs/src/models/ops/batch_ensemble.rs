@@ -5,6 +5,7 @@
 
 use super::activation::Activation;
 use super::dropout::{Mask, dropout};
+use super::int8;
 use super::matmul::{Panels, ROW_CHUNK, Start, multiply, weight_gradient};
 use super::parallel::{self, Shared};
 use super::pool;
@@ -132,13 +133,17 @@ pub fn batch_ensemble(
         return Err(Error::internal("batch_ensemble: the weights do not fit the input"));
     }
     let shape = Shape { all, members, inputs, outputs, shared_input: x_rows == rows, activation, mask };
+    if let Some(panels) = weights.weight.dense8() {
+        return scored(tape, x, panels, weights, shape);
+    }
     let parents = [x, weights.weight, weights.scale_in, weights.scale_out, weights.bias];
     dispatch!(x.value(), T => {
         let (y, z) = {
             let held: Vec<_> = parents.iter().map(|var| read(var.value())).collect::<Result<_>>()?;
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
             let panels = weights.weight.transposed(slices[1], outputs, inputs);
-            forward(shape, &slices, &panels, tape.tracks(&parents))
+            let multiply = |x: &[T], rows: usize, z: &mut [T]| multiply(x, inputs, rows, &panels, z, outputs, Start::Zero);
+            forward(shape, &[slices[0], slices[2], slices[3], slices[4]], multiply, tape.tracks(&parents))
         };
         let value = tensor::<T>(y, &[all, outputs])?;
         let saved: Vec<Var> = parents.iter().copied().cloned().collect();
@@ -161,8 +166,29 @@ pub fn batch_ensemble(
     })
 }
 
-/// `slices`: x, weight, scale_in, scale_out, bias. Returns the result and, when `keep`, what the product gave.
-fn forward<T: Real>(shape: Shape, slices: &[&[T]], panels: &Panels<T>, keep: bool) -> (Vec<T>, Vec<T>) {
+/// The same with a weight matrix of 8 bits.
+fn scored(tape: &Tape, x: &Var, panels: &int8::Panels8, weights: &EnsembleWeights<'_>, shape: Shape) -> Result<Var> {
+    let (y, _) = {
+        let parts = [x, weights.scale_in, weights.scale_out, weights.bias];
+        let held: Vec<_> = parts.iter().map(|var| read(var.value())).collect::<Result<_>>()?;
+        let slices: Vec<&[f32]> = held.iter().map(|guard| guard.slice::<f32>()).collect::<Result<_>>()?;
+        let multiply = |x: &[f32], rows: usize, z: &mut [f32]| {
+            int8::Quantised::of(x, rows, shape.inputs).times(0, rows, panels, z, Start::Zero);
+        };
+        forward(shape, &[slices[0], slices[1], slices[2], slices[3]], multiply, false)
+    };
+    let value = tensor::<f32>(y, &[shape.all, shape.outputs])?;
+    Ok(tape.record(value, &[x], |_, _| Err(Error::internal("weights of 8 bits are not trained"))))
+}
+
+/// `slices`: x, scale_in, scale_out, bias; `multiply(x, rows, z)` is the product with the weight matrix. Returns the result
+/// and, when `keep`, what the product gave.
+fn forward<T: Real>(
+    shape: Shape,
+    slices: &[&[T]; 4],
+    multiply: impl Fn(&[T], usize, &mut [T]) + Sync + Send,
+    keep: bool,
+) -> (Vec<T>, Vec<T>) {
     let Shape { all, inputs, outputs, .. } = shape;
     let mut y = vec![T::ZERO; all * outputs];
     let mut z = pool::take(if keep { all * outputs } else { 0 });
@@ -172,7 +198,7 @@ fn forward<T: Real>(shape: Shape, slices: &[&[T]], panels: &Panels<T>, keep: boo
         let count = ROW_CHUNK.min(all - first);
         let mut scaled = vec![T::ZERO; count * inputs];
         for (at, out) in scaled.chunks_exact_mut(inputs.max(1)).enumerate() {
-            product(shape.input_row(slices[0], first + at), shape.member(slices[2], first + at, inputs), out);
+            product(shape.input_row(slices[0], first + at), shape.member(slices[1], first + at, inputs), out);
         }
         let mut scratch = vec![T::ZERO; if keep { 0 } else { count * outputs }];
         // SAFETY: chunks are disjoint.
@@ -183,10 +209,10 @@ fn forward<T: Real>(shape: Shape, slices: &[&[T]], panels: &Panels<T>, keep: boo
             )
         };
         let z = if keep { kept } else { &mut scratch[..] };
-        multiply(&scaled, inputs, count, panels, z, outputs, Start::Zero);
+        multiply(&scaled, count, z);
         for (at, (out, z)) in y.chunks_exact_mut(outputs.max(1)).zip(z.chunks_exact(outputs.max(1))).enumerate() {
             let at = first + at;
-            finish_row(z, shape.member(slices[3], at, outputs), shape.member(slices[4], at, outputs), out, shape.activation);
+            finish_row(z, shape.member(slices[2], at, outputs), shape.member(slices[3], at, outputs), out, shape.activation);
         }
         if let Some(mask) = shape.mask {
             mask.apply(first * outputs, y);

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::activation::Activation;
+use super::int8;
 use super::matmul::{Panels, Start, multiply};
 use super::packing::{Chunk, Packing};
 use super::parallel::{self, Shared};
@@ -54,13 +55,13 @@ impl Shape {
     }
 }
 
-/// The maps of one chunk: `x` and `maps` hold its own steps. The middle tap reads every step, so it comes first and sets
-/// what the others add to.
-fn convolve<T: Real>(shape: Shape, chunk: &Chunk, x: &[T], taps: &[Panels<T>], maps: &mut [T]) {
-    let Shape { inputs, maps: width, .. } = shape;
+/// The maps of one chunk, whose own steps they hold. `product(tap, first, rows, out, start)` multiplies `rows` steps from
+/// `first` on with a tap. The middle tap reads every step, so it comes first and sets what the others add to.
+fn convolve<T: Real>(shape: Shape, chunk: &Chunk, maps: &mut [T], product: impl Fn(usize, usize, usize, &mut [T], Start<'_, T>)) {
+    let width = shape.maps;
     let middle = (shape.taps - 1) / 2;
-    multiply(x, inputs, chunk.len(), &taps[middle], maps, width, Start::Zero);
-    for (tap, panels) in taps.iter().enumerate().filter(|(tap, _)| *tap != middle) {
+    product(middle, 0, chunk.len(), maps, Start::Zero);
+    for tap in (0..shape.taps).filter(|tap| *tap != middle) {
         let mut step = 0;
         while step < chunk.steps() {
             let Some(source) = shape.source(step, tap, chunk.steps()) else {
@@ -77,8 +78,7 @@ fn convolve<T: Real>(shape: Shape, chunk: &Chunk, x: &[T], taps: &[Panels<T>], m
                 }
                 rows *= end - step;
             }
-            let (from, to) = (chunk.offsets[source] * inputs, chunk.offsets[step] * width);
-            multiply(&x[from..], inputs, rows, panels, &mut maps[to..], width, Start::Held);
+            product(tap, chunk.offsets[source], rows, &mut maps[chunk.offsets[step] * width..], Start::Held);
             step = end;
         }
     }
@@ -100,12 +100,22 @@ pub fn conv_max(tape: &Tape, x: &Var, packing: &Arc<Packing>, weight: &Var, bias
         return Err(Error::internal("conv_max: bias or packing do not fit the input"));
     }
     let shape = Shape { inputs, maps, taps, activation };
+    if let Some(taps) = weight.taps8() {
+        return scored(tape, x, packing, taps, bias, shape);
+    }
     let parents = [x, weight, bias];
     dispatch!(x.value(), T => {
         let (value, largest) = {
             let held: Vec<_> = parents.iter().map(|var| read(var.value())).collect::<Result<_>>()?;
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
-            forward(shape, packing, &slices)
+            let pack = |tap| Panels::pack(&slices[1][tap..], inputs, maps, taps, inputs * taps);
+            let panels: Vec<Panels<T>> = (0..taps).map(pack).collect();
+            forward(shape, packing, slices[2], |chunk, maps| {
+                let x = &slices[0][chunk.start * inputs..(chunk.start + chunk.len()) * inputs];
+                convolve(shape, chunk, maps, |tap, first, rows, out, start| {
+                    multiply(&x[first * inputs..], inputs, rows, &panels[tap], out, shape.maps, start);
+                });
+            })
         };
         let value = tensor::<T>(value, &[packing.rows(), maps])?;
         let saved = [x.value(), weight.value(), &value].map(Clone::clone);
@@ -125,10 +135,24 @@ pub fn conv_max(tape: &Tape, x: &Var, packing: &Arc<Packing>, weight: &Var, bias
     })
 }
 
-/// `slices`: x, weight, bias. Returns the result and for each of its values the step it came from.
-fn forward<T: Real>(shape: Shape, packing: &Packing, slices: &[&[T]]) -> (Vec<T>, Vec<u32>) {
-    let Shape { inputs, maps: width, taps, activation } = shape;
-    let panels: Vec<Panels<T>> = (0..taps).map(|tap| Panels::pack(&slices[1][tap..], inputs, width, taps, inputs * taps)).collect();
+/// The same with weights of 8 bits: a chunk's steps are quantised once for all taps.
+fn scored(tape: &Tape, x: &Var, packing: &Packing, taps: &[int8::Panels8], bias: &Var, shape: Shape) -> Result<Var> {
+    let (value, _) = {
+        let (x, bias) = (read(x.value())?, read(bias.value())?);
+        let (x, bias) = (x.slice::<f32>()?, bias.slice::<f32>()?);
+        forward(shape, packing, bias, |chunk, maps| {
+            let own = &x[chunk.start * shape.inputs..(chunk.start + chunk.len()) * shape.inputs];
+            let own = int8::Quantised::of(own, chunk.len(), shape.inputs);
+            convolve(shape, chunk, maps, |tap, first, rows, out, start| own.times(first, rows, &taps[tap], out, start));
+        })
+    };
+    let value = tensor::<f32>(value, &[packing.rows(), shape.maps])?;
+    Ok(tape.record(value, &[x], |_, _| Err(Error::internal("weights of 8 bits are not trained"))))
+}
+
+/// `convolve(chunk, maps)` fills a chunk's maps. Returns the result and for each of its values the step it came from.
+fn forward<T: Real>(shape: Shape, packing: &Packing, bias: &[T], convolve: impl Fn(&Chunk, &mut [T]) + Sync + Send) -> (Vec<T>, Vec<u32>) {
+    let Shape { maps: width, activation, .. } = shape;
     let (mut value, mut largest) = (vec![T::ZERO; packing.rows() * width], vec![0u32; packing.rows() * width]);
     let (shared_value, shared_largest) = (Shared::new(&mut value), Shared::new(&mut largest));
     parallel::for_each(packing.chunks().len(), |at| {
@@ -137,7 +161,7 @@ fn forward<T: Real>(shape: Shape, packing: &Packing, slices: &[&[T]]) -> (Vec<T>
             return;
         }
         let mut maps = vec![T::ZERO; chunk.len() * width];
-        convolve(shape, chunk, &slices[0][chunk.start * inputs..(chunk.start + chunk.len()) * inputs], &panels, &mut maps);
+        convolve(chunk, &mut maps);
         let running = chunk.active(0);
         let (mut best, mut steps) = (maps[..running * width].to_vec(), vec![0u32; running * width]);
         for step in 1..chunk.steps() {
@@ -149,7 +173,7 @@ fn forward<T: Real>(shape: Shape, packing: &Packing, slices: &[&[T]]) -> (Vec<T>
             let to = chunk.rows[at] as usize * width;
             // SAFETY: each row belongs to one chunk.
             let (value, largest) = unsafe { (shared_value.slice(to, width), shared_largest.slice(to, width)) };
-            value.iter_mut().zip(best).zip(slices[2]).for_each(|((value, best), bias)| *value = *best + *bias);
+            value.iter_mut().zip(best).zip(bias).for_each(|((value, best), bias)| *value = *best + *bias);
             activation.apply(value);
             largest.copy_from_slice(steps);
         }

@@ -51,9 +51,19 @@ pub fn embed(tape: &Tape, tables: &[Var], ids: &Arc<[u32]>, pooling: Pooling) ->
     dispatch!(tables[0].value(), T => {
         let mut value = vec![T::ZERO; rows * total];
         for (field, table) in tables.iter().enumerate() {
+            let (width, offset) = (widths[field], offsets[field]);
+            if let Some(table) = table.table8() {
+                for (row, out) in value.chunks_exact_mut(total.max(1)).enumerate() {
+                    let id = ids[row * fields + field] as usize;
+                    let scale = table.scale(id);
+                    for (out, weight) in out[offset..offset + width].iter_mut().zip(table.row(id)) {
+                        *out += T::of(f64::from(f32::from(*weight) * scale));
+                    }
+                }
+                continue;
+            }
             let table = read(table.value())?;
             let table = table.slice::<T>()?;
-            let (width, offset) = (widths[field], offsets[field]);
             for (row, out) in value.chunks_exact_mut(total.max(1)).enumerate() {
                 let from = ids[row * fields + field] as usize * width;
                 for (out, weight) in out[offset..offset + width].iter_mut().zip(&table[from..from + width]) {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::gates::{gru_backward, gru_forward};
+use super::int8;
 use super::lstm::{RecurrentWeights, STEP_BLOCK, WeightGradients, add_parts, blocks};
 use super::matmul::{Panels, Start, multiply};
 use super::packing::{Chunk, Packing};
@@ -70,6 +71,9 @@ fn forward_chunk<T: Real>(
 /// `Internal` when shapes disagree.
 pub fn gru(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeights<'_>) -> Result<Var> {
     let (inputs, hidden) = weights.check(x, packing, 3)?;
+    if let Some(h) = int8::recurrent(tape, x, packing, weights, int8::Cell::Gru)? {
+        return Ok(h);
+    }
     let (steps, width) = (packing.steps(), 3 * hidden);
     let parents = weights.parents(x);
     dispatch!(x.value(), T => {

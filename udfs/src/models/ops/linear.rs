@@ -1,6 +1,7 @@
 //! Dense layer with its activation: `y = act(x · Wᵀ + b)`.
 
 use super::activation::Activation;
+use super::int8;
 use super::matmul::{affine, column_sums, weight_gradient};
 use super::storage::{dispatch, read, tensor};
 use super::tape::{Sink, Tape, Var};
@@ -15,6 +16,9 @@ pub fn linear(tape: &Tape, x: &Var, weight: &Var, bias: Option<&Var>, activation
     let (outputs, weight_inputs) = weight.dims2()?;
     if weight_inputs != inputs || bias.is_some_and(|bias| bias.dims() != [outputs]) {
         return Err(Error::internal(format!("linear: input {:?} does not fit weight {:?}", x.dims(), weight.dims())));
+    }
+    if let Some(panels) = weight.dense8() {
+        return int8::linear(tape, x, panels, bias, activation);
     }
     dispatch!(x.value(), T => {
         let value = {

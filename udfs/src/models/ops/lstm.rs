@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::gates::{lstm_backward, lstm_forward};
+use super::int8;
 use super::matmul::{Panels, Start, add_columns, add_gradient, multiply};
 use super::packing::{Chunk, Packing};
 use super::parallel::{self, Shared};
@@ -103,6 +104,9 @@ fn forward_chunk<T: Real>(chunk: &Chunk, layer: &Layer<'_, T>, x: &[T], bias: &[
 /// `Internal` when shapes disagree.
 pub fn lstm(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeights<'_>) -> Result<Var> {
     let (inputs, hidden) = weights.check(x, packing, 4)?;
+    if let Some(h) = int8::recurrent(tape, x, packing, weights, int8::Cell::Lstm)? {
+        return Ok(h);
+    }
     let (steps, width) = (packing.steps(), 4 * hidden);
     let parents = weights.parents(x);
     dispatch!(x.value(), T => {

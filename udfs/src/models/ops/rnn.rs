@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::activation::Activation;
+use super::int8;
 use super::lstm::{RecurrentWeights, STEP_BLOCK, WeightGradients, add_parts, blocks};
 use super::matmul::{Panels, Start, multiply};
 use super::packing::{Chunk, Packing};
@@ -49,6 +50,9 @@ struct Layer<'a, T> {
 /// `Internal` when shapes disagree.
 pub fn rnn(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeights<'_>, activation: Activation) -> Result<Var> {
     let (inputs, hidden) = weights.check(x, packing, 1)?;
+    if let Some(h) = int8::recurrent(tape, x, packing, weights, int8::Cell::Rnn(activation))? {
+        return Ok(h);
+    }
     let steps = packing.steps();
     let parents = weights.parents(x);
     dispatch!(x.value(), T => {

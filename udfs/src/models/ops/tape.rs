@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Tensor};
 
+use super::int8::Weight8;
 use super::matmul::Panels;
 use super::philox::Philox;
 use super::real::Real;
@@ -18,6 +19,7 @@ pub struct Var {
     value: Tensor,
     node: Option<usize>,
     packed: Option<Arc<Packed>>,
+    eight: Option<Arc<Weight8>>,
 }
 
 /// A weight matrix as products want it, made when the first of them asks and shared by all that hold the weight.
@@ -38,6 +40,11 @@ impl Var {
     /// The tensor.
     pub fn value(&self) -> &Tensor {
         &self.value
+    }
+
+    /// Its weights of 8 bits, if it has those instead of floats.
+    pub(super) fn eight(&self) -> Option<&Weight8> {
+        self.eight.as_deref()
     }
 
     /// Its dimensions.
@@ -255,7 +262,17 @@ impl Tape {
     /// # Errors
     /// `Internal` for element types other than `f32` and `f64`.
     pub fn constant(&self, value: &Tensor) -> Result<Var> {
-        Ok(Var { value: contiguous(value)?, node: None, packed: Some(Arc::default()) })
+        Ok(Var { value: contiguous(value)?, node: None, packed: Some(Arc::default()), eight: None })
+    }
+
+    /// Weights of 8 bits of a matrix or table of shape `shape`, for operators that know them; others refuse them, because
+    /// there are no floats to read.
+    ///
+    /// # Errors
+    /// `Internal` for a shape that no tensor has.
+    pub(in crate::models) fn eight_bits(&self, weight: Weight8, shape: &[usize]) -> Result<Var> {
+        let value = Tensor::zeros((), DType::F32, &candle_core::Device::Cpu)?.broadcast_as(shape)?;
+        Ok(Var { value, node: None, packed: None, eight: Some(Arc::new(weight)) })
     }
 
     /// A value whose gradient is wanted.
@@ -263,7 +280,7 @@ impl Tape {
     /// # Errors
     /// `Internal` for element types other than `f32` and `f64`.
     pub fn leaf(&self, value: &Tensor) -> Result<Var> {
-        Ok(self.leaf_of(&Var { value: contiguous(value)?, node: None, packed: Some(Arc::default()) }))
+        Ok(self.leaf_of(&Var { value: contiguous(value)?, node: None, packed: Some(Arc::default()), eight: None }))
     }
 
     /// A leaf with the value of `var`, of any tape; both use the same packed matrices.
@@ -289,7 +306,7 @@ impl Tape {
         backward: impl FnOnce(Tensor, &mut Sink<'_>) -> Result<()> + 'static,
     ) -> Var {
         let Some(nodes) = self.nodes.as_ref().filter(|_| self.tracks(inputs)) else {
-            return Var { value, node: None, packed: None };
+            return Var { value, node: None, packed: None, eight: None };
         };
         let mut nodes = nodes.borrow_mut();
         nodes.push(Node {
@@ -297,7 +314,7 @@ impl Tape {
             parents: inputs.iter().map(|input| input.node).collect(),
             backward: Some(Box::new(backward)),
         });
-        Var { value, node: Some(nodes.len() - 1), packed: None }
+        Var { value, node: Some(nodes.len() - 1), packed: None, eight: None }
     }
 
     /// The gradients of `scalar` with respect to every leaf it depends on. Iterative: depth costs no stack.

@@ -90,6 +90,15 @@ impl Reader {
 
     /// Reads an event source that is open already.
     pub(crate) async fn events(&self, sql: &str, histories: &dyn UserHistories, cut: EventCut) -> DfResult<Loaded> {
+        self.event_parts(sql, histories, cut, false).await
+    }
+
+    /// The same, with the rows of every part although the encoder is a stored one.
+    pub(crate) async fn all_events(&self, sql: &str, histories: &dyn UserHistories, cut: EventCut) -> DfResult<Loaded> {
+        self.event_parts(sql, histories, cut, true).await
+    }
+
+    async fn event_parts(&self, sql: &str, histories: &dyn UserHistories, cut: EventCut, all_parts: bool) -> DfResult<Loaded> {
         let schema = canonical_schema(&cut.columns, &source_schema(&self.session, sql).await?);
         let mut streams = histories.scan(1).await?;
         let stream = streams.pop().ok_or_else(|| Error::internal("a source has no stream"))?;
@@ -110,7 +119,7 @@ impl Reader {
             builder = builder.at_anchors(anchors);
         }
         let reader = UserReader::new(schema, &cut.columns)?;
-        let collector = Events { reader, builder, as_of_us: cut.as_of_us, stored: cut.stored };
+        let collector = Events { reader, builder, as_of_us: cut.as_of_us, stored: cut.stored, all_parts };
         let mut loaded = self.collect(stream, collector).await?;
         loaded.dataset.dropped_rows += histories.dropped_rows();
         Ok(loaded)
@@ -118,12 +127,21 @@ impl Reader {
 
     /// Reads a labelled table.
     pub(crate) async fn table(&self, sql: &str, cut: TableCut) -> DfResult<Loaded> {
+        self.table_parts(sql, cut, false).await
+    }
+
+    /// The same, with the rows of every part although the encoder is a stored one.
+    pub(crate) async fn all_table(&self, sql: &str, cut: TableCut) -> DfResult<Loaded> {
+        self.table_parts(sql, cut, true).await
+    }
+
+    async fn table_parts(&self, sql: &str, cut: TableCut, all_parts: bool) -> DfResult<Loaded> {
         let columns = match &cut.stored {
             Some(stored) => TableColumns { image: stored.encoder.image_column().map(str::to_owned), features: None },
             None => cut.columns,
         };
         let builder = self.table_rows(sql, &cut.label, &columns, &cut.options).await?;
-        self.collect(builder.0, Table { builder: builder.1, stored: cut.stored, all_rows: cut.all_rows }).await
+        self.collect(builder.0, Table { builder: builder.1, stored: cut.stored, all_rows: cut.all_rows, all_parts }).await
     }
 
     /// Collects a labelled table without cutting it, for folds.
@@ -135,7 +153,9 @@ impl Reader {
         options: &Options,
     ) -> DfResult<(TableDatasetBuilder, MemoryReservation)> {
         let (stream, builder) = self.table_rows(sql, label, columns, options).await?;
-        self.feed(stream, Table { builder, stored: None, all_rows: false }).await.map(|(table, memory)| (table.builder, memory))
+        self.feed(stream, Table { builder, stored: None, all_rows: false, all_parts: false })
+            .await
+            .map(|(table, memory)| (table.builder, memory))
     }
 
     async fn table_rows(
@@ -228,6 +248,7 @@ struct Events {
     builder: EventDatasetBuilder,
     as_of_us: i64,
     stored: Option<Stored>,
+    all_parts: bool,
 }
 
 impl Events {
@@ -263,6 +284,7 @@ impl Collector for Events {
 
     fn finish(self) -> Result<Dataset> {
         match self.stored {
+            Some(stored) if self.all_parts => self.builder.finish_all_with(&stored.encoder, &stored.classes),
             Some(stored) => self.builder.finish_with(&stored.encoder, &stored.classes),
             None => self.builder.finish(),
         }
@@ -273,6 +295,7 @@ struct Table {
     builder: TableDatasetBuilder,
     stored: Option<Stored>,
     all_rows: bool,
+    all_parts: bool,
 }
 
 impl Collector for Table {
@@ -290,6 +313,7 @@ impl Collector for Table {
 
     fn finish(self) -> Result<Dataset> {
         match self.stored {
+            Some(stored) if self.all_parts => self.builder.finish_all_with(&stored.encoder, &stored.classes),
             Some(stored) => self.builder.finish_with(&stored.encoder, &stored.classes, self.all_rows),
             None => self.builder.finish(),
         }

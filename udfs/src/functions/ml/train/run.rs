@@ -416,6 +416,7 @@ impl Run {
             created_at_us: now_us(),
             statement: self.statement.statement.clone(),
             privacy: trained.privacy,
+            compression: None,
             weights_hash: String::new(),
             weights_bytes: 0,
         }

@@ -8,6 +8,7 @@ use super::MlContext;
 use super::view::{Column, Kind, View, big, float, int, text, time};
 use crate::error::Result;
 use crate::functions::relation::duration_text;
+use crate::models::Scheme;
 use crate::registry::{JobInfo, VersionEntry, VersionInfo};
 
 #[derive(Debug)]
@@ -39,6 +40,11 @@ impl Row {
 /// The horizon in words; `None` for a labelled table, which has none.
 pub(super) fn horizon(info: &VersionInfo) -> Option<String> {
     (info.horizon_us > 0).then(|| duration_text(info.horizon_us))
+}
+
+/// How the weights are stored.
+pub(super) fn scheme(info: &VersionInfo) -> &str {
+    info.compression.as_ref().map_or(Scheme::Float32, |compression| compression.weights).name()
 }
 
 const COLUMNS: &[(&str, Kind)] = &[
@@ -74,6 +80,7 @@ const COLUMNS: &[(&str, Kind)] = &[
     ("options", Kind::Text),
     ("weights_hash", Kind::Text),
     ("message", Kind::Text),
+    ("scheme", Kind::Text),
 ];
 
 #[async_trait]
@@ -168,5 +175,6 @@ fn origin_columns(rows: &[Row]) -> Vec<Column> {
         Column::Text(rows.iter().map(|row| row.info().map(|info| info.options.to_string())).collect()),
         text(rows, |row| row.info().map(|info| info.weights_hash.as_str())),
         text(rows, Row::message),
+        text(rows, |row| row.info().map(scheme)),
     ]
 }

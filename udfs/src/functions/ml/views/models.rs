@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::model_versions::horizon;
+use super::model_versions::{horizon, scheme};
 use super::view::{Column, Kind, View, big, float, int, text, time};
 use crate::error::Result;
 use crate::registry::{JobInfo, ModelInfo, VersionInfo};
@@ -61,6 +61,7 @@ impl View for Models {
             ("owner", Kind::Text),
             ("created_at", Kind::Time),
             ("statement", Kind::Text),
+            ("scheme", Kind::Text),
         ]
     }
 
@@ -96,6 +97,7 @@ impl View for Models {
                 Row::Model(_) => row.info().map(|info| info.statement.as_str()),
                 Row::Job(job) => Some(&job.statement),
             }),
+            text(&rows, |row| row.info().map(scheme)),
         ])
     }
 }
