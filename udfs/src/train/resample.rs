@@ -186,6 +186,7 @@ mod tests {
             class_weights: None,
             resampled: None,
             users: &[],
+            catalogue: None,
         };
         (data, InputShape { numeric: 2, categorical: vec![4], sequence: None, image: None })
     }

@@ -15,6 +15,7 @@ pub mod evaluate;
 pub mod lifecycle;
 pub mod predict;
 pub mod privacy;
+pub mod recommend;
 pub mod score;
 pub mod train;
 pub mod vector;
@@ -22,7 +23,7 @@ pub mod views;
 
 /// Functions in `FROM`.
 pub fn relations() -> Vec<Arc<dyn MlRelation>> {
-    [train::relations(), score::relations(), evaluate::relations()].concat()
+    [train::relations(), score::relations(), evaluate::relations(), recommend::relations()].concat()
 }
 
 /// Scalar functions.

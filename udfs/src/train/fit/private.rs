@@ -287,6 +287,7 @@ mod tests {
             class_weights: None,
             resampled: None,
             users,
+            catalogue: None,
         }
     }
 
