@@ -301,10 +301,7 @@ mod tests {
     #[test]
     fn reasons_name_the_item_that_counts_most() {
         let history = History { classes: vec![8, 4, NO_CLASS, 6] };
-        assert_eq!(
-            why_sum(&[0.1, 0.9, 0.3], &history, 2),
-            Reason::Adds(6, 0.3f32 as f64 / (0.1f32 as f64 + 0.9f32 as f64 + 0.3f32 as f64))
-        );
+        assert_eq!(why_sum(&[0.25, 1.0, 0.5], &history, 2), Reason::Adds(6, 0.5 / 1.75));
         assert_eq!(why_sum(&[0.5, 0.0, -0.3], &history, 4), Reason::Seen);
         assert_eq!(why_sum(&[-0.5, 0.0, -0.3], &history, 4), Reason::Popular);
         let table = ItemTable { vectors: vec![2.0, 0.0, 0.0, 3.0, 1.0, 1.0, -1.0, 0.0], biases: Vec::new(), dim: 2 };
