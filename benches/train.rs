@@ -45,6 +45,7 @@ fn config(architecture: Architecture, hidden_dim: usize, layers: usize, events: 
         members: 1,
         bins: 0,
         numeric_embedding_dim: 0,
+        catalogue: None,
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Dataset {
     pub labels: Labels,
     /// Class names by index; of two classes `classes[1]` is the positive one. Empty for numbers.
     pub classes: Vec<String>,
+    /// Whether the classes are items (`next_item`).
+    pub of_items: bool,
     /// Which part a row belongs to.
     pub split: Vec<Rows>,
     /// Whose row; empty for labelled tables.

@@ -153,6 +153,9 @@ pub struct Options {
     pub gamma: Option<f64>,
     pub label_smoothing: f64,
     pub oversample: Oversample,
+    pub max_items: Option<u32>,
+    pub negatives: Option<u32>,
+    pub unseen_weight: Option<f64>,
     pub exclude: Vec<String>,
     pub missing: Missing,
     pub outliers: Outliers,
@@ -203,6 +206,9 @@ impl Default for Options {
             gamma: None,
             label_smoothing: 0.0,
             oversample: Oversample::None,
+            max_items: None,
+            negatives: None,
+            unseen_weight: None,
             exclude: Vec::new(),
             missing: Missing::Indicator,
             outliers: Outliers::None,
@@ -292,6 +298,20 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
         "none",
         "Shows rare classes as often as the most frequent one, among training rows only: none, random (rows again), or smote (new rows \
          between neighbours).",
+    ),
+    option("max_items", "integer", "100000", "For next_item: how many items, the most frequent ones, are told apart; the rest is other."),
+    option(
+        "negatives",
+        "integer",
+        "1024",
+        "For next_item among more than 2000 items: how many items, drawn evenly, a step looks at beside its rows' own; 0 = all items at every \
+         step.",
+    ),
+    option(
+        "unseen_weight",
+        "double precision",
+        "0.1",
+        "For mf: the weight of a user and an item that did not meet, against 1 for those that did.",
     ),
     option("exclude", "text or json", "[]", "Features, columns or (ending in *) beginnings of their names to leave out."),
     option(

@@ -295,7 +295,8 @@ impl RelationNode {
                     };
                     match Argument::bind(self.relation.name(), name, parameter.kind, value)? {
                         Some(value) => args.set(name, value),
-                        None if parameter.required => return Err(args.missing(name)),
+                        // Whatever may be given may be NULL: an unknown user has no rows, and no error.
+                        None if parameter.required && parameter.kind != Kind::Any => return Err(args.missing(name)),
                         None => {}
                     }
                 }

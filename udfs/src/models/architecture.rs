@@ -7,8 +7,8 @@ use candle_core::Tensor;
 
 use super::ops::{self, BatchStatistics, Philox, Tape, Var, parallel};
 use super::{
-    Architecture, Batch, Compressed, Network, NetworkConfig, Outputs, Parameters, Task, cnn, compressed, dnn, image_cnn, logreg, recurrent,
-    step, transformer,
+    Architecture, Batch, Compressed, ItemTable, Network, NetworkConfig, Outputs, Parameters, Task, cnn, compressed, dnn, image_cnn, logreg,
+    mf, recurrent, step, transformer, two_tower,
 };
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
@@ -131,6 +131,37 @@ pub trait Module: Send + Sync + std::fmt::Debug {
     /// Width of the embedding.
     fn embedding_dim(&self) -> usize;
 
+    /// Where logits are `states · itemsᵀ + biases`: the states of a batch, `[rows, width]`. With it a loss can look at some of
+    /// the items only. `None` for networks whose logits are no such product.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    fn states(&self, _tape: &Tape, _weights: &Weights, _batch: &Batch) -> Result<Option<Var>> {
+        Ok(None)
+    }
+
+    /// The vectors `[count, width]` and biases `[count, 1]` of the classes `ids`, where [`states`](Self::states) has an answer.
+    ///
+    /// # Errors
+    /// `Internal` when a class does not exist, or the network has no such vectors.
+    fn items(&self, tape: &Tape, weights: &Weights, ids: &Arc<[u32]>) -> Result<(Var, Option<Var>)> {
+        let bias = ops::gather(tape, weights.get("output.bias")?, ids)?;
+        Ok((ops::gather(tape, weights.get("output.weight")?, ids)?, Some(bias)))
+    }
+
+    /// See [`Network::contributions`].
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    fn contributions(&self, _weights: &Weights, _batch: &Batch, _classes: &[u32]) -> Result<Option<Vec<f32>>> {
+        Ok(None)
+    }
+
+    /// Whether [`states`](Self::states) has an answer.
+    fn has_items(&self) -> bool {
+        false
+    }
+
     /// Rows that one thread takes through the network by itself: few enough to stay in cache, enough to keep the matrix
     /// kernels busy. A row's result must not depend on the other rows; a network where it does keeps batches whole.
     fn shard_rows(&self) -> usize {
@@ -162,7 +193,13 @@ pub fn module(config: &NetworkConfig) -> Result<Box<dyn Module>> {
     if config.outputs == 0 || config.hidden_dim == 0 || config.layers == 0 || config.members == 0 || config.embedding_dim == 0 {
         return Err(Error::invalid("hidden_dim, layers and embedding_dim must be at least 1"));
     }
+    if config.architecture == Architecture::Mf && config.catalogue.is_none() {
+        return Err(Error::invalid(format!("architecture \"{}\" needs events with items", config.architecture))
+            .hint("Use target => 'next_item', and do not exclude seq_item."));
+    }
     Ok(match config.architecture {
+        Architecture::Mf => Box::new(mf::Mf::new(config)),
+        Architecture::TwoTower => Box::new(two_tower::TwoTower::new(config)),
         Architecture::Logreg => Box::new(logreg::Logreg::new(config)),
         Architecture::Dnn => Box::new(dnn::Dnn::new(config)),
         Architecture::Transformer => Box::new(transformer::Transformer::new(config)),
@@ -261,6 +298,31 @@ impl Network for Loaded {
 
     fn config(&self) -> &NetworkConfig {
         &self.config
+    }
+
+    fn embed(&self, batch: &Batch) -> Result<Vec<f32>> {
+        if batch.rows == 0 || !self.module.has_items() {
+            return Ok(self.forward(batch)?.embedding);
+        }
+        match self.module.states(&Tape::silent(), &self.weights, batch)? {
+            Some(states) => ops::storage::to_vec::<f32>(states.value()),
+            None => Ok(self.forward(batch)?.embedding),
+        }
+    }
+
+    fn items(&self) -> Result<Option<ItemTable>> {
+        if !self.module.has_items() {
+            return Ok(None);
+        }
+        let ids: Arc<[u32]> = (0..self.config.outputs as u32).collect();
+        let (vectors, biases) = self.module.items(&Tape::silent(), &self.weights, &ids)?;
+        let dim = vectors.dims2()?.1;
+        let biases = biases.map(|biases| ops::storage::to_vec::<f32>(biases.value())).transpose()?.unwrap_or_default();
+        Ok(Some(ItemTable { vectors: ops::storage::to_vec::<f32>(vectors.value())?, biases, dim }))
+    }
+
+    fn contributions(&self, batch: &Batch, classes: &[u32]) -> Result<Option<Vec<f32>>> {
+        self.module.contributions(&self.weights, batch, classes)
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::architecture::{Forward, Module, ParameterSpec, SEQUENCE_SHARD, Weights};
 use super::events::EventEmbedding;
 use super::head::Head;
-use super::ops::{self, Activation, Pooling, Tape};
+use super::ops::{self, Activation, Pooling, Tape, Var};
 use super::{Batch, NetworkConfig, Parameters};
 use crate::error::Result;
 use crate::features::inputs::Inputs;
@@ -47,6 +47,28 @@ impl Cnn {
     fn step_width(&self) -> usize {
         self.events.width() + POSITION_WIDTH
     }
+
+    /// What the convolutions and the last event come to.
+    fn state(&self, tape: &Tape, weights: &Weights, batch: &Batch) -> Result<Var> {
+        let packing = Arc::new(EventEmbedding::packing(batch)?);
+        let last = self.events.len_max() as u32 - 1;
+        let positions: Arc<[u32]> = packing.steps_left().into_iter().map(|left| left.min(last)).collect();
+        let positions = ops::embed(tape, &[weights.get("positions.weight")?.clone()], &positions, Pooling::Concat)?;
+        let x = ops::concat(tape, &[self.events.forward(tape, weights, batch, &packing)?, positions])?;
+        let mut parts = Vec::with_capacity(WIDTHS.len() + 1);
+        for at in 0..WIDTHS.len() {
+            let get = |part: &str| weights.get(&format!("convs.{at}.{part}"));
+            parts.push(ops::conv_max(tape, &x, &packing, get("weight")?, get("bias")?, Activation::Relu)?);
+        }
+        parts.push(ops::last_step(tape, &x, &packing)?);
+        let mut state = ops::concat(tape, &parts)?;
+        for layer in 0..self.layers {
+            let get = |part: &str| weights.get(&format!("state.{layer}.{part}"));
+            let dropped = ops::dropout(tape, &state, self.dropout)?;
+            state = ops::linear(tape, &dropped, get("weight")?, Some(get("bias")?), Activation::Relu)?;
+        }
+        Ok(state)
+    }
 }
 
 impl Module for Cnn {
@@ -72,24 +94,17 @@ impl Module for Cnn {
     }
 
     fn forward(&self, tape: &Tape, weights: &Weights, batch: &Batch, want_embedding: bool) -> Result<Forward> {
-        let packing = Arc::new(EventEmbedding::packing(batch)?);
-        let last = self.events.len_max() as u32 - 1;
-        let positions: Arc<[u32]> = packing.steps_left().into_iter().map(|left| left.min(last)).collect();
-        let positions = ops::embed(tape, &[weights.get("positions.weight")?.clone()], &positions, Pooling::Concat)?;
-        let x = ops::concat(tape, &[self.events.forward(tape, weights, batch, &packing)?, positions])?;
-        let mut parts = Vec::with_capacity(WIDTHS.len() + 1);
-        for at in 0..WIDTHS.len() {
-            let get = |part: &str| weights.get(&format!("convs.{at}.{part}"));
-            parts.push(ops::conv_max(tape, &x, &packing, get("weight")?, get("bias")?, Activation::Relu)?);
-        }
-        parts.push(ops::last_step(tape, &x, &packing)?);
-        let mut state = ops::concat(tape, &parts)?;
-        for layer in 0..self.layers {
-            let get = |part: &str| weights.get(&format!("state.{layer}.{part}"));
-            let dropped = ops::dropout(tape, &state, self.dropout)?;
-            state = ops::linear(tape, &dropped, get("weight")?, Some(get("bias")?), Activation::Relu)?;
-        }
+        let state = self.state(tape, weights, batch)?;
         self.head.forward(tape, weights, batch, state, want_embedding)
+    }
+
+    fn states(&self, tape: &Tape, weights: &Weights, batch: &Batch) -> Result<Option<Var>> {
+        let state = self.state(tape, weights, batch)?;
+        self.head.states(tape, weights, batch, state)
+    }
+
+    fn has_items(&self) -> bool {
+        true
     }
 
     fn embedding_dim(&self) -> usize {

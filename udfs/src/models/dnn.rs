@@ -6,7 +6,7 @@
 //! scale_out, bias}`, `output.{weight, bias}`.
 
 use super::architecture::{Forward, Init, Module, ParameterSpec, TABULAR_SHARD, Weights};
-use super::ops::{self, Activation, EnsembleWeights, Tape};
+use super::ops::{self, Activation, EnsembleWeights, Tape, Var};
 use super::tabular::TabularEmbedding;
 use super::{Batch, NetworkConfig, Parameters};
 use crate::error::{Error, Result};
@@ -34,6 +34,18 @@ impl Dnn {
             outputs: config.outputs,
             dropout: config.dropout,
         }
+    }
+
+    /// The last hidden layer, `[rows · members, hidden_dim]`.
+    fn hidden(&self, tape: &Tape, weights: &Weights, batch: &Batch) -> Result<Var> {
+        let mut x = self.embedding.forward(tape, weights, batch)?.ok_or_else(|| Error::internal("dnn: no features"))?;
+        for layer in 0..self.layers {
+            let get = |part: &str| weights.get(&format!("blocks.{layer}.{part}"));
+            let own =
+                EnsembleWeights { weight: get("weight")?, scale_in: get("scale_in")?, scale_out: get("scale_out")?, bias: get("bias")? };
+            x = ops::batch_ensemble(tape, &x, batch.rows, &own, Activation::Relu, self.dropout)?;
+        }
+        Ok(x)
     }
 }
 
@@ -64,13 +76,7 @@ impl Module for Dnn {
     }
 
     fn forward(&self, tape: &Tape, weights: &Weights, batch: &Batch, want_embedding: bool) -> Result<Forward> {
-        let mut x = self.embedding.forward(tape, weights, batch)?.ok_or_else(|| Error::internal("dnn: no features"))?;
-        for layer in 0..self.layers {
-            let get = |part: &str| weights.get(&format!("blocks.{layer}.{part}"));
-            let own =
-                EnsembleWeights { weight: get("weight")?, scale_in: get("scale_in")?, scale_out: get("scale_out")?, bias: get("bias")? };
-            x = ops::batch_ensemble(tape, &x, batch.rows, &own, Activation::Relu, self.dropout)?;
-        }
+        let x = self.hidden(tape, weights, batch)?;
         let (weight, bias) = (weights.get("output.weight")?, weights.get("output.bias")?);
         let logits = if self.members == 1 {
             ops::linear(tape, &x, weight, Some(bias), Activation::Identity)?
@@ -79,6 +85,15 @@ impl Module for Dnn {
         };
         let embedding = if want_embedding { Some(ops::mean_groups(tape, &x, self.members)?) } else { None };
         Ok(Forward { logits, members: self.members, embedding, statistics: Vec::new() })
+    }
+
+    fn states(&self, tape: &Tape, weights: &Weights, batch: &Batch) -> Result<Option<Var>> {
+        if self.has_items() { self.hidden(tape, weights, batch).map(Some) } else { Ok(None) }
+    }
+
+    /// Members have output layers of their own.
+    fn has_items(&self) -> bool {
+        self.members == 1
     }
 
     /// The last hidden layer, averaged over the members.

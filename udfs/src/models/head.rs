@@ -46,15 +46,25 @@ impl Head {
         self.tabular.prepare(inputs, rows, parameters);
     }
 
-    /// `state [rows, hidden_dim]` → logits `[rows, outputs]`.
-    pub(super) fn forward(&self, tape: &Tape, weights: &Weights, batch: &Batch, state: Var, want_embedding: bool) -> Result<Forward> {
+    /// `state [rows, hidden_dim]` → its activations `[rows, hidden_dim]`, which the output layer reads.
+    pub(super) fn hidden(&self, tape: &Tape, weights: &Weights, batch: &Batch, state: Var) -> Result<Var> {
         let mut parts = vec![state];
         if let Some(tabular) = self.tabular.forward(tape, weights, batch)? {
             let (weight, bias) = (weights.get("tabular.weight")?, weights.get("tabular.bias")?);
             parts.push(ops::linear(tape, &tabular, weight, Some(bias), Activation::Relu)?);
         }
         let joined = ops::dropout(tape, &ops::concat(tape, &parts)?, self.dropout)?;
-        let head = ops::linear(tape, &joined, weights.get("head.weight")?, Some(weights.get("head.bias")?), Activation::Relu)?;
+        ops::linear(tape, &joined, weights.get("head.weight")?, Some(weights.get("head.bias")?), Activation::Relu)
+    }
+
+    /// The activations as the output layer sees them in training, for losses that look at some of the outputs only.
+    pub(super) fn states(&self, tape: &Tape, weights: &Weights, batch: &Batch, state: Var) -> Result<Option<Var>> {
+        ops::dropout(tape, &self.hidden(tape, weights, batch, state)?, self.dropout).map(Some)
+    }
+
+    /// `state [rows, hidden_dim]` → logits `[rows, outputs]`.
+    pub(super) fn forward(&self, tape: &Tape, weights: &Weights, batch: &Batch, state: Var, want_embedding: bool) -> Result<Forward> {
+        let head = self.hidden(tape, weights, batch, state)?;
         let dropped = ops::dropout(tape, &head, self.dropout)?;
         let logits = ops::linear(tape, &dropped, weights.get("output.weight")?, Some(weights.get("output.bias")?), Activation::Identity)?;
         Ok(Forward { logits, members: 1, embedding: want_embedding.then_some(head), statistics: Vec::new() })

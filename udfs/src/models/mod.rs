@@ -17,6 +17,7 @@ mod head;
 pub mod image_cnn;
 pub mod logreg;
 pub mod lstm;
+pub mod mf;
 pub mod ops;
 pub mod parameters;
 mod recurrent;
@@ -26,6 +27,7 @@ mod tabular;
 #[cfg(test)]
 mod tests;
 pub mod transformer;
+pub mod two_tower;
 
 use serde::{Deserialize, Serialize};
 
@@ -57,11 +59,16 @@ pub enum Architecture {
     Transformer,
     /// Convolutions over a picture, or over the event sequence (Kim, 2014).
     Cnn,
+    /// Matrix factorisation of implicit feedback (Hu, Koren & Volinsky, 2008).
+    Mf,
+    /// A user tower against an item tower (Covington et al., 2016; Yi et al., 2019).
+    TwoTower,
 }
 
 impl Architecture {
     /// Every architecture. New ones come last: the place seeds an architecture's random numbers.
-    pub const ALL: [Self; 7] = [Self::Logreg, Self::Dnn, Self::Gru, Self::Lstm, Self::Rnn, Self::Transformer, Self::Cnn];
+    pub const ALL: [Self; 9] =
+        [Self::Logreg, Self::Dnn, Self::Gru, Self::Lstm, Self::Rnn, Self::Transformer, Self::Cnn, Self::Mf, Self::TwoTower];
 
     /// The name used in SQL.
     pub fn name(self) -> &'static str {
@@ -73,6 +80,8 @@ impl Architecture {
             Self::Rnn => "rnn",
             Self::Transformer => "transformer",
             Self::Cnn => "cnn",
+            Self::Mf => "mf",
+            Self::TwoTower => "two_tower",
         }
     }
 
@@ -84,9 +93,14 @@ impl Architecture {
     /// Whether it reads the event sequence.
     pub fn is_sequential(self) -> bool {
         match self {
-            Self::Gru | Self::Lstm | Self::Rnn | Self::Transformer | Self::Cnn => true,
+            Self::Gru | Self::Lstm | Self::Rnn | Self::Transformer | Self::Cnn | Self::Mf | Self::TwoTower => true,
             Self::Logreg | Self::Dnn => false,
         }
+    }
+
+    /// Whether it is made for choosing among items, and learns nothing else.
+    pub const fn is_retrieval(self) -> bool {
+        matches!(self, Self::Mf | Self::TwoTower)
     }
 }
 
@@ -132,6 +146,33 @@ pub struct NetworkConfig {
     pub bins: usize,
     /// Width of a numeric embedding (dnn).
     pub numeric_embedding_dim: usize,
+    /// Where events say which item they are about, when the classes are items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalogue: Option<CatalogueShape>,
+}
+
+/// Where the steps of a sequence say which item an event is about, and what the item is like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CatalogueShape {
+    /// The token field of the item.
+    pub item_field: usize,
+    /// The token field of its category.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category_field: Option<usize>,
+    /// The number of a step that holds its price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_number: Option<usize>,
+}
+
+/// The items that a network chooses among: a row's logits are `embedding · vectorsᵀ + biases`.
+#[derive(Debug, Clone)]
+pub struct ItemTable {
+    /// `[classes, dim]`, row-major.
+    pub vectors: Vec<f32>,
+    /// `[classes]`; empty = none.
+    pub biases: Vec<f32>,
+    /// Width of a vector, and of the embedding.
+    pub dim: usize,
 }
 
 /// What a network answers for a batch.
@@ -165,4 +206,29 @@ pub trait Network: Send + Sync + std::fmt::Debug {
 
     /// Its configuration.
     fn config(&self) -> &NetworkConfig;
+
+    /// Embeddings alone, `[rows, embedding_dim]`; cheaper than [`forward`](Self::forward) where there are many classes.
+    ///
+    /// # Errors
+    /// As there.
+    fn embed(&self, batch: &Batch) -> Result<Vec<f32>> {
+        Ok(self.forward(batch)?.embedding)
+    }
+
+    /// The vectors of its classes, where the logits are inner products of the embedding with them.
+    ///
+    /// # Errors
+    /// `Internal` for a bug of ours.
+    fn items(&self) -> Result<Option<ItemTable>> {
+        Ok(None)
+    }
+
+    /// How much each step of each row of a batch adds to the logits of some classes: `classes [rows, k]` →
+    /// `[rows, k, seq_len]`. `None` where a logit is no sum over steps.
+    ///
+    /// # Errors
+    /// `Internal` when the batch does not have the shape of the network.
+    fn contributions(&self, _batch: &Batch, _classes: &[u32]) -> Result<Option<Vec<f32>>> {
+        Ok(None)
+    }
 }

@@ -60,6 +60,19 @@ impl Recurrent {
             _ => gru::layer(tape, x, packing, &own),
         }
     }
+
+    /// The state after each row's last event.
+    fn state(&self, tape: &Tape, weights: &Weights, batch: &Batch) -> Result<Var> {
+        let packing = Arc::new(EventEmbedding::packing(batch)?);
+        let mut x = self.events.forward(tape, weights, batch, &packing)?;
+        for layer in 0..self.layers {
+            if layer > 0 {
+                x = ops::dropout(tape, &x, self.dropout)?;
+            }
+            x = self.layer(tape, &x, &packing, weights, layer)?;
+        }
+        ops::last_step(tape, &x, &packing)
+    }
 }
 
 impl Module for Recurrent {
@@ -83,16 +96,17 @@ impl Module for Recurrent {
     }
 
     fn forward(&self, tape: &Tape, weights: &Weights, batch: &Batch, want_embedding: bool) -> Result<Forward> {
-        let packing = Arc::new(EventEmbedding::packing(batch)?);
-        let mut x = self.events.forward(tape, weights, batch, &packing)?;
-        for layer in 0..self.layers {
-            if layer > 0 {
-                x = ops::dropout(tape, &x, self.dropout)?;
-            }
-            x = self.layer(tape, &x, &packing, weights, layer)?;
-        }
-        let state = ops::last_step(tape, &x, &packing)?;
+        let state = self.state(tape, weights, batch)?;
         self.head.forward(tape, weights, batch, state, want_embedding)
+    }
+
+    fn states(&self, tape: &Tape, weights: &Weights, batch: &Batch) -> Result<Option<Var>> {
+        let state = self.state(tape, weights, batch)?;
+        self.head.states(tape, weights, batch, state)
+    }
+
+    fn has_items(&self) -> bool {
+        true
     }
 
     fn embedding_dim(&self) -> usize {

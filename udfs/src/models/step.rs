@@ -5,13 +5,15 @@
 //! weights are shared by all shards. The cut depends on the architecture and the batch only, and gradients are added in
 //! the order of the shards, so the result has the same bytes for any number of threads.
 //!
+//! Where a table is large and a step reads few of its rows, [`Step::run_by`] leaves its gradient as those rows.
+//!
 //! Absent on purpose: what the loss is, where rows come from, and what is done with the gradients.
 
 use std::ops::Range;
 
 use super::architecture::{Forward, Module, Weights};
 use super::ops::tape::Gradient;
-use super::ops::{BatchStatistics, Philox, Tape, Var, parallel, storage, vectorise};
+use super::ops::{BatchStatistics, Philox, RowSums, Tape, Var, parallel, storage, vectorise};
 use super::{Batch, Tensor};
 use crate::error::{Error, Result};
 
@@ -39,6 +41,12 @@ pub struct Step<'a> {
     pub weight: &'a (dyn Fn(Range<usize>) -> f64 + Sync),
 }
 
+/// Rows of a table up to which its gradient is always whole: a step over so many costs less than it is worth to avoid.
+pub const DENSE_ROWS_MAX: usize = 20_002;
+
+/// The loss of one shard: the mean under its rows' weights, and what batch normalisations saw.
+pub type ShardLoss<'a> = dyn Fn(&Tape, &Weights, &Batch, Range<usize>) -> Result<(Var, Vec<(String, BatchStatistics)>)> + Sync + 'a;
+
 /// What a step finds.
 #[derive(Debug)]
 pub struct Found {
@@ -46,6 +54,8 @@ pub struct Found {
     pub loss: f64,
     /// The gradient of each trainable parameter that the loss depends on, by name.
     pub gradients: Vec<(String, Tensor)>,
+    /// The gradients of large tables in the rows that were read; only from [`Step::run_by`].
+    pub rows: Vec<(String, RowSums)>,
     /// What the batch said of the channels of each batch normalisation, by its name; such networks keep batches whole.
     pub statistics: Vec<(String, BatchStatistics)>,
 }
@@ -70,18 +80,43 @@ impl Step<'_> {
     /// # Errors
     /// `Internal` when network, weights and rows disagree.
     pub fn run(&self, rows: usize) -> Result<Found> {
+        self.run_with(rows, &|tape, weights, batch, own| self.usual(tape, weights, batch, own), usize::MAX)
+    }
+
+    /// The same with the gradients of tables of more than [`DENSE_ROWS_MAX`] rows left as rows where only rows were read.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_lazily(&self, rows: usize) -> Result<Found> {
+        self.run_with(rows, &|tape, weights, batch, own| self.usual(tape, weights, batch, own), DENSE_ROWS_MAX)
+    }
+
+    fn usual(&self, tape: &Tape, weights: &Weights, batch: &Batch, own: Range<usize>) -> Result<(Var, Vec<(String, BatchStatistics)>)> {
+        let forward = self.module.forward(tape, weights, batch, false)?;
+        Ok(((self.loss)(tape, &forward, own)?, forward.statistics))
+    }
+
+    /// [`run_lazily`](Self::run_lazily) with a loss that goes its own way through the network.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_by(&self, rows: usize, loss: &ShardLoss<'_>) -> Result<Found> {
+        self.run_with(rows, loss, DENSE_ROWS_MAX)
+    }
+
+    fn run_with(&self, rows: usize, loss: &ShardLoss<'_>, dense_max: usize) -> Result<Found> {
         let shards: Vec<Range<usize>> = shards(rows, self.module.shard_rows()).collect();
         let total = (self.weight)(0..rows);
         let mut parts = parallel::map(shards.len(), |at| {
             let own = &shards[at];
             let share = if shards.len() == 1 || total <= 0.0 { 1.0 / shards.len() as f64 } else { (self.weight)(own.clone()) / total };
-            self.shard(at, own.clone(), share)
+            self.shard(at, own.clone(), share, loss)
         })
         .into_iter()
         .collect::<Result<Vec<_>>>()?;
         let loss = parts.iter().map(|part| part.loss).sum::<f64>();
         if !loss.is_finite() {
-            return Ok(Found { loss, gradients: Vec::new(), statistics: Vec::new() });
+            return Ok(Found { loss, gradients: Vec::new(), rows: Vec::new(), statistics: Vec::new() });
         }
         let names: Vec<(&str, &Var)> = self.weights.iter().filter(|(name, _)| (self.trainable)(name)).collect();
         let gathered: Vec<std::sync::Mutex<Vec<Gradient>>> = (0..names.len())
@@ -89,20 +124,22 @@ impl Step<'_> {
             .collect();
         let sums = parallel::map(names.len(), |at| {
             let parts = gathered[at].lock().map(|mut parts| std::mem::take(&mut *parts)).unwrap_or_default();
-            sum(parts, names[at].1)
+            sum(parts, names[at].1, dense_max)
         });
-        let mut gradients = Vec::with_capacity(names.len());
+        let (mut gradients, mut row_sums) = (Vec::with_capacity(names.len()), Vec::new());
         for ((name, _), sum) in names.into_iter().zip(sums) {
-            if let Some(sum) = sum? {
-                gradients.push((name.to_owned(), sum));
+            match sum? {
+                Sum::None => {}
+                Sum::Dense(sum) => gradients.push((name.to_owned(), sum)),
+                Sum::Rows(sum) => row_sums.push((name.to_owned(), sum)),
             }
         }
         let statistics = parts.into_iter().flat_map(|part| part.statistics).collect();
-        Ok(Found { loss, gradients, statistics })
+        Ok(Found { loss, gradients, rows: row_sums, statistics })
     }
 
     /// The share of one shard.
-    fn shard(&self, at: usize, rows: Range<usize>, share: f64) -> Result<Part> {
+    fn shard(&self, at: usize, rows: Range<usize>, share: f64, loss: &ShardLoss<'_>) -> Result<Part> {
         let mut batch = Batch::default();
         (self.gather)(rows.clone(), &mut batch);
         let tape = Tape::recording(self.random.fork(SHARD_STREAM | at as u32));
@@ -110,9 +147,8 @@ impl Step<'_> {
         for (name, var) in self.weights.iter() {
             weights.insert(name.to_owned(), if (self.trainable)(name) { tape.leaf_of(var) } else { var.clone() });
         }
-        let forward = self.module.forward(&tape, &weights, &batch, false)?;
-        let loss = (self.loss)(&tape, &forward, rows)?;
-        let (value, statistics) = (loss.scalar()? * share, forward.statistics);
+        let (loss, statistics) = loss(&tape, &weights, &batch, rows)?;
+        let value = loss.scalar()? * share;
         if !value.is_finite() {
             return Ok(Part { loss: value, gradients: Vec::new(), statistics });
         }
@@ -122,17 +158,30 @@ impl Step<'_> {
     }
 }
 
-/// The sum of the shards' gradients of one parameter, in their order.
-fn sum(parts: Vec<Gradient>, of: &Var) -> Result<Option<Tensor>> {
+/// The gradient of one parameter.
+enum Sum {
+    None,
+    Dense(Tensor),
+    Rows(RowSums),
+}
+
+/// The sum of the shards' gradients of one parameter, in their order; rows of a table of more than `dense_max` rows stay
+/// rows.
+fn sum(parts: Vec<Gradient>, of: &Var, dense_max: usize) -> Result<Sum> {
+    let rows_of = |part: &Gradient| matches!(part, Gradient::Rows(_));
+    if of.dims().first().is_some_and(|rows| *rows > dense_max) && !parts.is_empty() && parts.iter().all(rows_of) {
+        let rows = parts.iter().flat_map(|part| if let Gradient::Rows(rows) = part { &rows[..] } else { &[] });
+        return RowSums::of(rows).map(Sum::Rows);
+    }
     let mut parts = parts.into_iter();
-    let Some(first) = parts.next() else { return Ok(None) };
+    let Some(first) = parts.next() else { return Ok(Sum::None) };
     let rest: Vec<Gradient> = parts.collect();
     let (Gradient::Dense(tensor), true) = (&first, rest.is_empty()) else {
         let mut total = vec![0f32; of.dims().iter().product()];
         add(&mut total, [first].into_iter().chain(rest))?;
-        return storage::tensor(total, of.dims()).map(Some);
+        return storage::tensor(total, of.dims()).map(Sum::Dense);
     };
-    Ok(Some(tensor.clone()))
+    Ok(Sum::Dense(tensor.clone()))
 }
 
 /// Adds `parts` to `total`, block by block where they are dense.

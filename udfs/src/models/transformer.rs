@@ -75,13 +75,23 @@ impl Transformer {
     }
 
     /// Events as states, `[steps, hidden]`: their vectors and where they are, counted from the end.
-    fn states(&self, tape: &Tape, weights: &Weights, batch: &Batch, packing: &Packing) -> Result<Var> {
+    fn events(&self, tape: &Tape, weights: &Weights, batch: &Batch, packing: &Packing) -> Result<Var> {
         let events = self.events.forward(tape, weights, batch, packing)?;
         let x = ops::linear(tape, &events, weights.get("input.weight")?, Some(weights.get("input.bias")?), Activation::Identity)?;
         let last = self.events.len_max() as u32 - 1;
         let positions: Arc<[u32]> = packing.steps_left().into_iter().map(|left| left.min(last)).collect();
         let positions = ops::embed(tape, &[weights.get("positions.weight")?.clone()], &positions, Pooling::Concat)?;
         ops::dropout(tape, &ops::add(tape, &x, &positions)?, self.dropout)
+    }
+
+    /// The state of each row's last event.
+    fn state(&self, tape: &Tape, weights: &Weights, batch: &Batch) -> Result<Var> {
+        let packing = Arc::new(EventEmbedding::packing(batch)?);
+        let mut x = self.events(tape, weights, batch, &packing)?;
+        for index in 0..self.layers {
+            x = self.layer(tape, &x, &packing, &Layer { weights, index })?;
+        }
+        ops::layer_norm(tape, &x, weights.get("norm.weight")?, weights.get("norm.bias")?)
     }
 
     /// One layer. Of the last one only the last step of each row is wanted: `[rows, hidden]`.
@@ -138,13 +148,17 @@ impl Module for Transformer {
     }
 
     fn forward(&self, tape: &Tape, weights: &Weights, batch: &Batch, want_embedding: bool) -> Result<Forward> {
-        let packing = Arc::new(EventEmbedding::packing(batch)?);
-        let mut x = self.states(tape, weights, batch, &packing)?;
-        for index in 0..self.layers {
-            x = self.layer(tape, &x, &packing, &Layer { weights, index })?;
-        }
-        let state = ops::layer_norm(tape, &x, weights.get("norm.weight")?, weights.get("norm.bias")?)?;
+        let state = self.state(tape, weights, batch)?;
         self.head.forward(tape, weights, batch, state, want_embedding)
+    }
+
+    fn states(&self, tape: &Tape, weights: &Weights, batch: &Batch) -> Result<Option<Var>> {
+        let state = self.state(tape, weights, batch)?;
+        self.head.states(tape, weights, batch, state)
+    }
+
+    fn has_items(&self) -> bool {
+        true
     }
 
     fn embedding_dim(&self) -> usize {

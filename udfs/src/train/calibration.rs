@@ -88,6 +88,14 @@ impl Calibration {
         Self { transform: Transform::Temperature { temperature, offsets }, prior }
     }
 
+    /// What logits are divided by before their softmax; 1 where they are transformed otherwise.
+    pub fn temperature(&self) -> f64 {
+        match &self.transform {
+            Transform::Temperature { temperature, .. } => *temperature,
+            _ => 1.0,
+        }
+    }
+
     /// Calibrated probabilities `[rows, classes]` from `logits [rows, classes]`; rows sum to 1.
     pub fn probabilities(&self, logits: &[f32], classes: usize) -> Vec<f64> {
         let mut out = Vec::with_capacity(logits.len());

@@ -9,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::baseline::RecencyFrequency;
 use super::calibration::Transform;
+use super::catalogue::Catalogue;
 use super::checkpoint::{CheckpointStore, Checkpoints};
 use super::distil::Teacher;
 use super::fit::{self, Data, Fitted, Targets, Watch};
 use super::hyper::{self, Hyper};
 use super::metrics::{self, Metric};
+use super::ranked::{DENSE_CLASSES_MAX, Standings, is_ranked};
 use super::resample::resample;
 use super::transfer::{Start, Transfer, WarmStart};
 use super::{Calibration, CandidateReport, Part, Progress, Scorer, Scores, TrainRequest, Trained, TrialReport, tune};
@@ -21,11 +23,13 @@ use crate::error::{Code, Error, Result};
 use crate::features::Encoder;
 use crate::features::events::UserKey;
 use crate::features::inputs::{InputShape, Inputs, Labels, Rows};
-use crate::features::options::{ClassWeights, Options};
+use crate::features::options::{ClassWeights, Loss, Options, Oversample};
 use crate::models::{self, Architecture, Network, Task};
 
 /// Stack of the training threads.
 const STACK_BYTES: usize = 64 << 20;
+/// Logits that a temperature is fitted on at most.
+const CALIBRATION_LOGITS_MAX: usize = 1 << 23;
 /// Skewness above which a target that is never negative is learned in logarithms.
 const SKEWNESS_LIMIT: f64 = 2.0;
 
@@ -42,6 +46,7 @@ pub fn train(request: TrainRequest<'_>) -> Result<Trained> {
 /// [`train`] with what a teacher says about the training rows.
 pub(super) fn train_with(request: TrainRequest<'_>, teacher: Option<Arc<Teacher>>) -> Result<Trained> {
     let dataset = request.dataset;
+    let catalogue = dataset.of_items.then(|| Catalogue::new(&dataset.encoder, &dataset.classes));
     train_rows(Request {
         rows: Labelled {
             shape: dataset.encoder.shape(),
@@ -53,6 +58,7 @@ pub(super) fn train_with(request: TrainRequest<'_>, teacher: Option<Arc<Teacher>
             encoder: Some(&dataset.encoder),
             users: &dataset.users,
         },
+        catalogue: catalogue.as_ref(),
         architecture: request.architecture,
         options: request.options,
         task: request.task,
@@ -83,6 +89,8 @@ pub(super) struct Labelled<'a> {
 /// [`TrainRequest`] on such rows.
 pub(super) struct Request<'a> {
     pub(super) rows: Labelled<'a>,
+    /// What the classes are, when they are items.
+    pub(super) catalogue: Option<&'a Catalogue>,
     pub(super) architecture: Option<Architecture>,
     pub(super) options: &'a Options,
     pub(super) task: Task,
@@ -143,6 +151,7 @@ fn run(request: &Request<'_>) -> Result<Trained> {
         (Some(architecture), _) => vec![architecture],
         // Given weights are of one architecture.
         (None, Some(transfer)) => vec![transfer.architecture()],
+        (None, None) if problem.many_items() => vec![Architecture::Gru, Architecture::TwoTower],
         (None, None) => sensible(&request.rows),
     };
     let found = match &request.options.tune {
@@ -238,6 +247,8 @@ pub(super) struct Problem<'a> {
     data: Data<'a>,
     names: &'a [String],
     task: Task,
+    /// Whether it is measured by the ranking of the whole catalogue.
+    ranked: Option<&'a Catalogue>,
     classes: usize,
     pub(super) metric: Metric,
     prior: Vec<f64>,
@@ -288,7 +299,13 @@ impl<'a> Problem<'a> {
             }
             _ => return Err(Error::internal("labels do not fit the task")),
         };
+        let ranked = request.catalogue.filter(|_| {
+            let retrieval = request.architecture.or(request.init.as_ref().map(|init| init.config.architecture));
+            classes > DENSE_CLASSES_MAX || retrieval.is_some_and(|own| is_ranked(own, classes))
+        });
+        check_items(request, ranked)?;
         let metric = match classes {
+            _ if ranked.is_some() => Metric::Ndcg,
             0 => Metric::Rmse,
             2 => Metric::PrAuc,
             _ => Metric::LogLoss,
@@ -307,15 +324,21 @@ impl<'a> Problem<'a> {
             resampled: None,
             users: dataset.users,
             teacher: request.teacher.clone(),
+            catalogue: request.catalogue,
         };
         // Weights that name a class that is not there are refused before anything is learned.
         class_weights(&request.options.class_weights, dataset.classes, &data.targets, &data.train)?;
         let names = dataset.classes;
-        Ok(Self { data, names, task: request.task, classes, metric, prior, truth, value_transform, transfer, notes })
+        Ok(Self { data, names, task: request.task, ranked, classes, metric, prior, truth, value_transform, transfer, notes })
     }
 
     fn outputs(&self) -> usize {
         self.classes.max(1)
+    }
+
+    /// Whether there are too many items to look at all of them at each step.
+    fn many_items(&self) -> bool {
+        self.ranked.is_some() && self.classes > DENSE_CLASSES_MAX
     }
 
     fn labels_of(&self, rows: &[u32]) -> Vec<u32> {
@@ -339,7 +362,11 @@ impl<'a> Problem<'a> {
         let mut data = resample(&self.data, request.rows.shape, options.oversample, options.seed)?;
         data.class_weights = class_weights(&options.class_weights, self.names, &data.targets, &data.train)?;
         let rows = self.data.train.len();
-        Ok((hyper::resolve(architecture, request.rows.shape, self.outputs(), self.task, options, rows), data))
+        let mut hyper = hyper::resolve(architecture, request.rows.shape, self.outputs(), self.task, options, rows);
+        if architecture.is_retrieval() {
+            hyper.config.catalogue = request.catalogue.and_then(|catalogue| catalogue.shape);
+        }
+        Ok((hyper, data))
     }
 
     pub(super) fn judge(&self) -> Judge<'_> {
@@ -378,6 +405,10 @@ impl<'a> Problem<'a> {
         let (calibration, valid) = judge.calibrate(request, &network, shifted)?;
         let scorer = Scorer::new(network, calibration.clone());
         let cancel = request.cancel_of_scoring();
+        if let Some(catalogue) = self.ranked {
+            let test = ndcg(&self.stand(&scorer, &self.data.test, catalogue, cancel)?, catalogue);
+            return Ok(Candidate { fitted, calibration, valid, test });
+        }
         let test = self.headline_scores(&scorer.score_rows(&self.data.inputs, &self.data.test, cancel)?, &self.data.test);
         Ok(Candidate { fitted, calibration, valid, test })
     }
@@ -414,9 +445,17 @@ impl<'a> Problem<'a> {
         metrics::headline_classes(&self.labels_of(rows), &scores.probabilities, &self.prior).1
     }
 
+    /// Where the truth of some rows stands in the whole catalogue.
+    fn stand(&self, scorer: &Scorer, rows: &[u32], catalogue: &Catalogue, cancel: Option<&CancellationToken>) -> Result<Standings> {
+        scorer.stand(&self.data.inputs, rows, self.labels_of(rows), &catalogue.is_item, cancel)
+    }
+
     /// What the training prior alone reaches on the test rows.
     fn baseline(&self) -> f64 {
         let rows = &self.data.test;
+        if let Some(catalogue) = self.ranked {
+            return ndcg(&Standings::of(self.labels_of(rows)).popular(&self.prior, &catalogue.is_item), catalogue);
+        }
         if self.classes == 0 {
             let truth = self.truth_of(rows);
             return metrics::headline_values(&truth, &truth, self.prior[0]).2;
@@ -456,11 +495,27 @@ impl Judge<'_> {
         let problem = self.problem;
         // Calibration sees the raw outputs of the very path that scoring takes.
         let scorer = Scorer::new(Arc::clone(network), self.plain.clone());
+        if let Some(catalogue) = problem.ranked {
+            return self.calibrate_ranking(request, &scorer, catalogue);
+        }
         let logits = scorer.logits(&problem.data.inputs, &problem.data.validation, request.cancel_of_scoring())?;
         // A private model is not fitted to the validation rows either.
         let private = request.options.privacy.is_some();
         let calibration = if private { self.plain.clone() } else { problem.calibrate(&logits, &self.labels, &self.truth, shifted) };
         let valid = problem.headline(&calibration, &logits, &self.labels, &self.truth);
+        Ok((calibration, valid))
+    }
+
+    /// The same for a ranking, which a temperature leaves as it is: that is fitted on as many validation rows as keep
+    /// the logits in memory.
+    fn calibrate_ranking(&self, request: &Request<'_>, scorer: &Scorer, catalogue: &Catalogue) -> Result<(Calibration, f64)> {
+        let (problem, cancel) = (self.problem, request.cancel_of_scoring());
+        let rows = &problem.data.validation;
+        let step = rows.len().div_ceil((CALIBRATION_LOGITS_MAX / problem.classes.max(1)).max(1)).max(1);
+        let some: Vec<u32> = rows.iter().copied().step_by(step).collect();
+        let logits = scorer.logits(&problem.data.inputs, &some, cancel)?;
+        let calibration = problem.calibrate(&logits, &problem.labels_of(&some), &[], false);
+        let valid = ndcg(&problem.stand(scorer, rows, catalogue, cancel)?, catalogue);
         Ok((calibration, valid))
     }
 }
@@ -493,6 +548,35 @@ impl Data<'_> {
     /// Whether classes are learned from in other shares than nature's.
     pub(super) fn is_shifted(&self) -> bool {
         self.class_weights.is_some() || self.resampled.is_some()
+    }
+}
+
+fn ndcg(standings: &Standings, catalogue: &Catalogue) -> f64 {
+    standings.ranking(catalogue.other).ndcg_at(metrics::NDCG_CUTOFF)
+}
+
+/// Refuses what a network over items does not do.
+fn check_items(request: &Request<'_>, ranked: Option<&Catalogue>) -> Result<()> {
+    if let Some(architecture) = request.architecture.filter(|architecture| architecture.is_retrieval()) {
+        let needs = |what: &str| Err(Error::invalid(format!("architecture \"{architecture}\" {what}")));
+        match request.catalogue {
+            None => return needs("chooses among items").map_err(|error| error.hint("Use target => 'next_item'.")),
+            Some(catalogue) if catalogue.shape.is_none() => return needs("reads the items of events, and they are excluded"),
+            Some(_) => {}
+        }
+    }
+    let options = request.options;
+    let refused = [
+        ("class_weights", options.class_weights != ClassWeights::None),
+        ("oversample", options.oversample != Oversample::None),
+        ("loss focal", options.loss == Loss::Focal),
+        ("label_smoothing", options.label_smoothing > 0.0),
+        ("privacy", options.privacy.is_some()),
+    ];
+    match refused.into_iter().find(|(_, given)| ranked.is_some() && *given) {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::invalid(format!("{name} cannot be used where the items of a catalogue are ranked"))
+            .detail(format!("That is so for mf, for two_tower, and for more than {DENSE_CLASSES_MAX} classes."))),
     }
 }
 

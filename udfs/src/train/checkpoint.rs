@@ -164,6 +164,11 @@ impl State {
         for (name, moments) in &self.optimizer.moments {
             add("first", name, vec![moments.first.len()], &moments.first);
             add("second", name, vec![moments.second.len()], &moments.second);
+            if !moments.taken.is_empty() {
+                // Bits, not numbers: a float holds no more than 2²⁴ steps.
+                let taken: Vec<f32> = moments.taken.iter().map(|steps| f32::from_bits(*steps)).collect();
+                add("taken", name, vec![taken.len()], &taken);
+            }
         }
         let arrays = arrays.to_safetensors()?;
         let mut body = (head.len() as u64).to_le_bytes().to_vec();
@@ -196,6 +201,7 @@ impl State {
                 "best" => drop(best.0.insert(name.to_owned(), (shape, values))),
                 "first" => moments.entry(name.to_owned()).or_default().first = values,
                 "second" => moments.entry(name.to_owned()).or_default().second = values,
+                "taken" => moments.entry(name.to_owned()).or_default().taken = values.into_iter().map(f32::to_bits).collect(),
                 _ => return Err(corrupted("It holds an unknown array")),
             }
         }
@@ -220,7 +226,7 @@ mod tests {
 
     fn state() -> State {
         let parameters = Parameters([("w".to_owned(), (vec![2, 1], vec![0.1f32, -3e-39]))].into());
-        let moments = Moments { first: vec![1e-30, 2.0], second: Vec::new() };
+        let moments = Moments { first: vec![1e-30, 2.0], second: Vec::new(), taken: vec![3, 1 << 31] };
         let history = vec![EpochRecord {
             epoch: 1,
             train_loss: 0.1 + 0.2,

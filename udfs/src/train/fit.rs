@@ -3,6 +3,7 @@
 //! Life of a fit: [`Running::start`] makes the first weights, or takes up a checkpoint → [`Running::advance`] runs epochs
 //! until one is reached, patience or time is over, or somebody cancels → [`Running::fitted`] gives the best weights.
 
+mod items;
 mod private;
 
 use std::borrow::Cow;
@@ -13,19 +14,22 @@ use std::time::{Duration, Instant};
 use crate::models::Tensor;
 use tokio_util::sync::CancellationToken;
 
+use self::items::Items;
 use self::private::Private;
 use super::batches;
+use super::catalogue::Catalogue;
 use super::checkpoint::{self, Checkpoints};
 use super::distil::Teacher;
 use super::hyper::{Hyper, Momentum};
 use super::privacy::PrivacyReport;
+use super::ranked::pass_rows;
 use super::transfer::{Applied, Start};
 use super::{EpochRecord, Part, Progress};
 use crate::error::{Code, Error, Result};
 use crate::features::events::UserKey;
 use crate::features::inputs::Inputs;
 use crate::models::architecture::{Forward, ParameterSpec, Weights, module, outputs};
-use crate::models::ops::{self, BatchStatistics, Focal, Optimizer, Philox, Rule, StepOutcome, Tape, Update, Var, storage};
+use crate::models::ops::{self, BatchStatistics, Focal, Optimizer, Philox, RowUpdate, Rule, StepOutcome, Tape, Update, Var, storage};
 use crate::models::step::Step;
 use crate::models::{Batch, Module, NetworkConfig, Parameters};
 
@@ -64,9 +68,19 @@ pub(super) struct Data<'a> {
     pub(super) users: &'a [UserKey],
     /// What a teacher says about the training rows.
     pub(super) teacher: Option<Arc<Teacher>>,
+    /// What the classes are, when they are items.
+    pub(super) catalogue: Option<&'a Catalogue>,
 }
 
 impl Data<'_> {
+    /// The classes of `rows`.
+    fn labels(&self, rows: &[u32]) -> Vec<u32> {
+        match &self.targets {
+            Targets::Classes(labels) => rows.iter().map(|row| labels[*row as usize]).collect(),
+            Targets::Values(_) => Vec::new(),
+        }
+    }
+
     /// The mean loss of `rows`, to differentiate.
     fn loss(&self, tape: &Tape, forward: &Forward, rows: &[u32], focal: Focal) -> Result<Var> {
         match &self.targets {
@@ -144,6 +158,7 @@ struct Fit<'a> {
     /// Steps if every epoch runs.
     steps_in_all: u32,
     private: Option<Private>,
+    items: Option<Items>,
 }
 
 /// What one epoch did.
@@ -215,7 +230,8 @@ impl<'a> Running<'a> {
     pub(super) fn start(data: &'a Data<'a>, hyper: &'a Hyper, start: Start<'_>, label: &str, watch: &Watch<'_>) -> Result<Self> {
         let (mut fit, note) = Fit::new(data, hyper, start)?;
         let warning = fit.private.as_ref().and_then(|private| private.plan.warning());
-        let mut place = Place { notes: note.into_iter().chain(warning).collect(), ..Place::default() };
+        let told = fit.items.as_ref().and_then(|items| items.note(data));
+        let mut place = Place { notes: note.into_iter().chain(warning).chain(told).collect(), ..Place::default() };
         if let Some(saved) = watch.checkpoints.and_then(|checkpoints| checkpoints.load(label)) {
             fit.resume(&saved)?;
             place = saved.place;
@@ -337,6 +353,9 @@ impl<'a> Fit<'a> {
             parameters.0.insert(spec.name.clone(), (spec.shape.clone(), spec.initial(hyper.seed)));
         }
         module.prepare(&data.inputs, &data.train, &mut parameters);
+        if let Some(catalogue) = data.catalogue {
+            catalogue.describe(&hyper.config.shape, &data.inputs, &data.train, &mut parameters);
+        }
         let Applied { frozen, note } = start.apply(&module.specs(), &mut parameters)?;
         let mut learned = Vec::new();
         for spec in module.specs() {
@@ -346,9 +365,10 @@ impl<'a> Fit<'a> {
         }
         learned.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         let private = Private::new(data, hyper)?;
+        let items = Items::new(data, hyper, &*module)?;
         let learning_rate = hyper.learning_rate;
         let optimizer = Optimizer::new(rule(hyper));
-        Ok((Self { data, hyper, module, learned, optimizer, learning_rate, steps: 0, steps_in_all: 0, private }, note))
+        Ok((Self { data, hyper, module, learned, optimizer, learning_rate, steps: 0, steps_in_all: 0, private, items }, note))
     }
 
     /// Takes up what a checkpoint holds.
@@ -366,6 +386,9 @@ impl<'a> Fit<'a> {
 
     fn epoch(&mut self, epoch: usize, watch: &Watch<'_>) -> Result<Epoch> {
         let started = Instant::now();
+        if self.items.as_ref().is_some_and(Items::sweeps) {
+            return self.sweep(epoch, watch, started);
+        }
         let lengths = self.hyper.config.architecture.is_sequential().then_some(&*self.data.inputs);
         let batches = match &self.private {
             Some(private) => private.samples(epoch),
@@ -433,7 +456,8 @@ impl<'a> Fit<'a> {
         let (augment, moved) = (self.hyper.augment, self.random("augment").at_step(self.steps));
         let (inputs, shape) = (&*self.data.inputs, &self.hyper.config.shape);
         let focal = self.hyper.focal();
-        let found = Step {
+        let chosen = self.items.as_ref().and_then(|items| items.choose(self.data, rows, self.random("negatives").at_step(self.steps)));
+        let step = Step {
             module: &*self.module,
             weights: &weights,
             trainable: &|name| !frozen.contains(name),
@@ -445,8 +469,14 @@ impl<'a> Fit<'a> {
             },
             loss: &|tape, forward, own| self.data.loss(tape, forward, &rows[own], focal),
             weight: &|own| self.data.weight(&rows[own]),
-        }
-        .run(rows.len())?;
+        };
+        let found = match &chosen {
+            None => step.run_lazily(rows.len())?,
+            Some(chosen) => step.run_by(rows.len(), &|tape, weights, batch, own| {
+                let targets = self.data.labels(&rows[own]);
+                Ok((chosen.loss(&*self.module, tape, weights, batch, &targets)?, Vec::new()))
+            })?,
+        };
         if !found.loss.is_finite() {
             return Ok(None);
         }
@@ -459,7 +489,15 @@ impl<'a> Fit<'a> {
                 Some(Update { name, weights: &learned.tensor, gradient, decays: learned.spec.decays })
             })
             .collect();
-        Ok(match self.optimizer.step(&updates, rate)? {
+        let row_updates: Vec<RowUpdate<'_>> = found
+            .rows
+            .iter()
+            .filter_map(|(name, gradient)| {
+                let learned = learned.get(&**name)?;
+                Some(RowUpdate { name, weights: &learned.tensor, gradient, decays: learned.spec.decays })
+            })
+            .collect();
+        Ok(match self.optimizer.step_with_rows(&updates, &row_updates, rate)? {
             StepOutcome::Done(_) => {
                 self.remember(&found.statistics)?;
                 Some(found.loss)
@@ -492,11 +530,19 @@ impl<'a> Fit<'a> {
             for learned in &self.learned {
                 weights.insert(learned.spec.name.clone(), tape.constant(&learned.tensor)?);
             }
+            if let Some(items) = &self.items {
+                (valid_loss, valid_metric) = self.evaluate_ranking(items, &weights, watch)?;
+                return Ok(self.record(epoch, done, valid_loss, valid_metric));
+            }
             let logits = predict(&self.data.inputs, &self.hyper.config, &*self.module, &weights, &self.data.validation, watch.cancel)?;
             valid_loss = mean_loss(self.data, &logits, &self.data.validation, self.hyper);
             valid_metric = (watch.metric)(&logits);
         }
-        Ok(EpochRecord {
+        Ok(self.record(epoch, done, valid_loss, valid_metric))
+    }
+
+    fn record(&self, epoch: usize, done: &Epoch, valid_loss: f64, valid_metric: f64) -> EpochRecord {
+        EpochRecord {
             epoch,
             train_loss: done.loss,
             valid_loss,
@@ -504,7 +550,12 @@ impl<'a> Fit<'a> {
             learning_rate: self.learning_rate(),
             seconds: done.seconds,
             rows_per_s: done.rows as f64 / done.seconds.max(1e-9),
-        })
+        }
+    }
+
+    fn learned_tensor(&self, name: &str) -> Result<Tensor> {
+        let found = self.learned.iter().find(|learned| learned.spec.name == name);
+        found.map(|learned| learned.tensor.clone()).ok_or_else(|| Error::internal(format!("parameter \"{name}\" is not declared")))
     }
 
     fn parameters(&self) -> Result<Parameters> {
@@ -556,24 +607,42 @@ pub(super) fn predict(
     rows: &[u32],
     cancel: &CancellationToken,
 ) -> Result<Vec<f32>> {
+    let mut all = vec![0f32; rows.len() * config.outputs];
+    passes(inputs, config, module, weights, rows, cancel, |places, logits| {
+        for (from, to) in logits.chunks_exact(config.outputs).zip(places) {
+            all[*to as usize * config.outputs..][..config.outputs].copy_from_slice(from);
+        }
+    })?;
+    Ok(all)
+}
+
+/// Goes through `rows` in passes of similar lengths: `take` gets the places of a pass among `rows` and its outputs.
+///
+/// # Errors
+/// As [`predict`].
+fn passes(
+    inputs: &Inputs,
+    config: &NetworkConfig,
+    module: &dyn Module,
+    weights: &Weights,
+    rows: &[u32],
+    cancel: &CancellationToken,
+    mut take: impl FnMut(&[u32], &[f32]),
+) -> Result<()> {
     let mut order: Vec<u32> = (0..rows.len() as u32).collect();
     if let (true, Some(sequence)) = (config.architecture.is_sequential(), &inputs.sequence) {
         order.sort_by_key(|at| sequence.spans[rows[*at as usize] as usize].1);
     }
-    let mut all = vec![0f32; rows.len() * config.outputs];
     let mut batch = Batch::default();
-    for chunk in order.chunks(config.shape.pass_rows(EVALUATION_ROWS)) {
+    for chunk in order.chunks(pass_rows(config, EVALUATION_ROWS)) {
         if cancel.is_cancelled() {
             return Err(Error::cancelled());
         }
         let chunk_rows: Vec<u32> = chunk.iter().map(|at| rows[*at as usize]).collect();
         Batch::gather(inputs, &config.shape, &chunk_rows, &mut batch);
-        let out = outputs(config, module, weights, &batch, false)?;
-        for (from, to) in out.logits.chunks_exact(config.outputs).zip(chunk) {
-            all[*to as usize * config.outputs..][..config.outputs].copy_from_slice(from);
-        }
+        take(chunk, &outputs(config, module, weights, &batch, false)?.logits);
     }
-    Ok(all)
+    Ok(())
 }
 
 /// Mean loss of classes as the training rows weigh them, or mean squared error of the standardised values.

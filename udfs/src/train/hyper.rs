@@ -42,6 +42,10 @@ pub struct Hyper {
     pub seed: u64,
     /// What a private training may spend; `None` = an ordinary one.
     pub privacy: Option<Privacy>,
+    /// Items drawn at each step of a network over many items; 0 = all of them.
+    pub negatives: usize,
+    /// Weight of a pair of user and item that was not seen (mf).
+    pub unseen_weight: f64,
 }
 
 impl Hyper {
@@ -65,6 +69,11 @@ impl Momentum {
     /// What the optimizer does by itself.
     pub const USUAL: Self = Self { share: 0.9, nesterov: false };
 }
+
+/// Items drawn beside a batch's own: a softmax over about so many learns as well as the full one (Klenitskiy & Vasilev, 2023).
+const NEGATIVES: usize = 1024;
+/// α₀ of Rendle et al., 2022.
+const UNSEEN_WEIGHT: f64 = 0.1;
 
 /// The focal loss's exponent where nobody gives another: the paper's.
 const GAMMA: f64 = 2.0;
@@ -124,6 +133,19 @@ fn defaults(architecture: Architecture, train_rows: usize) -> Defaults {
             embedding_dim: 32,
             warms_up: false,
         },
+        // Rendle et al., 2022: λ of a few thousandths; `l2` is λ and an epoch a sweep.
+        Architecture::Mf => Defaults {
+            epochs: 16,
+            learning_rate: 1e-3,
+            weight_decay: 3e-3,
+            patience: 4,
+            dropout: 0.0,
+            hidden_dim: 64,
+            layers: 1,
+            embedding_dim: 64,
+            warms_up: false,
+        },
+        Architecture::TwoTower => Defaults { dropout: 0.1, ..defaults(Architecture::Gru, train_rows) },
         // SASRec's size.
         Architecture::Transformer => Defaults { layers: 2, warms_up: true, ..defaults(Architecture::Gru, train_rows) },
     }
@@ -187,6 +209,7 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
         members: if dnn { members(outputs, train_rows) } else { 1 },
         bins: if architecture == Architecture::Logreg { 0 } else { 32 },
         numeric_embedding_dim: (FEATURE_WIDTH / numeric.max(1)).clamp(2, 8),
+        catalogue: None,
     };
     let batch_size = match train_rows {
         _ if pictures => 128,
@@ -220,6 +243,8 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
         augment: options.augment,
         seed: options.seed,
         privacy: options.privacy,
+        negatives: options.negatives.map_or(NEGATIVES, |count| count as usize),
+        unseen_weight: options.unseen_weight.unwrap_or(UNSEEN_WEIGHT),
     };
     privacy::adapted(hyper, options, train_rows)
 }

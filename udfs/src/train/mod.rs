@@ -9,10 +9,12 @@
 //! token is looked at once per batch; no file, no SQL and no clock decides what is learned (except `max_seconds`,
 //! which only cuts epochs off).
 
+mod als;
 pub mod baseline;
 mod batches;
 pub mod calibration;
 pub mod candidates;
+pub mod catalogue;
 pub mod checkpoint;
 mod compress;
 mod distil;
@@ -20,7 +22,9 @@ mod fit;
 pub mod hyper;
 pub mod metrics;
 pub mod privacy;
+pub mod ranked;
 mod resample;
+pub mod retrieve;
 pub mod schedule;
 pub mod scorer;
 #[cfg(test)]
@@ -33,11 +37,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use calibration::Calibration;
 pub use candidates::train;
+pub use catalogue::Catalogue;
 pub use checkpoint::CheckpointStore;
 pub use compress::{Keep, Measured, Measures, Pruned, prune, rate, recalibrated};
 pub use distil::distil;
 pub use metrics::Metric;
 pub use privacy::PrivacyReport;
+pub use retrieve::Retriever;
 pub use scorer::{Scorer, Scores};
 pub use transfer::WarmStart;
 

@@ -187,6 +187,7 @@ mod tests {
             resampled: None,
             users: &[],
             teacher: None,
+            catalogue: None,
         };
         (data, InputShape { numeric: 2, categorical: vec![4], sequence: None, image: None })
     }

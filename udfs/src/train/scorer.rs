@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::calibration::Calibration;
+use super::ranked::{Standings, pass_rows};
 use crate::error::{Error, Result};
 use crate::features::inputs::{InputShape, Inputs};
-use crate::models::{Batch, Network, NetworkConfig, Task};
+use crate::models::{Batch, Network, NetworkConfig, Outputs, Task};
 
 /// Rows of one forward pass: enough to keep the matrix kernels busy, few enough to stay in cache.
 const CHUNK_ROWS: usize = 256;
@@ -100,9 +101,50 @@ impl Scorer {
         Ok(scores)
     }
 
+    /// The embedding of every row, `[rows, embedding_dim]`, in order and not scaled.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score).
+    pub fn embeddings(&self, inputs: &Inputs) -> Result<Vec<f32>> {
+        let rows: Vec<u32> = (0..inputs.rows as u32).collect();
+        let dim = self.network.embedding_dim();
+        let mut all = vec![0f32; inputs.rows * dim];
+        self.passes_of(
+            inputs,
+            &rows,
+            None,
+            |batch| self.network.embed(batch),
+            |places, out| {
+                for (from, to) in out.chunks_exact(dim.max(1)).zip(places) {
+                    all[*to as usize * dim..][..dim].copy_from_slice(from);
+                }
+            },
+        )?;
+        Ok(all)
+    }
+
     /// The network's own outputs `[rows, outputs]`, before calibration.
     pub(super) fn logits(&self, inputs: &Inputs, rows: &[u32], cancel: Option<&CancellationToken>) -> Result<Vec<f32>> {
         Ok(self.forward(inputs, rows, cancel)?.0)
+    }
+
+    /// Where `labels` stand when the network ranks all classes that are items for each of `rows`; logits are held a pass at a
+    /// time.
+    ///
+    /// # Errors
+    /// As [`score_rows`](Self::score_rows).
+    pub fn stand(
+        &self,
+        inputs: &Inputs,
+        rows: &[u32],
+        labels: Vec<u32>,
+        is_item: &[bool],
+        cancel: Option<&CancellationToken>,
+    ) -> Result<Standings> {
+        let mut standings = Standings::of(labels);
+        let temperature = self.calibration.temperature();
+        self.passes(inputs, rows, cancel, |places, outputs| standings.fill(places, &outputs.logits, is_item, temperature))?;
+        Ok(standings)
     }
 
     /// Outputs and embeddings of `rows`, in their order.
@@ -111,25 +153,50 @@ impl Scorer {
         let (outputs, embedding_dim) = (config.outputs, self.network.embedding_dim());
         let mut logits = vec![0f32; rows.len() * outputs];
         let mut embedding = vec![0f32; rows.len() * embedding_dim];
+        self.passes(inputs, rows, cancel, |places, out| {
+            for (from, &to) in places.iter().enumerate() {
+                let to = to as usize;
+                logits[to * outputs..][..outputs].copy_from_slice(&out.logits[from * outputs..][..outputs]);
+                embedding[to * embedding_dim..][..embedding_dim].copy_from_slice(&out.embedding[from * embedding_dim..][..embedding_dim]);
+            }
+        })?;
+        Ok((logits, embedding))
+    }
+
+    /// Goes through `rows` in passes of similar lengths: `take` gets the places of a pass among `rows` and what was answered.
+    pub(super) fn passes(
+        &self,
+        inputs: &Inputs,
+        rows: &[u32],
+        cancel: Option<&CancellationToken>,
+        take: impl FnMut(&[u32], &Outputs),
+    ) -> Result<()> {
+        self.passes_of(inputs, rows, cancel, |batch| self.network.forward(batch), take)
+    }
+
+    fn passes_of<R>(
+        &self,
+        inputs: &Inputs,
+        rows: &[u32],
+        cancel: Option<&CancellationToken>,
+        ask: impl Fn(&Batch) -> Result<R>,
+        mut take: impl FnMut(&[u32], &R),
+    ) -> Result<()> {
+        let config = self.network.config();
         let mut order: Vec<u32> = (0..rows.len() as u32).collect();
         if let (true, Some(sequence)) = (config.architecture.is_sequential(), &inputs.sequence) {
             order.sort_by_key(|&at| sequence.spans[rows[at as usize] as usize].1);
         }
         let (mut batch, mut chunk_rows) = (Batch::default(), Vec::with_capacity(CHUNK_ROWS));
-        for chunk in order.chunks(config.shape.pass_rows(CHUNK_ROWS)) {
+        for chunk in order.chunks(pass_rows(config, CHUNK_ROWS)) {
             if cancel.is_some_and(CancellationToken::is_cancelled) {
                 return Err(Error::cancelled());
             }
             chunk_rows.clear();
             chunk_rows.extend(chunk.iter().map(|&at| rows[at as usize]));
             Batch::gather(inputs, &config.shape, &chunk_rows, &mut batch);
-            let out = self.network.forward(&batch)?;
-            for (from, &to) in chunk.iter().enumerate() {
-                let to = to as usize;
-                logits[to * outputs..][..outputs].copy_from_slice(&out.logits[from * outputs..][..outputs]);
-                embedding[to * embedding_dim..][..embedding_dim].copy_from_slice(&out.embedding[from * embedding_dim..][..embedding_dim]);
-            }
+            take(chunk, &ask(&batch)?);
         }
-        Ok((logits, embedding))
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The trainer on small made-up data: it learns what is there, nothing where nothing is, and the same thing every time.
 
+mod items;
 mod learning;
 mod markov;
 mod pictures;
@@ -112,6 +113,7 @@ fn request<'a>(
     let task = if matches!(problem.labels, Labels::Class(_)) { Task::Classification } else { Task::Regression };
     Request {
         rows: problem.rows(),
+        catalogue: None,
         architecture: None,
         options,
         task,
@@ -146,7 +148,7 @@ fn auto_tries_the_sensible_ones_and_keeps_the_best() {
 #[test]
 fn same_seed_same_bytes_with_one_and_two_threads() {
     let problem = binary();
-    for architecture in Architecture::ALL {
+    for architecture in Architecture::ALL.into_iter().filter(|architecture| !architecture.is_retrieval()) {
         let bytes = |seed: u64, threads: usize| {
             let options = Options { epochs: Some(2), dropout: Some(0.1), seed, ..options() };
             run(&problem, Some(architecture), &options, threads).unwrap().parameters.to_safetensors().unwrap()

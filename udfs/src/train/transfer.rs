@@ -71,7 +71,8 @@ impl<'a> Transfer<'a> {
 
     /// Copies into one parameter what it can: the rows copied, of how many; `None` = nothing.
     fn copy(&self, spec: &ParameterSpec, values: &mut [f32]) -> Option<(usize, usize)> {
-        let head = spec.name.starts_with("output.") || self.config.architecture == Architecture::Logreg;
+        let of_classes = ["output.", "items.", "history."].iter().any(|prefix| spec.name.starts_with(prefix));
+        let head = of_classes || self.config.architecture == Architecture::Logreg;
         if head && !self.same_classes {
             return None;
         }
@@ -172,7 +173,8 @@ impl Start<'_> {
                 names().filter(|name| prefixes.iter().any(|prefix| meant(prefix, name))).map(str::to_owned).collect()
             }
         };
-        if specs.iter().all(|spec| !spec.trainable || frozen.contains(&spec.name)) {
+        let learned = || specs.iter().filter(|spec| spec.trainable);
+        if learned().next().is_some() && learned().all(|spec| frozen.contains(&spec.name)) {
             return Err(Error::invalid("freeze leaves nothing to learn"));
         }
         Ok(frozen)

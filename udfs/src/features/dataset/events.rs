@@ -21,10 +21,9 @@ use crate::kernels::intern::{Interner, NULL_CODE};
 use crate::kernels::nearest::nearest;
 use crate::kernels::splitmix;
 
-/// Classes of `next_item` with a name of their own, at most.
-const ITEM_CLASSES_MAX: usize = 2000;
-/// Items and categories with a token of their own, at most.
-const ITEMS_MAX: usize = 20_000;
+/// Items with a token, and for `next_item` a class, of their own at most, where the option `max_items` says nothing.
+const ITEMS_MAX: usize = 100_000;
+/// Categories with a token of their own, at most.
 const CATEGORIES_MAX: usize = 2000;
 
 /// Collects histories, then cuts them into rows.
@@ -194,6 +193,7 @@ impl EventDatasetBuilder {
             inputs,
             labels,
             classes,
+            of_items: self.target == Target::NextItem,
             split,
             users: self.rows.iter().map(|row| self.store.users[row.user as usize].clone()).collect(),
             anchors_us: self.rows.iter().map(|row| row.anchor_us).collect(),
@@ -255,6 +255,7 @@ impl EventDatasetBuilder {
             inputs,
             labels,
             classes: classes.to_vec(),
+            of_items: self.target == Target::NextItem,
             split: self.rows.iter().map(|row| row.part).collect(),
             users: self.rows.iter().map(|row| self.store.users[row.user as usize].clone()).collect(),
             anchors_us: self.rows.iter().map(|row| row.anchor_us).collect(),
@@ -352,6 +353,10 @@ impl EventDatasetBuilder {
         facts
     }
 
+    fn items_max(&self) -> usize {
+        self.options.max_items.map_or(ITEMS_MAX, |most| most as usize)
+    }
+
     /// Labels with class names. Every class that occurs has one, so that no row is dropped for its label.
     fn labels(&self) -> (Labels, Vec<String>) {
         let classes = |names: Vec<String>| (Labels::Class(self.rows.iter().map(|row| row.label as u32).collect()), names);
@@ -359,7 +364,7 @@ impl EventDatasetBuilder {
             Target::Event(event) => classes(vec![NONE_CLASS.into(), event.clone()]),
             Target::Ladder(stages) => classes(std::iter::once(NONE_CLASS.to_owned()).chain(stages.iter().cloned()).collect()),
             Target::NextEvent => self.named_labels(&self.store.strings.events, usize::MAX),
-            Target::NextItem => self.named_labels(&self.store.strings.items, ITEM_CLASSES_MAX),
+            Target::NextItem => self.named_labels(&self.store.strings.items, self.items_max()),
             _ => (Labels::Value(self.rows.iter().map(|row| row.label as f32).collect()), Vec::new()),
         }
     }
@@ -471,7 +476,7 @@ impl EventDatasetBuilder {
         SequencePlan {
             max_len: self.options.max_seq_len as usize,
             events: fitted(plan.event, "seq_event", &strings.events, &event_counts, 1, 1000),
-            items: fitted(plan.item, "seq_item", &strings.items, &item_counts, 3, ITEMS_MAX),
+            items: fitted(plan.item, "seq_item", &strings.items, &item_counts, 3, self.items_max()),
             categories: fitted(plan.category, "seq_category", &strings.categories, &category_counts, 2, CATEGORIES_MAX),
             gap: kept("seq_gap"),
             hour: kept("seq_hour"),

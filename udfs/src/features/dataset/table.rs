@@ -329,6 +329,7 @@ impl TableDatasetBuilder {
         let dropped_rows = self.dropped_rows + (before - rows.len()) as u64;
         let inputs = self.encode_with(encoder, &rows)?;
         Ok(Dataset {
+            of_items: false,
             inputs,
             labels,
             classes: classes.to_vec(),
@@ -426,6 +427,7 @@ impl TableDatasetBuilder {
         let sources = |sources: &mut dyn Iterator<Item = usize>| sources.collect::<Vec<usize>>();
         plan.keep_used(&sources(&mut fitted.numeric.iter().map(|f| f.source)), &sources(&mut fitted.categorical.iter().map(|f| f.source)));
         Ok(Dataset {
+            of_items: false,
             inputs,
             labels,
             classes,

@@ -160,6 +160,9 @@ pub(super) fn set(options: &mut Options, given: &Given<'_>) -> Result<bool> {
             let choices = [("none", Oversample::None), ("random", Oversample::Random), ("smote", Oversample::Smote)];
             options.oversample = given.one_of(&choices)?;
         }
+        "max_items" => options.max_items = given.optional_integer(1, 10_000_000)?,
+        "negatives" => options.negatives = given.optional_integer(0, 1 << 20)?,
+        "unseen_weight" => options.unseen_weight = given.optional_number(0.0, 10.0)?,
         "freeze" => options.freeze = freeze(given)?,
         "tune" => options.tune = given.object()?.map(|value| tune(given, &value)).transpose()?,
         "ensemble" => options.ensemble = given.object()?.map(|value| ensemble(given, &value)).transpose()?,

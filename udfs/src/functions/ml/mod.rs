@@ -16,6 +16,7 @@ pub mod evaluate;
 pub mod lifecycle;
 pub mod predict;
 pub mod privacy;
+pub mod recommend;
 pub mod score;
 pub mod train;
 pub mod vector;
@@ -23,7 +24,8 @@ pub mod views;
 
 /// Functions in `FROM`.
 pub fn relations() -> Vec<Arc<dyn MlRelation>> {
-    [train::relations(), score::relations(), evaluate::relations(), compress::relations()].concat()
+    let families = [train::relations(), score::relations(), evaluate::relations(), compress::relations(), recommend::relations()];
+    families.concat()
 }
 
 /// Scalar functions.

@@ -1,5 +1,10 @@
 //! Fused optimizer steps over named parameters, with the gradient's global norm clipped. The state can be taken out and
 //! put back, so that a stopped training goes on to the bit.
+//!
+//! A large table of which a step read few rows is updated lazily: only those rows, their moments and their weights move,
+//! and each row counts its own steps for the bias correction (as LazyAdam and `torch.optim.SparseAdam` do, which count the
+//! table's). So a step costs what it read, whatever the size of the table. What differs from a dense step: moments of
+//! rows that were not read do not fade, and weight decay reaches a row only when it is read.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parallel;
 use super::storage::{modify, read};
+use super::tape::RowSums;
 use super::vectorise::vectorise;
 use crate::error::{Error, Result};
 
@@ -42,6 +48,19 @@ pub struct Update<'a> {
     pub weights: &'a Tensor,
     /// Their gradient.
     pub gradient: &'a Tensor,
+    /// Whether weight decay applies.
+    pub decays: bool,
+}
+
+/// One table's gradient in the rows that were read, and its treatment.
+#[derive(Debug)]
+pub struct RowUpdate<'a> {
+    /// Its name: the key of its moments.
+    pub name: &'a str,
+    /// The table `[rows, width]` or `[rows]`, changed in place.
+    pub weights: &'a Tensor,
+    /// The gradient.
+    pub gradient: &'a RowSums,
     /// Whether weight decay applies.
     pub decays: bool,
 }
@@ -80,6 +99,8 @@ pub struct Moments {
     pub first: Vec<f32>,
     /// Running mean of its square.
     pub second: Vec<f32>,
+    /// Steps that each row of a lazily updated table has taken; empty for others.
+    pub taken: Vec<u32>,
 }
 
 /// Everything that a stopped optimizer needs to go on.
@@ -153,18 +174,19 @@ impl Optimizer {
     /// # Errors
     /// `Internal` when a gradient does not have its parameter's shape.
     pub fn step(&mut self, updates: &[Update<'_>], learning_rate: f64) -> Result<StepOutcome> {
+        self.step_with_rows(updates, &[], learning_rate)
+    }
+
+    /// [`step`](Self::step), of which some tables move in the rows of their gradients only.
+    ///
+    /// # Errors
+    /// `Internal` when a gradient does not fit its parameter.
+    pub fn step_with_rows(&mut self, updates: &[Update<'_>], rows: &[RowUpdate<'_>], learning_rate: f64) -> Result<StepOutcome> {
         let mut squares = 0f64;
         for update in updates {
-            let guard = read(update.gradient)?;
-            // Sixteen chains in f64: quick, and the same order every time.
-            let mut sums = [0f64; 16];
-            for chunk in guard.slice::<f32>()?.chunks(16) {
-                for (sum, value) in sums.iter_mut().zip(chunk) {
-                    *sum += f64::from(*value) * f64::from(*value);
-                }
-            }
-            squares += sums.iter().sum::<f64>();
+            squares += sum_of_squares(read(update.gradient)?.slice::<f32>()?);
         }
+        squares += rows.iter().map(|update| sum_of_squares(&update.gradient.values)).sum::<f64>();
         let norm = squares.sqrt();
         if !norm.is_finite() {
             return Ok(StepOutcome::NotFinite);
@@ -182,7 +204,57 @@ impl Optimizer {
             self.state.moments.insert(update.name.to_owned(), moments);
         }
         results.into_iter().collect::<Result<Vec<()>>>()?;
+        for update in rows {
+            let mut moments = self.state.moments.remove(update.name).unwrap_or_default();
+            let done = self.update_rows(update, &mut moments, clip, learning_rate);
+            self.state.moments.insert(update.name.to_owned(), moments);
+            done?;
+        }
         Ok(StepOutcome::Done(norm))
+    }
+
+    /// The rows of one table; the calling thread alone, since they are few.
+    fn update_rows(&self, update: &RowUpdate<'_>, moments: &mut Moments, clip: f64, learning_rate: f64) -> Result<()> {
+        let RowSums { ids, width, values } = update.gradient;
+        let (width, total) = (*width, update.weights.elem_count());
+        let rows = total / width.max(1);
+        if rows * width != total || values.len() != ids.len() * width || ids.iter().any(|id| *id as usize >= rows) {
+            return Err(Error::internal(format!("gradient of rows of \"{}\" does not fit", update.name)));
+        }
+        let decay = if update.decays { self.rule.weight_decay } else { 0.0 };
+        moments.taken.resize(rows, 0);
+        moments.first.resize(total, 0.0);
+        if self.rule.kind != OptimizerKind::Sgd {
+            moments.second.resize(total, 0.0);
+        }
+        modify::<f32>(update.weights, |weights| {
+            for (id, gradient) in ids.iter().zip(values.chunks_exact(width)) {
+                let (row, at) = (*id as usize, *id as usize * width..(*id as usize + 1) * width);
+                moments.taken[row] = moments.taken[row].saturating_add(1);
+                let (weights, first) = (&mut weights[at.clone()], &mut moments.first[at.clone()]);
+                if self.rule.kind == OptimizerKind::Sgd {
+                    sgd(weights, gradient, first, self.sgd_constants(clip, decay, learning_rate));
+                } else {
+                    let steps = i32::try_from(moments.taken[row]).unwrap_or(i32::MAX);
+                    let constants = self.adam_constants(clip, decay, learning_rate, steps);
+                    adam(weights, gradient, first, &mut moments.second[at], constants);
+                }
+            }
+        })
+    }
+
+    fn sgd_constants(&self, clip: f64, decay: f64, learning_rate: f64) -> [f32; 5] {
+        let ahead = if self.rule.nesterov { 1.0 } else { 0.0 };
+        [clip, decay, learning_rate, self.rule.momentum, ahead].map(|value| value as f32)
+    }
+
+    /// After `steps` steps, this one included.
+    fn adam_constants(&self, clip: f64, decay: f64, learning_rate: f64, steps: i32) -> [f32; 5] {
+        let adamw = self.rule.kind == OptimizerKind::Adamw;
+        let (l2, shrink) = if adamw { (0.0, 1.0 - learning_rate * decay) } else { (decay, 1.0) };
+        let step = learning_rate / (1.0 - BETA_1.powi(steps));
+        let root = 1.0 / (1.0 - BETA_2.powi(steps)).sqrt();
+        [clip, l2, shrink, step, root].map(|value| value as f32)
     }
 
     fn update_one(&self, update: &Update<'_>, moments: &mut Moments, clip: f64, learning_rate: f64) -> Result<()> {
@@ -195,17 +267,24 @@ impl Optimizer {
         let decay = if update.decays { rule.weight_decay } else { 0.0 };
         moments.first.resize(gradient.len(), 0.0);
         if rule.kind == OptimizerKind::Sgd {
-            let ahead = if rule.nesterov { 1.0 } else { 0.0 };
-            let constants = [clip, decay, learning_rate, rule.momentum, ahead].map(|value| value as f32);
+            let constants = self.sgd_constants(clip, decay, learning_rate);
             return modify::<f32>(update.weights, |weights| sgd(weights, gradient, &mut moments.first, constants));
         }
         moments.second.resize(gradient.len(), 0.0);
-        let (l2, shrink) = if rule.kind == OptimizerKind::Adamw { (0.0, 1.0 - learning_rate * decay) } else { (decay, 1.0) };
-        let step = learning_rate / (1.0 - BETA_1.powi(self.state.steps));
-        let root = 1.0 / (1.0 - BETA_2.powi(self.state.steps)).sqrt();
-        let constants = [clip, l2, shrink, step, root].map(|value| value as f32);
+        let constants = self.adam_constants(clip, decay, learning_rate, self.state.steps);
         modify::<f32>(update.weights, |weights| adam(weights, gradient, &mut moments.first, &mut moments.second, constants))
     }
+}
+
+/// Sixteen chains in `f64`: quick, and the same order every time.
+fn sum_of_squares(values: &[f32]) -> f64 {
+    let mut sums = [0f64; 16];
+    for chunk in values.chunks(16) {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(*value) * f64::from(*value);
+        }
+    }
+    sums.iter().sum()
 }
 
 #[cfg(test)]
@@ -288,5 +367,56 @@ mod tests {
         let update = Update { name: "w", weights: &weights, gradient: &gradient, decays: true };
         assert_eq!(optimizer.step(&[update], 0.1).unwrap(), StepOutcome::NotFinite);
         assert_eq!(to_vec::<f32>(&weights).unwrap(), [1.0]);
+    }
+
+    /// Ten rows of two numbers, of which a step reads rows 7 and 2.
+    fn lazily(rule: Rule, steps: usize, lazy: bool) -> Vec<f32> {
+        let weights = tensor((0..20).map(|i| 0.1 * i as f32 - 0.73).collect(), &[10, 2]).unwrap();
+        let mut optimizer = Optimizer::new(rule);
+        for step in 0..steps {
+            let rows = RowSums { ids: vec![2, 7], width: 2, values: vec![0.5, -0.25 * (step as f32 + 1.0), 2.0, 1e-3] };
+            let mut dense = vec![0f32; 20];
+            dense[4..6].copy_from_slice(&rows.values[..2]);
+            dense[14..16].copy_from_slice(&rows.values[2..]);
+            let dense = tensor(dense, &[10, 2]).unwrap();
+            let row_update = RowUpdate { name: "w", weights: &weights, gradient: &rows, decays: true };
+            let update = Update { name: "w", weights: &weights, gradient: &dense, decays: true };
+            let done = if lazy { optimizer.step_with_rows(&[], &[row_update], 0.01) } else { optimizer.step(&[update], 0.01) };
+            assert!(matches!(done.unwrap(), StepOutcome::Done(_)));
+        }
+        to_vec(&weights).unwrap()
+    }
+
+    #[test]
+    fn rows_that_are_read_move_as_in_a_dense_step() {
+        for kind in KINDS {
+            // Rows read at every step never differ from a dense step, to the bit; the others stay where they are.
+            for steps in [1, 4] {
+                let (lazy, dense, before) =
+                    (lazily(rule(kind), steps, true), lazily(rule(kind), steps, false), lazily(rule(kind), 0, true));
+                for at in 0..20 {
+                    let read = matches!(at / 2, 2 | 7);
+                    assert_eq!(lazy[at], if read { dense[at] } else { before[at] }, "{kind:?} {at}");
+                    assert_ne!(lazy[at], if read { before[at] } else { dense[at] }, "{kind:?} {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_counts_its_own_steps() {
+        let weights = tensor(vec![0f32; 4], &[4, 1]).unwrap();
+        let mut optimizer = Optimizer::new(Rule::usual(OptimizerKind::Adam, 0.0, None));
+        for id in [0, 0, 3] {
+            let rows = RowSums { ids: vec![id], width: 1, values: vec![5.0] };
+            optimizer.step_with_rows(&[], &[RowUpdate { name: "w", weights: &weights, gradient: &rows, decays: false }], 0.1).unwrap();
+        }
+        // A first step is as long as the learning rate, whenever it comes.
+        let moved = to_vec::<f32>(&weights).unwrap();
+        assert!((moved[3] + 0.1).abs() < 1e-6 && (moved[0] + 0.2).abs() < 1e-6, "{moved:?}");
+        assert_eq!(optimizer.state().moments["w"].taken, [2, 0, 0, 1]);
+        let bad = RowSums { ids: vec![4], width: 1, values: vec![5.0] };
+        let update = RowUpdate { name: "w", weights: &weights, gradient: &bad, decays: false };
+        assert!(optimizer.step_with_rows(&[], &[update], 0.1).is_err());
     }
 }

@@ -131,6 +131,15 @@ impl Packing {
         left
     }
 
+    /// The row of each packed step: `[steps]`.
+    pub fn row_of_steps(&self) -> Vec<u32> {
+        let mut rows = Vec::with_capacity(self.steps);
+        for chunk in &self.chunks {
+            (0..chunk.steps()).for_each(|step| rows.extend_from_slice(&chunk.rows[..chunk.active(step)]));
+        }
+        rows
+    }
+
     /// For each row the packed position of its last step; `None` when it has none.
     fn last_positions(&self) -> Vec<Option<usize>> {
         let mut last = vec![None; self.rows];
@@ -180,6 +189,44 @@ pub fn last_step(tape: &Tape, x: &Var, packing: &Arc<Packing>) -> Result<Var> {
     })
 }
 
+/// The mean of each row's steps: `x [steps, width]` → `[rows, width]`, zeros for rows without steps.
+///
+/// # Errors
+/// `Internal` when `x` is not packed like `packing`.
+pub fn mean_steps(tape: &Tape, x: &Var, packing: &Arc<Packing>) -> Result<Var> {
+    let (steps, width) = x.dims2()?;
+    if steps != packing.steps() {
+        return Err(Error::internal("mean_steps: the input is packed otherwise"));
+    }
+    let (rows, of_step) = (packing.rows(), packing.row_of_steps());
+    let mut counts = vec![0usize; rows];
+    of_step.iter().for_each(|row| counts[*row as usize] += 1);
+    dispatch!(x.value(), T => {
+        let shares: Vec<T> = counts.iter().map(|count| T::of(1.0 / (*count).max(1) as f64)).collect();
+        let mut value = vec![T::ZERO; rows * width];
+        {
+            let guard = read(x.value())?;
+            for (row, from) in of_step.iter().zip(guard.slice::<T>()?.chunks_exact(width.max(1))) {
+                let out = &mut value[*row as usize * width..][..width];
+                out.iter_mut().zip(from).for_each(|(sum, value)| *sum += *value);
+            }
+        }
+        for (out, share) in value.chunks_exact_mut(width.max(1)).zip(&shares) {
+            out.iter_mut().for_each(|value| *value *= *share);
+        }
+        Ok(tape.record(tensor::<T>(value, &[rows, width])?, &[x], move |gradient, sink: &mut Sink<'_>| {
+            let guard = read(&gradient)?;
+            let gradient = guard.slice::<T>()?;
+            let mut own = Vec::with_capacity(steps * width);
+            for row in &of_step {
+                let share = shares[*row as usize];
+                own.extend(gradient[*row as usize * width..][..width].iter().map(|value| *value * share));
+            }
+            sink.add(0, tensor(own, &[steps, width])?)
+        }))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::gradcheck::{check, normal};
@@ -201,5 +248,18 @@ mod tests {
     fn last_step_gradients() {
         let packing = Arc::new(Packing::new(&[1, 3, 0, 2]));
         check(&[normal(&[6, 2], 1)], |tape, vars| last_step(tape, &vars[0], &packing));
+    }
+
+    #[test]
+    fn means_of_rows() {
+        let packing = Arc::new(Packing::new(&[1, 3, 0, 2]));
+        assert_eq!(packing.row_of_steps(), [1, 3, 0, 1, 3, 1]);
+        check(&[normal(&[6, 2], 1)], |tape, vars| mean_steps(tape, &vars[0], &packing));
+        let tape = Tape::silent();
+        let x = tape.constant(&tensor(vec![20f32, 30.0, 10.0, 21.0, 31.0, 22.0], &[6, 1]).unwrap()).unwrap();
+        assert_eq!(
+            super::super::storage::to_vec::<f32>(mean_steps(&tape, &x, &packing).unwrap().value()).unwrap(),
+            [10.0, 21.0, 0.0, 30.5]
+        );
     }
 }

@@ -148,6 +148,39 @@ impl RowGradients {
     }
 }
 
+/// The gradient of those rows of a table that a step read, each once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowSums {
+    /// The rows, ascending.
+    pub ids: Vec<u32>,
+    /// Numbers of a row.
+    pub width: usize,
+    /// `[ids.len(), width]`.
+    pub values: Vec<f32>,
+}
+
+impl RowSums {
+    /// Adds `parts` up in their order, whatever the size of the table: O(rows read · width).
+    pub(crate) fn of<'a>(parts: impl Iterator<Item = &'a RowGradients> + Clone) -> Result<Self> {
+        let width = parts.clone().next().map_or(0, |part| part.width);
+        let ids_of = |part: &'a RowGradients| part.ids.iter().skip(part.field).step_by(part.fields).copied();
+        let mut ids: Vec<u32> = parts.clone().flat_map(ids_of).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut values = vec![0f32; ids.len() * width];
+        for part in parts {
+            let guard = read(&part.gradient)?;
+            let total = part.gradient.dims2()?.1;
+            for (id, from) in ids_of(part).zip(guard.slice::<f32>()?.chunks_exact(total.max(1))) {
+                let at = ids.binary_search(&id).map_err(|_| Error::internal("a row has no place"))?;
+                let to = &mut values[at * width..][..width];
+                to.iter_mut().zip(&from[part.offset..]).for_each(|(sum, value)| *sum += *value);
+            }
+        }
+        Ok(Self { ids, width, values })
+    }
+}
+
 impl Gradient {
     /// As one tensor of the shape `dims`.
     fn dense(self, dims: &[usize]) -> Result<Tensor> {

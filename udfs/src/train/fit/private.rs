@@ -288,6 +288,7 @@ mod tests {
             resampled: None,
             users,
             teacher: None,
+            catalogue: None,
         }
     }
 

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub use classification::{Confusion, accuracy, brier, confusion, ece, log_loss, most_likely};
 pub use curves::{CalibrationBin, CurvePoint, LiftBucket, calibration_bins, lift_table, pr_auc, pr_curve, roc_auc, roc_curve};
-pub use ranking::{ndcg_at_k, recall_at_k};
+pub use ranking::{Ranking, ndcg_at_k, recall_at_k};
 pub use regression::{mae, r2, rmse};
-pub use report::{MetricRow, evaluate_classes, evaluate_values, headline_classes, headline_values};
+pub use report::{MetricRow, evaluate_classes, evaluate_ranking, evaluate_values, headline_classes, headline_values};
 
 /// The headline metric of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,7 +30,12 @@ pub enum Metric {
     LogLoss,
     /// Root of the mean squared error; numbers.
     Rmse,
+    /// Discounted gain of the true item among the first ten of the whole catalogue; items.
+    Ndcg,
 }
+
+/// Where [`Metric::Ndcg`] cuts.
+pub const NDCG_CUTOFF: usize = 10;
 
 impl Metric {
     /// The name in result rows.
@@ -39,12 +44,13 @@ impl Metric {
             Self::PrAuc => "pr_auc",
             Self::LogLoss => "log_loss",
             Self::Rmse => "rmse",
+            Self::Ndcg => "ndcg@10",
         }
     }
 
     /// Whether a larger value is a better one.
     pub fn higher_is_better(self) -> bool {
-        matches!(self, Self::PrAuc)
+        matches!(self, Self::PrAuc | Self::Ndcg)
     }
 
     /// Whether `a` is strictly better than `b`; a number is better than NaN.

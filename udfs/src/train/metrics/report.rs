@@ -3,7 +3,7 @@
 use super::Metric;
 use super::classification::{accuracy, brier, confusion, ece, log_loss, most_likely};
 use super::curves::{pr_auc, roc_auc};
-use super::ranking::{ndcg_at_k, recall_at_k};
+use super::ranking::{Ranking, ndcg_at_k, recall_at_k};
 use super::regression::{mae, r2, rmse};
 
 /// Intervals of the expected calibration error.
@@ -92,6 +92,22 @@ pub fn evaluate_classes(labels: &[u32], probabilities: &[f64], prior: &[f64]) ->
         add("pr_auc", Some(class), pr_auc(&positive, &scores), base[0]);
     }
     rows
+}
+
+/// Cut-offs of the ranking of items.
+const ITEM_CUTOFFS: [usize; 4] = [1, 5, 10, 20];
+
+/// Every measure of a ranking of the whole catalogue, beside that of the items most frequent in training.
+pub fn evaluate_ranking(own: &Ranking, popular: &Ranking) -> Vec<MetricRow> {
+    let n = own.0.len() as u64;
+    if n == 0 {
+        return Vec::new();
+    }
+    let row = |metric: String, value, baseline| MetricRow { metric, class: None, value, baseline, n };
+    let recall = ITEM_CUTOFFS.map(|k| row(format!("recall@{k}"), own.recall_at(k), popular.recall_at(k)));
+    let ndcg = ITEM_CUTOFFS[1..].iter().map(|k| row(format!("ndcg@{k}"), own.ndcg_at(*k), popular.ndcg_at(*k)));
+    let mrr = row("mrr".to_owned(), own.reciprocal_rank(), popular.reciprocal_rank());
+    recall.into_iter().chain(ndcg).chain([mrr]).collect()
 }
 
 /// Every measure of predicted numbers. `prior` = mean and median of the training values.

@@ -118,3 +118,27 @@ fn nothing_to_measure_is_nan_and_never_a_panic() {
     assert!(roc_curve(&[], &[]).is_empty() && pr_curve(&[], &[]).is_empty() && lift_table(&[], &[], 10).is_empty());
     assert!(evaluate_classes(&[], &[], &[0.5, 0.5]).is_empty() && evaluate_values(&[], &[], [0.0; 2]).is_empty());
 }
+
+/// Expected values by hand: ranks 0, 2, 12 and an item that the catalogue does not hold.
+#[test]
+fn a_ranking_of_items() {
+    use super::ranking::{constant_ranks, rank_among};
+    let ranking = Ranking(vec![Some(0), Some(2), Some(12), None]);
+    check(ranking.recall_at(10), 0.5);
+    check(ranking.recall_at(20), 0.75);
+    check(ranking.ndcg_at(10), (1.0 + 0.5) / 4.0);
+    check(ranking.reciprocal_rank(), (1.0 + 1.0 / 3.0 + 1.0 / 13.0) / 4.0);
+    assert!(Ranking::default().recall_at(10).is_nan());
+    let rows = evaluate_ranking(&ranking, &Ranking(vec![Some(1); 4]));
+    let row = |name: &str| rows.iter().find(|row| row.metric == name).unwrap();
+    check(row("mrr").baseline, 0.5);
+    check(row("recall@20").value, 0.75);
+    assert_eq!(row("ndcg@20").n, 4);
+    // Ties are broken against the model, and what is no number as well; classes that are no items do not count.
+    let scores = [0.5, 0.5, f32::NAN, 0.1, 9.0];
+    let items = [true, true, true, true, false];
+    assert_eq!(rank_among(&scores, 0, &items), 2);
+    assert_eq!(rank_among(&scores, 3, &items), 3);
+    assert_eq!(rank_among(&[f32::NAN; 3], 1, &[true; 3]), 2);
+    assert_eq!(constant_ranks(&[0.5, 0.5, 0.2, 0.9], &[true, true, true, false]), [1, 1, 2, 0]);
+}

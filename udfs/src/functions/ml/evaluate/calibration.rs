@@ -67,7 +67,7 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
     let class = subject.class(call.args.text("class"))?;
     let bins = call.args.integer_in("bins", 10, 2..=100)?;
     let (judged, _) = subject.judge(call.args.micros("since"), call.args.micros("until")).await?;
-    let bins = calibration_bins(&judged.is_class(class), &judged.probabilities_of(class), bins as usize);
+    let bins = calibration_bins(&judged.is_class(class), &judged.probabilities_of(class)?, bins as usize);
     let arrays = vec![
         counts(1..=bins.len() as u64),
         doubles(bins.iter().map(|bin| bin.low)),

@@ -52,6 +52,7 @@ impl MlRelation for ConfusionMatrix {
 async fn rows(call: &Call) -> DfResult<RecordBatch> {
     let subject = Subject::new(call).await?;
     let (judged, _) = subject.judge(call.args.micros("since"), call.args.micros("until")).await?;
+    judged.check_probabilities()?;
     let classes = judged.classes.len();
     if classes == 0 {
         return Err(Error::invalid(format!("{} predicts a number and has no classes", subject.model.reference)).into());

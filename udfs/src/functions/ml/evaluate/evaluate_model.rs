@@ -38,7 +38,9 @@ impl MlRelation for EvaluateModel {
 
     fn doc(&self) -> &'static str {
         "Measures a model on rows that it has not learned from, every metric beside what knowing nothing reaches. Without a source it is the test \
-         window of the training, and the headline metric equals the training row's test. class is NULL where a metric is about all classes."
+         window of the training, and the headline metric equals the training row's test. class is NULL where a metric is about all classes. For the target next_item \
+         recall@k, ndcg@k and mrr rank the whole catalogue, never a sample of it, with ties against the model, beside a ranking by popularity in \
+         training; rows in which no item came next do not count there, and items outside the catalogue are misses."
     }
 
     fn example(&self) -> &'static str {

@@ -69,7 +69,7 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
     let class = subject.class(call.args.text("class"))?;
     let buckets = call.args.integer_in("buckets", 10, 2..=100)?;
     let (judged, _) = subject.judge(call.args.micros("since"), call.args.micros("until")).await?;
-    let table = table(&judged.is_class(class), &judged.probabilities_of(class), buckets as usize);
+    let table = table(&judged.is_class(class), &judged.probabilities_of(class)?, buckets as usize);
     let arrays = vec![
         counts(table.iter().map(|row| row.bucket as u64)),
         counts(table.iter().map(|row| row.count)),

@@ -53,7 +53,7 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
     let subject = Subject::new(call).await?;
     let class = subject.class(call.args.text("class"))?;
     let (judged, _) = subject.judge(call.args.micros("since"), call.args.micros("until")).await?;
-    let points = roc_curve(&judged.is_class(class), &judged.probabilities_of(class));
+    let points = roc_curve(&judged.is_class(class), &judged.probabilities_of(class)?);
     let arrays =
         vec![doubles(points.iter().map(|p| p.threshold)), doubles(points.iter().map(|p| p.x)), doubles(points.iter().map(|p| p.y))];
     batch(&columns(), arrays)

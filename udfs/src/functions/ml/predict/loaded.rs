@@ -27,6 +27,14 @@ pub(in crate::functions::ml) const CHUNK_ROWS: usize = 1024;
 /// Bytes of encoded rows that are scored at once at most.
 pub(in crate::functions::ml) const CHUNK_BYTES: usize = 8 << 20;
 
+/// Probabilities that are held at once at most.
+const CHUNK_PROBABILITIES: usize = 1 << 22;
+
+/// Rows of `model` encoded before they are scored: fewer where there are many classes.
+pub(in crate::functions::ml) fn chunk_rows(model: &LoadedModel) -> usize {
+    CHUNK_ROWS.min(CHUNK_PROBABILITIES / model.scorer.config().outputs.max(1)).max(1)
+}
+
 /// The models of a program.
 #[derive(Debug)]
 pub(super) struct RegisteredModels {
@@ -150,7 +158,7 @@ impl Predictor for LoadedPredictor {
                     next += 1;
                 }
                 reader.recycle(history);
-                if inputs.rows >= CHUNK_ROWS || inputs.bytes() >= CHUNK_BYTES {
+                if inputs.rows >= chunk_rows(&self.model) || inputs.bytes() >= CHUNK_BYTES {
                     if cancel.is_cancelled() {
                         return Err(Error::cancelled());
                     }
@@ -190,7 +198,7 @@ impl Predictor for LoadedPredictor {
             if let Some(one) = one {
                 append(&mut inputs, one);
             }
-            if inputs.rows >= CHUNK_ROWS {
+            if inputs.rows >= chunk_rows(&self.model) {
                 self.flush(&mut inputs, &mut encoded, &mut answers, tally)?;
             }
         }

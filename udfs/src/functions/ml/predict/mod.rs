@@ -40,7 +40,7 @@ mod predict_intent_seq;
 mod predict_value;
 mod predictor;
 mod stream;
-mod subject;
+pub(in crate::functions::ml) mod subject;
 #[cfg(test)]
 mod tests;
 

@@ -19,7 +19,7 @@ use crate::features::events::{Strings, UserKey};
 use crate::features::inputs::Inputs;
 use crate::features::{EventColumns, KeyType, UserHistory, UserReader};
 use crate::functions::MlContext;
-use crate::functions::ml::predict::loaded::{CHUNK_BYTES, CHUNK_ROWS, clear, event_source, key_array};
+use crate::functions::ml::predict::loaded::{CHUNK_BYTES, chunk_rows, clear, event_source, key_array};
 use crate::functions::relation::{Arguments, Call};
 use crate::registry::{LoadedModel, ModelAction};
 use crate::train::Scores;
@@ -176,7 +176,7 @@ impl Worker {
                 let Some(history) = history else { break };
                 self.take(&history, reader.strings(), &mut encoder, &mut waiting)?;
                 reader.recycle(history);
-                if waiting.is_full() {
+                if waiting.is_full(chunk_rows(&self.model)) {
                     if self.cancel.is_cancelled() {
                         return Err(Error::cancelled().into());
                     }
@@ -233,8 +233,8 @@ impl Worker {
 }
 
 impl Waiting {
-    fn is_full(&self) -> bool {
-        self.users.len() >= BATCH_USERS || self.inputs.rows >= CHUNK_ROWS || self.inputs.bytes() >= CHUNK_BYTES
+    fn is_full(&self, rows: usize) -> bool {
+        self.users.len() >= BATCH_USERS || self.inputs.rows >= rows || self.inputs.bytes() >= CHUNK_BYTES
     }
 }
 

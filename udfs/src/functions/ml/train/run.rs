@@ -363,7 +363,10 @@ impl Run {
         }
         (self.statement.notice)(&format!("measuring version {} on the same test window", incumbent.version));
         let theirs = match &self.events {
-            Some(events) => incumbent::on_events(&self.reader, &self.sql, events.histories.as_ref(), self.event_cut(events), &loaded).await,
+            Some(events) => {
+                let cut = self.event_cut(events);
+                incumbent::on_events(&self.reader, &self.sql, events.histories.as_ref(), cut, &loaded, metric).await
+            }
             None => {
                 incumbent::on_table(&self.reader, &self.sql, self.table_cut(self.spec.lesson.label().unwrap_or_default()), &loaded).await
             }
@@ -435,6 +438,7 @@ fn message(trained: &Trained, sampled_out: u64) -> String {
         Metric::PrAuc => "base rate",
         Metric::LogLoss => "class shares alone",
         Metric::Rmse => "training mean",
+        Metric::Ndcg => "popularity alone",
     };
     let mut parts = vec![format!("{} {:.3}", trained.metric, trained.test), format!("{nothing} {:.3}", trained.baseline)];
     if let Some(simple) = trained.simple_baseline {

@@ -11,7 +11,7 @@ use crate::kernels::nearest::nearest;
 use crate::models::Architecture;
 
 /// Architectures of the SQL surface that this build cannot train yet.
-const LATER: [&str; 4] = ["autoencoder", "gan", "mf", "two_tower"];
+const LATER: [&str; 2] = ["autoencoder", "gan"];
 
 pub(crate) const TARGET: Parameter = Parameter::optional(
     "target",
@@ -34,8 +34,8 @@ pub(crate) const ARCH: Parameter = Parameter::optional(
     "arch",
     Kind::Text,
     "'auto'",
-    "logreg or dnn on features; rnn, gru, lstm, cnn or transformer on event sequences too; cnn on pictures; auto trains the sensible \
-     candidates and keeps the best on validation.",
+    "logreg or dnn on features; rnn, gru, lstm, cnn or transformer on event sequences too; cnn on pictures; mf (matrix \
+     factorisation) and two_tower for next_item; auto trains the sensible candidates and keeps the best on validation.",
 );
 pub(crate) const OPTIONS: Parameter = Parameter::optional(
     "options",
@@ -105,6 +105,9 @@ impl Lesson {
                 _ => "Use arch => 'dnn', 'logreg' or 'auto'.",
             };
             return Err(Error::invalid(format!("architecture \"{arch}\" reads event sequences, and a labelled table has none")).hint(hint));
+        }
+        if let Some(arch) = architecture.filter(|arch| arch.is_retrieval() && target != Target::NextItem) {
+            return Err(Error::invalid(format!("architecture \"{arch}\" chooses among items")).hint("Use target => 'next_item'."));
         }
         private(&options, architecture, table_columns.image.is_some())?;
         let horizon_us = match &target {
@@ -263,7 +266,8 @@ mod tests {
     #[test]
     fn every_architecture_can_be_asked_for_and_its_name_is_documented() {
         for architecture in Architecture::ALL {
-            assert_eq!(spec(&[("arch", text(architecture.name()))]).unwrap().lesson.architecture, Some(architecture));
+            let asked = [("arch", text(architecture.name())), ("target", text("next_item"))];
+            assert_eq!(spec(&asked).unwrap().lesson.architecture, Some(architecture));
             assert!(ARCH.doc.contains(architecture.name()), "{architecture} is not documented");
         }
     }
@@ -284,5 +288,7 @@ mod tests {
         assert_eq!(code(&[("horizon", Argument::Micros(0))]), Code::InvalidParameter);
         assert_eq!(code(&[("target", text("column(y)")), ("arch", text("gru"))]), Code::InvalidParameter);
         assert_eq!(code(&[("target", text("none"))]), Code::FeatureNotSupported);
+        assert_eq!(code(&[("arch", text("mf"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("arch", text("two_tower")), ("target", text("purchase"))]), Code::InvalidParameter);
     }
 }
