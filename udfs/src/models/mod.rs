@@ -10,6 +10,7 @@ pub mod architecture;
 pub mod batch;
 pub mod cnn;
 pub mod dnn;
+pub mod ensemble;
 mod events;
 pub mod gru;
 mod head;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use architecture::{Forward, Module, ParameterSpec, Weights, load, module, specs};
 pub use batch::Batch;
+pub use ensemble::{EnsembleConfig, load_any};
 /// What parameters and gradients are held in; only operators compute with it.
 pub use candle_core::Tensor;
 pub use parameters::Parameters;

@@ -36,7 +36,7 @@ impl LoadedModel {
     pub(super) fn build(reference: ModelRef, manifest: Manifest, weights: &[u8], path: &Path) -> Result<Self> {
         let fits = |error: crate::Error| if error.code == Code::Internal { corrupted(path, &error.message) } else { error };
         let parameters = Parameters::from_safetensors(weights).map_err(fits)?;
-        let network = models::load(&manifest.config, &parameters).map_err(fits)?;
+        let network = models::load_any(&manifest.config, manifest.ensemble.as_ref(), &parameters).map_err(fits)?;
         let scorer = Scorer::new(Arc::from(network), manifest.calibration.clone());
         let bytes = scorer.bytes() + std::mem::size_of::<Self>();
         Ok(Self { reference, manifest: Arc::new(manifest), scorer, bytes })

@@ -50,7 +50,7 @@ pub(crate) fn manifest() -> Manifest {
         numeric_embedding_dim: 0,
     };
     let calibration = Calibration::fit_classes(&[], &[], 2, vec![0.5, 0.5]);
-    Manifest { format_version: FORMAT_VERSION, info: info(dataset.classes), preprocessor: dataset.encoder, config, calibration }
+    Manifest { format_version: FORMAT_VERSION, info: info(dataset.classes), preprocessor: dataset.encoder, config, ensemble: None, calibration }
 }
 
 fn info(classes: Vec<String>) -> VersionInfo {
@@ -95,6 +95,8 @@ fn info(classes: Vec<String>) -> VersionInfo {
         history: vec![epoch],
         candidates: vec![],
         trials: vec![],
+        members: vec![],
+        folds: vec![],
         message: String::new(),
         owner: "ann".into(),
         created_at_us: 1_700_000_000_000_000,

@@ -3,6 +3,7 @@
 //! Life of a fit: [`Running::start`] makes the first weights, or takes up a checkpoint → [`Running::advance`] runs epochs
 //! until one is reached, patience or time is over, or somebody cancels → [`Running::fitted`] gives the best weights.
 
+mod local;
 mod private;
 
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::models::Tensor;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::local::{Local, Pull};
 use self::private::Private;
 use super::batches;
 use super::checkpoint::{self, Checkpoints};
@@ -138,6 +140,8 @@ struct Fit<'a> {
     /// Steps if every epoch runs.
     steps_in_all: u32,
     private: Option<Private>,
+    /// Holds the weights near given ones.
+    pull: Option<Pull>,
 }
 
 /// What one epoch did.
@@ -342,7 +346,7 @@ impl<'a> Fit<'a> {
         let private = Private::new(data, hyper)?;
         let learning_rate = hyper.learning_rate;
         let optimizer = Optimizer::new(rule(hyper));
-        Ok((Self { data, hyper, module, learned, optimizer, learning_rate, steps: 0, steps_in_all: 0, private }, note))
+        Ok((Self { data, hyper, module, learned, optimizer, learning_rate, steps: 0, steps_in_all: 0, private, pull: None }, note))
     }
 
     /// Takes up what a checkpoint holds.
@@ -445,6 +449,7 @@ impl<'a> Fit<'a> {
             return Ok(None);
         }
         let learned: BTreeMap<&str, &Learned> = self.learned.iter().map(|learned| (&*learned.spec.name, learned)).collect();
+        self.pull.as_ref().map_or(Ok(()), |pull| pull.add(&found.gradients, &learned))?;
         let updates: Vec<Update<'_>> = found
             .gradients
             .iter()
@@ -571,7 +576,7 @@ pub(super) fn predict(
 }
 
 /// Mean loss of classes as the training rows weigh them, or mean squared error of the standardised values.
-fn mean_loss(data: &Data<'_>, logits: &[f32], rows: &[u32], hyper: &Hyper) -> f64 {
+pub(super) fn mean_loss(data: &Data<'_>, logits: &[f32], rows: &[u32], hyper: &Hyper) -> f64 {
     let (mut total, mut norm) = (0.0, 0.0);
     let focal = Focal { gamma: hyper.gamma, smoothing: 0.0 };
     for (row, at) in logits.chunks_exact(hyper.config.outputs).zip(rows) {

@@ -1,5 +1,6 @@
 //! The trainer on small made-up data: it learns what is there, nothing where nothing is, and the same thing every time.
 
+mod ensembles;
 mod learning;
 mod markov;
 mod pictures;
