@@ -41,7 +41,7 @@ impl Sketch {
             value.is_finite()
         });
         values.sort_unstable_by(f32::total_cmp);
-        let full = count_min.max(values.len() as u64 / GROUPS_MAX).max(1);
+        let full = count_min.max((values.len() as u64).div_ceil(GROUPS_MAX)).max(1);
         let (mut groups, mut sum, mut count): (Vec<(f32, u64)>, f64, u64) = (Vec::new(), 0.0, 0);
         for run in values.chunk_by(|a, b| a == b) {
             let rows = run.len() as u64;
@@ -221,7 +221,9 @@ pub fn merge(all: &[(String, TableStatistics)], options: &Options) -> Result<(Sh
         }
     }
     if fitted.numeric.is_empty() && fitted.categorical.is_empty() {
-        return Err(Error::invalid("there is no feature to learn from").detail("Every column is excluded, constant, or rare in all its texts."));
+        return Err(
+            Error::invalid("there is no feature to learn from").detail("Every column is excluded, constant, or rare in all its texts.")
+        );
     }
     let sample = sample_of(&samples, fitted.categorical.len());
     let mut plan = first.plan.clone();

@@ -199,12 +199,7 @@ mod tests {
         let sequence = SequenceShape { fields: vec![6], numeric: 1, max_len: 4 };
         NetworkConfig {
             architecture,
-            shape: InputShape {
-                numeric: 2,
-                categorical: vec![4],
-                sequence: architecture.is_sequential().then_some(sequence),
-                image: None,
-            },
+            shape: InputShape { numeric: 2, categorical: vec![4], sequence: architecture.is_sequential().then_some(sequence), image: None },
             outputs: 2,
             task: Task::Classification,
             hidden_dim: 4,
@@ -236,7 +231,8 @@ mod tests {
 
     fn twelve(combine: Combine) -> (EnsembleConfig, Vec<Parameters>) {
         // Twelve members: "members.1." must not take up what belongs to "members.10.".
-        let members: Vec<NetworkConfig> = (0..12).map(|at| config([Architecture::Logreg, Architecture::Dnn, Architecture::Gru][at % 3])).collect();
+        let members: Vec<NetworkConfig> =
+            (0..12).map(|at| config([Architecture::Logreg, Architecture::Dnn, Architecture::Gru][at % 3])).collect();
         let parameters = members.iter().enumerate().map(|(at, member)| initial(member, at as u64)).collect();
         (EnsembleConfig { members, combine }, parameters)
     }

@@ -31,9 +31,9 @@ use serde::{Deserialize, Serialize};
 
 pub use architecture::{Forward, Module, ParameterSpec, Weights, load, module, specs};
 pub use batch::Batch;
-pub use ensemble::{EnsembleConfig, load_any};
 /// What parameters and gradients are held in; only operators compute with it.
 pub use candle_core::Tensor;
+pub use ensemble::{EnsembleConfig, load_any};
 pub use parameters::Parameters;
 
 use crate::error::Result;

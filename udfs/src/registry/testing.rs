@@ -50,7 +50,8 @@ pub(crate) fn manifest() -> Manifest {
         numeric_embedding_dim: 0,
     };
     let calibration = Calibration::fit_classes(&[], &[], 2, vec![0.5, 0.5]);
-    Manifest { format_version: FORMAT_VERSION, info: info(dataset.classes), preprocessor: dataset.encoder, config, ensemble: None, calibration }
+    let (info, preprocessor) = (info(dataset.classes), dataset.encoder);
+    Manifest { format_version: FORMAT_VERSION, info, preprocessor, config, ensemble: None, calibration }
 }
 
 fn info(classes: Vec<String>) -> VersionInfo {

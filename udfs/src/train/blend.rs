@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn classes_trust_the_network_that_knows() {
-        let rows = 3000;
+        let rows = 6000;
         let (random, mut labels) = (Philox::new(9, 9), Vec::new());
         let mut signals = [Vec::new(), Vec::new(), Vec::new()];
         for at in 0..rows as u64 {
@@ -208,7 +208,7 @@ mod tests {
             };
             logit(&mut signals[0], 2.0 * x);
             logit(&mut signals[1], random.fork(2).normal(at));
-            logit(&mut signals[2], -x);
+            logit(&mut signals[2], -2.0 * x);
         }
         let blend = Blend { signals: &signals, outputs: 2, truth: Truth::Classes(&labels) };
         let weights = blend.weights();

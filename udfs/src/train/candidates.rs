@@ -498,7 +498,8 @@ impl<'a> Problem<'a> {
     pub(super) fn adopt(&mut self, common: Common) {
         self.prior = common.prior;
         if let Some(transform) = common.transform {
-            self.data.targets = Targets::Values(self.truth.iter().map(|value| super::federated::standardised(&transform, *value)).collect());
+            self.data.targets =
+                Targets::Values(self.truth.iter().map(|value| super::federated::standardised(&transform, *value)).collect());
             self.value_transform = Some(transform);
         }
     }

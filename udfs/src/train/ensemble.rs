@@ -183,8 +183,11 @@ impl OutOfBag {
         let rows: Vec<u32> = places.iter().map(|place| self.rows[*place]).collect();
         let mean = |place: usize, output: usize| self.sums[place * self.outputs + output] / f64::from(self.counts[place]);
         let back = |mean: f64| if self.task == Task::Classification { mean.max(1e-30).ln() } else { mean };
-        let logits: Vec<f32> =
-            places.iter().flat_map(|place| (0..self.outputs).map(move |output| (*place, output))).map(|(p, o)| back(mean(p, o)) as f32).collect();
+        let logits: Vec<f32> = places
+            .iter()
+            .flat_map(|place| (0..self.outputs).map(move |output| (*place, output)))
+            .map(|(p, o)| back(mean(p, o)) as f32)
+            .collect();
         (!rows.is_empty())
             .then(|| format!("out-of-bag {} {:.3} over {} training rows", problem.metric, problem.metric_of(&logits, &rows), rows.len()))
     }
@@ -256,7 +259,8 @@ fn stack(
         let network = network_of(&fitted)?;
         alone.push(problem.measure(request, fitted, network, &judge, is_shifted)?);
     }
-    let each: Vec<String> = architectures.iter().zip(&weights).map(|(architecture, weight)| format!("{architecture} {weight:.3}")).collect();
+    let each: Vec<String> =
+        architectures.iter().zip(&weights).map(|(architecture, weight)| format!("{architecture} {weight:.3}")).collect();
     notes.push(format!("stacking, weights learned on {folds} folds: {}", each.join(", ")));
     assemble(request, problem, alone, Combine::Weighted(weights.clone()), weights, shifted, notes)
 }

@@ -192,8 +192,7 @@ pub(super) fn mean_and_deviation(values: impl Iterator<Item = f64> + Clone) -> (
 fn summary(metric: Metric, folds: &[FoldReport]) -> String {
     let (mean, deviation) = mean_and_deviation(folds.iter().map(|fold| fold.value));
     let each: Vec<String> = folds.iter().map(|fold| format!("{:.3}", fold.value)).collect();
-    let mut text =
-        format!("{} folds: {metric} mean {mean:.3}, standard deviation {deviation:.3} ({})", folds.len(), each.join(", "));
+    let mut text = format!("{} folds: {metric} mean {mean:.3}, standard deviation {deviation:.3} ({})", folds.len(), each.join(", "));
     let unmeasured = folds.iter().filter(|fold| !fold.value.is_finite()).count();
     if unmeasured > 0 {
         text.push_str(&format!("; {unmeasured} folds have only one class and are not in the mean"));

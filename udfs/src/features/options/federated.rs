@@ -30,7 +30,8 @@ pub struct Federated {
     pub wait_seconds: f64,
 }
 
-const EXAMPLE: &str = "For example '{\"sources\": [\"shop_a\", \"shop_b\"], \"rounds\": 20}', or '{\"exchange\": \"exchange/\", \"workers\": 4}'.";
+const EXAMPLE: &str =
+    "For example '{\"sources\": [\"shop_a\", \"shop_b\"], \"rounds\": 20}', or '{\"exchange\": \"exchange/\", \"workers\": 4}'.";
 
 /// `{"sources": […]}` or `{"exchange": "path", "workers": 4}`, with the settings of the rounds.
 pub(super) fn federated(given: &Given<'_>) -> Result<Option<Federated>> {
@@ -68,6 +69,7 @@ pub(super) fn federated(given: &Given<'_>) -> Result<Option<Federated>> {
 fn sources(given: &Given<'_>) -> Result<Vec<String>> {
     let expected = "a JSON array of from 1 to 1000 sources";
     let Some(Value::Array(listed)) = given.json() else { return Err(given.bad(expected)) };
-    let listed: Option<Vec<String>> = listed.iter().map(|one| one.as_str().map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned)).collect();
+    let listed: Option<Vec<String>> =
+        listed.iter().map(|one| one.as_str().map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned)).collect();
     listed.filter(|listed| (1..=1000).contains(&listed.len())).ok_or_else(|| given.bad(expected))
 }

@@ -313,7 +313,8 @@ fn run(mut request: FederatedRequest<'_>) -> Result<Trained> {
         let train_loss = moved(&mut common, &sum).ok_or_else(|| Error::invalid("training diverged: no worker has finite weights"))?;
         let network = network(&hypers[0], &common)?;
         let logits = problem.logits(&base, &network, &problem.data.validation)?;
-        let valid_loss = if logits.is_empty() { train_loss } else { fit::mean_loss(&problem.data, &logits, &problem.data.validation, &hypers[0]) };
+        let valid_loss =
+            if logits.is_empty() { train_loss } else { fit::mean_loss(&problem.data, &logits, &problem.data.validation, &hypers[0]) };
         let seconds = began.elapsed().as_secs_f64();
         history.push(EpochRecord {
             epoch: round as usize,
@@ -335,7 +336,11 @@ fn run(mut request: FederatedRequest<'_>) -> Result<Trained> {
     let best = best.ok_or_else(|| Error::invalid("training diverged: the loss is not finite").hint("Try a smaller learning_rate."))?;
     let names = names(&request.crew);
     notes.push(format!("federated averaging of {} workers and {} rows over {} rounds", names + 1, terms.shared.rows, history.len()));
-    notes.push(format!("the {} validation and {} test rows are the coordinator's own", problem.data.validation.len(), problem.data.test.len()));
+    notes.push(format!(
+        "the {} validation and {} test rows are the coordinator's own",
+        problem.data.validation.len(),
+        problem.data.test.len()
+    ));
     if settings.masks {
         notes.push("updates were masked: the coordinator saw their sums alone".to_owned());
     }

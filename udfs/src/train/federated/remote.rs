@@ -147,8 +147,7 @@ impl<'a> Coordinator<'a> {
     /// `NotReady` when nobody comes; `Cancelled`; 58030.
     pub fn open(exchange: &'a dyn Exchange, plan: Plan, wait_seconds: f64, cancel: &CancellationToken) -> Result<Self> {
         exchange.write(PLAN, seal(&plan.run, &plan, &[])?)?;
-        let mut coordinator =
-            Self { exchange, plan, hellos: Vec::new(), present: BTreeSet::new(), asked: BTreeMap::new(), last: None };
+        let mut coordinator = Self { exchange, plan, hellos: Vec::new(), present: BTreeSet::new(), asked: BTreeMap::new(), last: None };
         match coordinator.gather_hellos(wait_seconds, cancel) {
             Ok(()) => Ok(coordinator),
             Err(error) => {
@@ -252,8 +251,11 @@ impl<'a> Coordinator<'a> {
         if self.present.len() >= if masks { 2 } else { 1 } {
             return Ok(());
         }
-        Err(Error::new(Code::NotReady, format!("too few workers answer in round {round}"))
-            .detail(format!("{} of {} are left.", self.present.len(), self.hellos.len())))
+        Err(Error::new(Code::NotReady, format!("too few workers answer in round {round}")).detail(format!(
+            "{} of {} are left.",
+            self.present.len(),
+            self.hellos.len()
+        )))
     }
 
     /// Adds what the participants hand over to `sum`; says who was left out.

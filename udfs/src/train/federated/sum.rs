@@ -116,7 +116,8 @@ impl Keys {
         let random = SystemRandom::new();
         let own: Vec<EphemeralPrivateKey> =
             (0..places).map(|_| EphemeralPrivateKey::generate(&X25519, &random)).collect::<Result<_, _>>().map_err(failed)?;
-        let public = own.iter().map(|key| key.compute_public_key().map(|key| key.as_ref().to_vec())).collect::<Result<_, _>>().map_err(failed)?;
+        let public =
+            own.iter().map(|key| key.compute_public_key().map(|key| key.as_ref().to_vec())).collect::<Result<_, _>>().map_err(failed)?;
         Ok(Self { own, public })
     }
 
@@ -209,7 +210,8 @@ mod tests {
             assert!((150.0..370.0).contains(&squares), "{squares}");
             // Nothing of the plain numbers is left: neither is correlated with the other.
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-            let (a, b): (Vec<f64>, Vec<f64>) = (plain.iter().map(|x| from_fixed(*x)).collect(), hidden.iter().map(|x| *x as i64 as f64).collect());
+            let (a, b): (Vec<f64>, Vec<f64>) =
+                (plain.iter().map(|x| from_fixed(*x)).collect(), hidden.iter().map(|x| *x as i64 as f64).collect());
             let (mean_a, mean_b) = (mean(&a), mean(&b));
             let products: f64 = a.iter().zip(&b).map(|(x, y)| (x - mean_a) * (y - mean_b)).sum();
             let norm = |values: &[f64], mean: f64| values.iter().map(|x| (x - mean).powi(2)).sum::<f64>().sqrt();

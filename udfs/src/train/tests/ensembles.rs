@@ -48,7 +48,12 @@ fn a_bag_averages_its_members() {
     let ensemble = trained.ensemble.as_ref().unwrap();
     assert_eq!((ensemble.members.len(), &ensemble.combine), (3, &Combine::Mean));
     assert_eq!(trained.members.len(), 3);
-    assert!(trained.members.iter().all(|member| (member.weight - 1.0 / 3.0).abs() < 1e-12 && member.parameters * 3 == trained.parameters.count()));
+    assert!(
+        trained
+            .members
+            .iter()
+            .all(|member| (member.weight - 1.0 / 3.0).abs() < 1e-12 && member.parameters * 3 == trained.parameters.count())
+    );
     assert_eq!(test_metric(&problem, &trained), trained.test);
     assert!(trained.test > trained.baseline + 0.2, "{} against {}", trained.test, trained.baseline);
     let note = trained.notes.iter().find(|note| note.starts_with("out-of-bag pr_auc")).unwrap();
@@ -223,7 +228,8 @@ fn an_ensemble_that_was_killed_goes_on_at_its_member() {
         };
         let (expected, all) = at(None, &Memory::default());
         let expected = expected.unwrap();
-        let members: BTreeSet<usize> = all.iter().filter_map(|part| if let Part::Member { at, .. } = part { Some(*at) } else { None }).collect();
+        let members: BTreeSet<usize> =
+            all.iter().filter_map(|part| if let Part::Member { at, .. } = part { Some(*at) } else { None }).collect();
         let of = if architecture.is_some() { 3 } else { 8 };
         assert_eq!(members, (1..=of).collect(), "{text}");
         for stop in [all.len() / 3, all.len() * 4 / 5] {
@@ -247,7 +253,8 @@ fn a_cancelled_bag_keeps_the_members_it_has() {
             cancel.cancel();
         }
     };
-    let trained = train_rows(Request { architecture: Some(Architecture::Logreg), ..request(&problem, &options, &cancel, &progress) }).unwrap();
+    let trained =
+        train_rows(Request { architecture: Some(Architecture::Logreg), ..request(&problem, &options, &cancel, &progress) }).unwrap();
     assert_eq!(trained.members.len(), 2);
     assert!(trained.notes.iter().any(|note| note == "cancelled after 2 of 3 members"), "{:?}", trained.notes);
 }

@@ -150,15 +150,8 @@ impl Learn<'_> {
     }
 
     fn train(&self, own: Dataset, terms: &Terms, sample: &crate::features::Inputs, crew: Crew<'_>) -> Result<Learned> {
-        let request = FederatedRequest {
-            own: &own,
-            terms,
-            sample,
-            crew,
-            threads: self.threads,
-            cancel: self.cancel,
-            progress: self.progress,
-        };
+        let request =
+            FederatedRequest { own: &own, terms, sample, crew, threads: self.threads, cancel: self.cancel, progress: self.progress };
         let trained = train(request)?;
         Ok(Learned { trained, dataset: own, train_rows: terms.shared.rows })
     }

@@ -251,7 +251,9 @@ fn stacked(options: &Options, arch: Option<Architecture>, reads_events: bool, re
         return Err(Error::invalid("stacking names its architectures itself").detail(format!("The argument arch is \"{arch}\".")));
     }
     if options.tune.is_some() {
-        return Err(Error::invalid("option \"tune\" cannot be combined with stacking").hint("Tune each architecture by itself, or use bagging."));
+        return Err(
+            Error::invalid("option \"tune\" cannot be combined with stacking").hint("Tune each architecture by itself, or use bagging.")
+        );
     }
     Ok(())
 }
