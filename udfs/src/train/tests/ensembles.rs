@@ -132,6 +132,7 @@ fn probabilities_of_an_ensemble_are_calibrated() {
     for (architecture, text) in [(Some(Architecture::Logreg), BAGGING), (None, STACKING)] {
         for more in ["{}", r#"{"oversample": "random"}"#] {
             let mut options = json(text);
+            options.set_json(r#"{"epochs": 12}"#).unwrap();
             options.set_json(more).unwrap();
             let trained = run(&rare, architecture, &options, 1).unwrap();
             let rows: Vec<u32> = (0..ROWS as u32).filter(|row| rare.split[*row as usize] == Rows::Validation).collect();
