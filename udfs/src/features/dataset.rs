@@ -13,7 +13,8 @@ mod table;
 
 pub use events::EventDatasetBuilder;
 pub use labels::stratified_folds;
-pub use table::TableDatasetBuilder;
+pub(super) use table::positive_first;
+pub use table::{Share, TableDatasetBuilder};
 
 use std::fmt;
 use std::sync::Arc;

@@ -23,6 +23,7 @@ mod png;
 pub mod roles;
 mod select;
 pub mod sequence;
+pub mod statistics;
 mod table;
 mod table_columns;
 pub mod tabular;
@@ -31,7 +32,7 @@ pub mod target;
 mod testing;
 pub mod vocabulary;
 
-pub use dataset::{Dataset, EventDatasetBuilder, TableDatasetBuilder};
+pub use dataset::{Dataset, EventDatasetBuilder, Share, TableDatasetBuilder};
 pub use encoder::{Encoder, FeatureInfo, FeatureKind, HistoryEncoder};
 pub use events::{KeyType, Strings, UserHistory, UserKey, UserReader, canonical_schema};
 pub use inputs::{ImageShape, InputShape, Inputs, Labels, Rows};

@@ -3,12 +3,14 @@
 //! Life of an option: JSON or text → [`Options::set`] checks name, type and range → the typed [`Options`] that
 //! features and training read, stored with the version. `None` in a field means that the architecture chooses.
 
+mod federated;
 mod learning;
 mod private;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::federated::Federated;
 pub use self::learning::{
     CheckpointEvery, Dimension, Ensemble, Freeze, Loss, Oversample, Spread, Strategy, Tune, WHOLE, number as tuned_number,
 };
@@ -179,6 +181,7 @@ pub struct Options {
     pub image_size: Option<u32>,
     pub augment: Augment,
     pub privacy: Option<Privacy>,
+    pub federated: Option<Federated>,
 }
 
 impl Default for Options {
@@ -232,6 +235,7 @@ impl Default for Options {
             image_size: None,
             augment: Augment::Flip,
             privacy: None,
+            federated: None,
         }
     }
 }
@@ -328,7 +332,13 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
     ),
     option("scale", "text", "standard", "standard, minmax, robust or none."),
     option("select_k", "integer", "all", "Keeps the k features most telling of the label on the training rows."),
-    option("folds", "integer", "none", "k of k-fold cross-validation, from 2 to 20."),
+    option(
+        "folds",
+        "integer",
+        "none",
+        "k of k-fold cross-validation, from 2 to 20: the settings that were chosen are fitted once without each fold and measured on it \
+         (ml.folds lists the folds); the model is then of all training rows. No user is in two folds, and time goes on as in the split.",
+    ),
     option(
         "tune",
         "json",
@@ -341,8 +351,9 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
         "ensemble",
         "json",
         "none",
-        "Trains several networks as one model: {\"kind\": \"bagging\", \"members\": 5}, or {\"kind\": \"stacking\", \"members\": [\"logreg\", \
-         \"dnn\", \"gru\"], \"folds\": 5}.",
+        "Trains several networks as one model: {\"kind\": \"bagging\", \"members\": 5} (one architecture on bootstrap samples of rows, or of users, \
+         averaged), or {\"kind\": \"stacking\", \"members\": [\"logreg\", \"dnn\", \"gru\"], \"folds\": 5} (weights that are not negative, \
+         learned on what each network says of rows it has not seen). ml.members lists the networks.",
     ),
     option("seed", "bigint", "42", "All randomness follows from it; the same seed gives the same model."),
     option("max_seconds", "double precision", "none", "Training stops after this long and keeps the best epoch so far."),
@@ -379,6 +390,14 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
         "none",
         "Differentially private training (DP-SGD): {\"epsilon\": 3} or {\"noise_multiplier\": 1.1}, with \"delta\" and \"clip_norm\". Needs one \
          architecture.",
+    ),
+    option(
+        "federated",
+        "json",
+        "none",
+        "Federated averaging over rows that stay with their owners: {\"sources\": [\"shop_a\", \"shop_b\"]} for sources of this process, or \
+         {\"exchange\": \"path\", \"workers\": 4} for other processes that call federated_join; with \"rounds\" (20), \"local_epochs\" (1), \
+         \"mu\" (0; FedProx), \"min_count\" (5), \"secure_sum\" (none or masks) and \"wait_seconds\" (60). Labelled tables and one architecture.",
     ),
 ];
 
@@ -474,6 +493,7 @@ impl Options {
             }
             "split_time" => self.split_time = given.optional_text()?,
             "privacy" => self.privacy = private::privacy(given)?,
+            "federated" => self.federated = federated::federated(given)?,
             "image_size" => self.image_size = given.optional_integer(4, 256)?,
             "augment" => {
                 self.augment = given.one_of(&[

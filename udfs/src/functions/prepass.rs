@@ -396,6 +396,14 @@ pub(super) fn source_query(function: &str, value: &Expr) -> Result<Box<Query>> {
     }
 }
 
+/// A source that was written as text inside an option, as SQL.
+///
+/// # Errors
+/// As for the argument of a function: 22023, 25006.
+pub(crate) fn source_sql(function: &str, text: &str) -> Result<String> {
+    Ok(source_text(function, text.trim())?.to_string())
+}
+
 /// A query, a path or a name, as text.
 fn source_text(function: &str, text: &str) -> Result<Box<Query>> {
     let first = text.trim_start_matches('(').split_whitespace().next().unwrap_or("").to_lowercase();

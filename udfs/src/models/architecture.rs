@@ -366,7 +366,7 @@ fn shard_outputs(config: &NetworkConfig, module: &dyn Module, weights: &Weights,
 }
 
 /// The logarithm of the members' mean probabilities: again logits.
-fn mean_probabilities(logits: &[f32], members: usize, classes: usize) -> Vec<f32> {
+pub(super) fn mean_probabilities(logits: &[f32], members: usize, classes: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(logits.len() / members);
     let mut mean = vec![0f64; classes];
     for group in logits.chunks_exact(members * classes) {

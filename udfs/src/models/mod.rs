@@ -11,6 +11,7 @@ pub mod batch;
 pub mod cnn;
 pub mod compressed;
 pub mod dnn;
+pub mod ensemble;
 mod events;
 pub mod gru;
 mod head;
@@ -36,6 +37,7 @@ pub use batch::Batch;
 /// What parameters and gradients are held in; only operators compute with it.
 pub use candle_core::Tensor;
 pub use compressed::{Compressed, Scheme};
+pub use ensemble::{EnsembleConfig, load_any};
 pub use parameters::Parameters;
 
 use crate::error::Result;

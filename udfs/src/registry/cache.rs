@@ -35,7 +35,12 @@ impl LoadedModel {
     /// Builds the network from the bytes of the weights file `path`; takes as long as copying them.
     pub(super) fn build(reference: ModelRef, manifest: Manifest, weights: &[u8], path: &Path) -> Result<Self> {
         let fits = |error: crate::Error| if error.code == Code::Internal { corrupted(path, &error.message) } else { error };
-        let network = models::load_bytes(&manifest.config, weights).map_err(fits)?;
+        let network = match &manifest.ensemble {
+            None => models::load_bytes(&manifest.config, weights),
+            Some(_) => Parameters::from_safetensors(weights)
+                .and_then(|parameters| models::load_any(&manifest.config, manifest.ensemble.as_ref(), &parameters)),
+        };
+        let network = network.map_err(fits)?;
         let scorer = Scorer::new(Arc::from(network), manifest.calibration.clone());
         let bytes = scorer.bytes() + std::mem::size_of::<Self>();
         Ok(Self { reference, manifest: Arc::new(manifest), scorer, bytes })

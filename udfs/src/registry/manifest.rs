@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::features::EventColumns;
 use crate::features::encoder::Encoder;
-use crate::models::{NetworkConfig, Scheme};
-use crate::train::{Calibration, CandidateReport, EpochRecord, PrivacyReport, TrialReport};
+use crate::models::{EnsembleConfig, NetworkConfig, Scheme};
+use crate::train::{Calibration, CandidateReport, EpochRecord, FoldReport, MemberReport, PrivacyReport, TrialReport};
 
 /// The manifest format this build writes. Older ones are read, newer ones refused.
 pub const FORMAT_VERSION: u32 = 1;
@@ -128,6 +128,12 @@ pub struct VersionInfo {
     /// What a hyper-parameter search tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trials: Vec<TrialReport>,
+    /// The networks of an ensemble.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<MemberReport>,
+    /// What cross-validation found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folds: Vec<FoldReport>,
     /// What to tell the user beside the numbers.
     pub message: String,
     /// The role that trained it.
@@ -159,8 +165,11 @@ pub struct Manifest {
     pub info: VersionInfo,
     /// Raw rows → network inputs, fitted on the training rows.
     pub preprocessor: Encoder,
-    /// The network.
+    /// The network; of an ensemble, what must be gathered for all members.
     pub config: NetworkConfig,
+    /// The members, when there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<EnsembleConfig>,
     /// Logits → probabilities or values.
     pub calibration: Calibration,
 }

@@ -15,6 +15,7 @@
 mod cache;
 mod checkpoints;
 mod exact;
+mod exchange;
 mod index;
 mod jobs;
 mod lifecycle;
@@ -26,6 +27,7 @@ mod transfer;
 
 pub use cache::{CacheEntry, CacheStats, LoadedModel};
 pub use checkpoints::{Earlier, RunCheckpoints};
+pub use exchange::FolderExchange;
 pub use index::{ModelInfo, VersionEntry};
 pub use jobs::{JobHandle, JobInfo, JobProgress, JobRequest, JobState, Jobs};
 pub use lifecycle::{Activation, VersionRequest, VersionTicket};

@@ -214,7 +214,7 @@ pub(super) fn corrupted(path: &Path, reason: &str) -> Error {
 }
 
 /// What a store says, as an error that names the file; a full disk keeps its own code.
-fn failed(verb: &str, path: &Path, error: &object_store::Error) -> Error {
+pub(super) fn failed(verb: &str, path: &Path, error: &object_store::Error) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut code = Code::Io;
     while let Some(next) = cause {

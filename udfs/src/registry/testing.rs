@@ -51,7 +51,8 @@ pub(crate) fn manifest() -> Manifest {
         catalogue: None,
     };
     let calibration = Calibration::fit_classes(&[], &[], 2, vec![0.5, 0.5]);
-    Manifest { format_version: FORMAT_VERSION, info: info(dataset.classes), preprocessor: dataset.encoder, config, calibration }
+    let (info, preprocessor) = (info(dataset.classes), dataset.encoder);
+    Manifest { format_version: FORMAT_VERSION, info, preprocessor, config, ensemble: None, calibration }
 }
 
 fn info(classes: Vec<String>) -> VersionInfo {
@@ -96,6 +97,8 @@ fn info(classes: Vec<String>) -> VersionInfo {
         history: vec![epoch],
         candidates: vec![],
         trials: vec![],
+        members: vec![],
+        folds: vec![],
         message: String::new(),
         owner: "ann".into(),
         created_at_us: 1_700_000_000_000_000,

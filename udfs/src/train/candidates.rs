@@ -12,19 +12,21 @@ use super::calibration::Transform;
 use super::catalogue::Catalogue;
 use super::checkpoint::{CheckpointStore, Checkpoints};
 use super::distil::Teacher;
+use super::ensemble;
 use super::fit::{self, Data, Fitted, Targets, Watch};
+use super::folds::{self, Parts, Validated};
 use super::hyper::{self, Hyper};
 use super::metrics::{self, Metric};
 use super::ranked::{DENSE_CLASSES_MAX, Standings, is_ranked};
 use super::resample::resample;
 use super::transfer::{Start, Transfer, WarmStart};
-use super::{Calibration, CandidateReport, Part, Progress, Scorer, Scores, TrainRequest, Trained, TrialReport, tune};
+use super::{Calibration, CandidateReport, FoldReport, MemberReport, Part, Progress, Scorer, Scores, TrainRequest, Trained, TrialReport};
 use crate::error::{Code, Error, Result};
 use crate::features::Encoder;
 use crate::features::events::UserKey;
 use crate::features::inputs::{InputShape, Inputs, Labels, Rows};
 use crate::features::options::{ClassWeights, Loss, Options, Oversample};
-use crate::models::{self, Architecture, Network, Task};
+use crate::models::{self, Architecture, EnsembleConfig, Network, Task};
 
 /// Stack of the training threads.
 const STACK_BYTES: usize = 64 << 20;
@@ -104,13 +106,18 @@ pub(super) struct Request<'a> {
 
 /// See [`train`].
 pub(super) fn train_rows(request: Request<'_>) -> Result<Trained> {
+    in_pool(request.threads, || run(&request))
+}
+
+/// Runs `work` on training threads of its own.
+pub(super) fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(request.threads.max(1))
+        .num_threads(threads.max(1))
         .stack_size(STACK_BYTES)
         .thread_name(|index| format!("ml-train-{index}"))
         .build()
         .map_err(|error| Error::internal(format!("training threads cannot be started: {error}")))?;
-    pool.install(|| catch_unwind(AssertUnwindSafe(|| run(&request)))).unwrap_or_else(|_| Err(Error::internal("training panicked")))
+    pool.install(|| catch_unwind(AssertUnwindSafe(work))).unwrap_or_else(|_| Err(Error::internal("training panicked")))
 }
 
 /// A fitted candidate and what it is worth.
@@ -128,6 +135,9 @@ pub(super) struct Found {
     pub(super) options: Options,
     pub(super) reports: Vec<CandidateReport>,
     pub(super) trials: Vec<TrialReport>,
+    /// How the members answer together, when there are several.
+    pub(super) ensemble: Option<EnsembleConfig>,
+    pub(super) members: Vec<MemberReport>,
     pub(super) notes: Vec<String>,
 }
 
@@ -147,6 +157,9 @@ fn run(request: &Request<'_>) -> Result<Trained> {
     let deadline =
         request.options.max_seconds.filter(|seconds| *seconds > 0.0 && *seconds < 1e9).map(|s| started + Duration::from_secs_f64(s));
     let problem = Problem::new(request)?;
+    let folds = request.options.folds.map_or(0, |folds| folds as usize);
+    // Each fold costs as much as the whole.
+    let of_choice = fit::share_of_budget(deadline, folds + 1);
     let architectures = match (request.architecture, &problem.transfer) {
         (Some(architecture), _) => vec![architecture],
         // Given weights are of one architecture.
@@ -154,35 +167,24 @@ fn run(request: &Request<'_>) -> Result<Trained> {
         (None, None) if problem.many_items() => vec![Architecture::Gru, Architecture::TwoTower],
         (None, None) => sensible(&request.rows),
     };
-    let found = match &request.options.tune {
-        Some(tune) => tune::search(request, &problem, &architectures, tune, deadline)?,
-        None => candidates(request, &problem, &architectures, deadline)?,
+    let (found, recipe) = ensemble::choose(request, &problem, &architectures, of_choice)?;
+    let mut validated = match folds {
+        0 => Validated::default(),
+        _ => folds::cross_validate(request, &problem, &recipe, folds, deadline)?,
     };
-    let Found { best, options, reports, trials, mut notes } = found;
-    notes.extend(best.fitted.privacy.map(|report| report.to_string()));
-    Ok(Trained {
-        config: best.fitted.config,
-        parameters: best.fitted.parameters,
-        calibration: best.calibration,
-        epochs_run: best.fitted.epochs_run,
-        best_epoch: best.fitted.best_epoch,
-        history: best.fitted.history,
-        metric: problem.metric,
-        valid: best.valid,
-        test: best.test,
-        baseline: problem.baseline(),
-        simple_baseline: problem.simple_baseline(request.rows.rfm),
-        candidates: reports,
-        trials,
-        options,
-        notes: problem.notes.iter().cloned().chain(notes).collect(),
-        privacy: best.fitted.privacy,
-        seconds: started.elapsed().as_secs_f64(),
-    })
+    let mut found = found;
+    found.notes.extend(found.best.fitted.privacy.map(|report| report.to_string()));
+    found.notes.append(&mut validated.notes);
+    Ok(problem.finished(found, validated.folds, request.rows.rfm, started))
 }
 
 /// Fits each architecture and keeps the best on validation.
-fn candidates(request: &Request<'_>, problem: &Problem<'_>, architectures: &[Architecture], deadline: Option<Instant>) -> Result<Found> {
+pub(super) fn candidates(
+    request: &Request<'_>,
+    problem: &Problem<'_>,
+    architectures: &[Architecture],
+    deadline: Option<Instant>,
+) -> Result<Found> {
     let (mut best, mut reports, mut notes): (Option<Candidate>, Vec<CandidateReport>, Vec<String>) = (None, Vec::new(), Vec::new());
     for (at, architecture) in architectures.iter().enumerate() {
         let deadline = fit::share_of_budget(deadline, architectures.len() - at);
@@ -207,7 +209,7 @@ fn candidates(request: &Request<'_>, problem: &Problem<'_>, architectures: &[Arc
     for report in &mut reports {
         report.chosen = report.architecture == best.fitted.config.architecture;
     }
-    Ok(Found { best, options: request.options.clone(), reports, trials: Vec::new(), notes })
+    Ok(Found { best, options: request.options.clone(), reports, trials: Vec::new(), ensemble: None, members: Vec::new(), notes })
 }
 
 impl Candidate {
@@ -241,12 +243,32 @@ fn sensible(rows: &Labelled<'_>) -> Vec<Architecture> {
     list
 }
 
+/// What is known of a label without looking at a row.
+pub(super) struct Common {
+    /// Class shares, or mean and median.
+    pub(super) prior: Vec<f64>,
+    /// How a number is standardised.
+    pub(super) transform: Option<Transform>,
+}
+
+impl Common {
+    pub(super) fn of_classes(rows: &[u64]) -> Self {
+        let total = rows.iter().sum::<u64>() as f64 + rows.len() as f64;
+        Self { prior: rows.iter().map(|rows| (*rows as f64 + 1.0) / total).collect(), transform: None }
+    }
+
+    pub(super) fn of_values(truth: &[f64]) -> Result<Self> {
+        let (transform, prior, _) = standardise(truth, &(0..truth.len() as u32).collect::<Vec<_>>())?;
+        Ok(Self { prior, transform: Some(transform) })
+    }
+}
+
 /// A dataset made ready for fitting and measuring.
 pub(super) struct Problem<'a> {
-    /// The rows as they are; [`Problem::data`] gives them as options want them learned from.
-    data: Data<'a>,
+    /// The rows as they are; [`Problem::setup`] gives them as options want them learned from.
+    pub(super) data: Data<'a>,
     names: &'a [String],
-    task: Task,
+    pub(super) task: Task,
     /// Whether it is measured by the ranking of the whole catalogue.
     ranked: Option<&'a Catalogue>,
     classes: usize,
@@ -268,12 +290,13 @@ pub(super) struct Judge<'a> {
 }
 
 impl<'a> Problem<'a> {
-    fn new(request: &Request<'a>) -> Result<Self> {
+    pub(super) fn new(request: &Request<'a>) -> Result<Self> {
+        Self::of(request, Parts::of(request.rows.split))
+    }
+
+    /// With other parts than the dataset's own split.
+    pub(super) fn of(request: &Request<'a>, Parts { train, validation, test }: Parts) -> Result<Self> {
         let dataset = request.rows;
-        let rows = |part: Rows| -> Vec<u32> {
-            dataset.split.iter().enumerate().filter(|(_, own)| **own == part).map(|(row, _)| row as u32).collect()
-        };
-        let (train, validation, test) = (rows(Rows::Train), rows(Rows::Validation), rows(Rows::Test));
         if train.is_empty() {
             return Err(Error::invalid("there are no rows to train on"));
         }
@@ -332,13 +355,18 @@ impl<'a> Problem<'a> {
         Ok(Self { data, names, task: request.task, ranked, classes, metric, prior, truth, value_transform, transfer, notes })
     }
 
-    fn outputs(&self) -> usize {
+    pub(super) fn outputs(&self) -> usize {
         self.classes.max(1)
     }
 
     /// Whether there are too many items to look at all of them at each step.
     fn many_items(&self) -> bool {
         self.ranked.is_some() && self.classes > DENSE_CLASSES_MAX
+    }
+
+    pub(super) fn parts(&self) -> Parts {
+        let Data { train, validation, test, .. } = &self.data;
+        Parts { train: train.clone(), validation: validation.clone(), test: test.clone() }
     }
 
     fn labels_of(&self, rows: &[u32]) -> Vec<u32> {
@@ -352,14 +380,18 @@ impl<'a> Problem<'a> {
         rows.iter().map(|row| self.truth[*row as usize]).collect()
     }
 
-    fn uncalibrated(&self) -> Calibration {
+    pub(super) fn uncalibrated(&self) -> Calibration {
         let transform = self.value_transform.clone().unwrap_or(Transform::Temperature { temperature: 1.0, offsets: Vec::new() });
         Calibration { transform, prior: self.prior.clone() }
     }
 
     /// Hyper-parameters and data as `options` want them.
     pub(super) fn setup(&self, request: &Request<'_>, architecture: Architecture, options: &Options) -> Result<(Hyper, Data<'a>)> {
-        let mut data = resample(&self.data, request.rows.shape, options.oversample, options.seed)?;
+        self.setup_on(request, architecture, options, &self.data)
+    }
+
+    fn setup_on(&self, request: &Request<'_>, architecture: Architecture, options: &Options, data: &Data<'a>) -> Result<(Hyper, Data<'a>)> {
+        let mut data = resample(data, request.rows.shape, options.oversample, options.seed)?;
         data.class_weights = class_weights(&options.class_weights, self.names, &data.targets, &data.train)?;
         let rows = self.data.train.len();
         let mut hyper = hyper::resolve(architecture, request.rows.shape, self.outputs(), self.task, options, rows);
@@ -382,14 +414,33 @@ impl<'a> Problem<'a> {
 
     /// Fits, calibrates on the validation rows and measures on validation and test rows.
     pub(super) fn candidate(&self, request: &Request<'_>, setup: Setup<'_>) -> Result<Candidate> {
-        let (hyper, data) = self.setup(request, setup.architecture, setup.options)?;
+        let (fitted, shifted) = self.fit(request, setup, None)?;
+        let network: Arc<dyn Network> = Arc::from(models::load(&fitted.config, &fitted.parameters)?);
+        self.measure(request, fitted, network, &self.judge(), shifted)
+    }
+
+    /// Fits one network to the training rows, or to others of them. Also whether it learned from classes in other shares
+    /// than nature's.
+    pub(super) fn fit(&self, request: &Request<'_>, setup: Setup<'_>, train: Option<Vec<u32>>) -> Result<(Fitted, bool)> {
+        let own = train.map(|train| Data { train, ..self.data.clone() });
+        let (hyper, data) = self.setup_on(request, setup.architecture, setup.options, own.as_ref().unwrap_or(&self.data))?;
         let judge = self.judge();
         let metric = |logits: &[f32]| judge.metric(logits);
         let checkpoints = request.kept();
         let watch = request.watch(&metric, setup.deadline, setup.part, checkpoints.as_ref());
         let fitted = fit::fit(&data, &hyper, self.start(setup.architecture, setup.options), setup.label, &watch)?;
-        let network: Arc<dyn Network> = Arc::from(models::load(&fitted.config, &fitted.parameters)?);
-        self.measure(request, fitted, network, &judge, data.is_shifted())
+        Ok((fitted, data.is_shifted()))
+    }
+
+    /// A network's own outputs for some rows.
+    pub(super) fn logits(&self, request: &Request<'_>, network: &Arc<dyn Network>, rows: &[u32]) -> Result<Vec<f32>> {
+        Scorer::new(Arc::clone(network), self.uncalibrated()).logits(&self.data.inputs, rows, request.cancel_of_scoring())
+    }
+
+    /// The headline metric of uncalibrated outputs for `rows`.
+    pub(super) fn metric_of(&self, logits: &[f32], rows: &[u32]) -> f64 {
+        let truth = if self.classes == 0 { self.truth_of(rows) } else { Vec::new() };
+        self.headline(&self.uncalibrated(), logits, &self.labels_of(rows), &truth)
     }
 
     /// Calibrates a network on the validation rows and measures it there and on the test rows. `shifted`: it learned
@@ -451,7 +502,7 @@ impl<'a> Problem<'a> {
     }
 
     /// What the training prior alone reaches on the test rows.
-    fn baseline(&self) -> f64 {
+    pub(super) fn baseline(&self) -> f64 {
         let rows = &self.data.test;
         if let Some(catalogue) = self.ranked {
             return ndcg(&Standings::of(self.labels_of(rows)).popular(&self.prior, &catalogue.is_item), catalogue);
@@ -462,6 +513,43 @@ impl<'a> Problem<'a> {
         }
         let constant: Vec<f64> = rows.iter().flat_map(|_| self.prior.iter().copied()).collect();
         metrics::headline_classes(&self.labels_of(rows), &constant, &self.prior).2
+    }
+
+    /// Everything that a training comes to.
+    pub(super) fn finished(&self, found: Found, folds: Vec<FoldReport>, rfm: &[[f32; 2]], started: Instant) -> Trained {
+        let Found { best, options, reports, trials, ensemble, members, notes } = found;
+        Trained {
+            config: best.fitted.config,
+            ensemble,
+            parameters: best.fitted.parameters,
+            calibration: best.calibration,
+            epochs_run: best.fitted.epochs_run,
+            best_epoch: best.fitted.best_epoch,
+            history: best.fitted.history,
+            metric: self.metric,
+            valid: best.valid,
+            test: best.test,
+            baseline: self.baseline(),
+            simple_baseline: self.simple_baseline(rfm),
+            candidates: reports,
+            trials,
+            members,
+            folds,
+            options,
+            notes: self.notes.iter().cloned().chain(notes).collect(),
+            privacy: best.fitted.privacy,
+            seconds: started.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// Takes what is known of the label from elsewhere, instead of from the training rows.
+    pub(super) fn adopt(&mut self, common: Common) {
+        self.prior = common.prior;
+        if let Some(transform) = common.transform {
+            self.data.targets =
+                Targets::Values(self.truth.iter().map(|value| super::federated::standardised(&transform, *value)).collect());
+            self.value_transform = Some(transform);
+        }
     }
 
     /// Recency and frequency alone, for binary targets over events.
@@ -539,7 +627,7 @@ impl<'a> Request<'a> {
     }
 
     /// A training that keeps what it has measures it even when cancelled.
-    fn cancel_of_scoring(&self) -> Option<&CancellationToken> {
+    pub(super) fn cancel_of_scoring(&self) -> Option<&CancellationToken> {
         Some(self.cancel).filter(|_| !self.options.keep_partial)
     }
 }
@@ -592,13 +680,20 @@ fn class_prior(labels: &[u32], train: &[u32], classes: usize) -> Vec<f64> {
 
 fn class_weights(option: &ClassWeights, classes: &[String], targets: &Targets<'_>, train: &[u32]) -> Result<Option<Vec<f32>>> {
     let Targets::Classes(labels) = targets else { return Ok(None) };
+    let mut rows = vec![0u64; classes.len()];
+    train.iter().for_each(|row| rows[labels[*row as usize] as usize] += 1);
+    class_weights_of(option, classes, &rows)
+}
+
+/// The weight of each class that has so many rows.
+pub(super) fn class_weights_of(option: &ClassWeights, classes: &[String], rows: &[u64]) -> Result<Option<Vec<f32>>> {
     match option {
         ClassWeights::None => Ok(None),
+        _ if classes.is_empty() => Ok(None),
         ClassWeights::Balanced => {
-            let mut counts = vec![0usize; classes.len()];
-            train.iter().for_each(|row| counts[labels[*row as usize] as usize] += 1);
-            let weight = |count: &usize| train.len() as f32 / (classes.len() as f32 * (*count).max(1) as f32);
-            Ok(Some(counts.iter().map(weight).collect()))
+            let all: u64 = rows.iter().sum();
+            let weight = |rows: &u64| all as f32 / (classes.len() as f32 * (*rows).max(1) as f32);
+            Ok(Some(rows.iter().map(weight).collect()))
         }
         ClassWeights::Weights(given) => {
             let mut weights = vec![1.0; classes.len()];

@@ -4,6 +4,7 @@
 //! until one is reached, patience or time is over, or somebody cancels → [`Running::fitted`] gives the best weights.
 
 mod items;
+mod local;
 mod private;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use crate::models::Tensor;
 use tokio_util::sync::CancellationToken;
 
 use self::items::Items;
+pub(super) use self::local::{Local, Pull};
 use self::private::Private;
 use super::batches;
 use super::catalogue::Catalogue;
@@ -159,6 +161,8 @@ struct Fit<'a> {
     steps_in_all: u32,
     private: Option<Private>,
     items: Option<Items>,
+    /// Holds the weights near given ones.
+    pull: Option<Pull>,
 }
 
 /// What one epoch did.
@@ -368,7 +372,8 @@ impl<'a> Fit<'a> {
         let items = Items::new(data, hyper, &*module)?;
         let learning_rate = hyper.learning_rate;
         let optimizer = Optimizer::new(rule(hyper));
-        Ok((Self { data, hyper, module, learned, optimizer, learning_rate, steps: 0, steps_in_all: 0, private, items }, note))
+        let fit = Self { data, hyper, module, learned, optimizer, learning_rate, steps: 0, steps_in_all: 0, private, items, pull: None };
+        Ok((fit, note))
     }
 
     /// Takes up what a checkpoint holds.
@@ -481,6 +486,7 @@ impl<'a> Fit<'a> {
             return Ok(None);
         }
         let learned: BTreeMap<&str, &Learned> = self.learned.iter().map(|learned| (&*learned.spec.name, learned)).collect();
+        self.pull.as_ref().map_or(Ok(()), |pull| pull.add(&found.gradients, &learned))?;
         let updates: Vec<Update<'_>> = found
             .gradients
             .iter()
@@ -646,7 +652,7 @@ fn passes(
 }
 
 /// Mean loss of classes as the training rows weigh them, or mean squared error of the standardised values.
-fn mean_loss(data: &Data<'_>, logits: &[f32], rows: &[u32], hyper: &Hyper) -> f64 {
+pub(super) fn mean_loss(data: &Data<'_>, logits: &[f32], rows: &[u32], hyper: &Hyper) -> f64 {
     let (mut total, mut norm) = (0.0, 0.0);
     let focal = Focal { gamma: hyper.gamma, smoothing: 0.0 };
     for (row, at) in logits.chunks_exact(hyper.config.outputs).zip(rows) {

@@ -12,13 +12,17 @@
 mod als;
 pub mod baseline;
 mod batches;
+mod blend;
 pub mod calibration;
 pub mod candidates;
 pub mod catalogue;
 pub mod checkpoint;
 mod compress;
 mod distil;
+mod ensemble;
+pub mod federated;
 mod fit;
+mod folds;
 pub mod hyper;
 pub mod metrics;
 pub mod privacy;
@@ -31,6 +35,8 @@ pub mod scorer;
 mod tests;
 pub mod transfer;
 mod tune;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -47,9 +53,11 @@ pub use retrieve::Retriever;
 pub use scorer::{Scorer, Scores};
 pub use transfer::WarmStart;
 
+use crate::error::Result;
 use crate::features::dataset::Dataset;
 use crate::features::options::Options;
-use crate::models::{Architecture, NetworkConfig, Parameters, Task};
+use crate::models::ensemble::Combine;
+use crate::models::{self, Architecture, EnsembleConfig, Network, NetworkConfig, Parameters, Task};
 
 /// One training to run.
 #[allow(missing_debug_implementations, reason = "holds a closure and a whole dataset")]
@@ -89,6 +97,13 @@ pub enum Part {
     },
     /// One network of an ensemble.
     Member {
+        /// From 1.
+        at: usize,
+        /// How many.
+        of: usize,
+    },
+    /// One fold of a cross-validation.
+    Fold {
         /// From 1.
         at: usize,
         /// How many.
@@ -209,11 +224,55 @@ impl TrialState {
     }
 }
 
+/// One fold of a cross-validation, as `ml.folds` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FoldReport {
+    /// From 1.
+    pub fold: usize,
+    /// Rows learned from.
+    pub train_rows: usize,
+    /// Rows that decided when to stop and calibrated.
+    pub valid_rows: usize,
+    /// Rows measured, which the fold had not seen.
+    pub test_rows: usize,
+    /// Headline metric on them; NaN where they have one class only.
+    pub value: f64,
+    /// What knowing nothing reaches on them.
+    pub baseline: f64,
+    /// Epochs run.
+    pub epochs_run: usize,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// One network of an ensemble, as `ml.members` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberReport {
+    /// From 1.
+    pub member: usize,
+    /// Which architecture.
+    pub architecture: Architecture,
+    /// What it counts for.
+    pub weight: f64,
+    /// Headline metric of the member alone on the validation rows.
+    pub valid: f64,
+    /// Epochs run.
+    pub epochs_run: usize,
+    /// The epoch whose weights were kept, from 1.
+    pub best_epoch: usize,
+    /// Numbers learned.
+    pub parameters: usize,
+    /// Wall time.
+    pub seconds: f64,
+}
+
 /// A finished training.
 #[derive(Debug, Clone)]
 pub struct Trained {
-    /// The network's shape.
+    /// The network's shape; of an ensemble, what must be gathered for all members.
     pub config: NetworkConfig,
+    /// Its members, when there are several.
+    pub ensemble: Option<EnsembleConfig>,
     /// Its weights.
     pub parameters: Parameters,
     /// From logits to probabilities or values; holds the training prior too.
@@ -238,6 +297,10 @@ pub struct Trained {
     pub candidates: Vec<CandidateReport>,
     /// Every setting that a search tried, round by round.
     pub trials: Vec<TrialReport>,
+    /// The networks of an ensemble.
+    pub members: Vec<MemberReport>,
+    /// What cross-validation found.
+    pub folds: Vec<FoldReport>,
     /// The options it was trained with: the request's, and what a search chose.
     pub options: Options,
     /// What a private training spent.
@@ -246,4 +309,27 @@ pub struct Trained {
     pub notes: Vec<String>,
     /// Wall time of everything.
     pub seconds: f64,
+}
+
+impl Trained {
+    /// The architecture in words: `gru`, `bagging(dnn)`, `stacking(logreg, gru)`.
+    #[must_use]
+    pub fn arch(&self) -> String {
+        match &self.ensemble {
+            None => self.config.architecture.name().to_owned(),
+            Some(EnsembleConfig { combine: Combine::Mean, .. }) => format!("bagging({})", self.config.architecture),
+            Some(EnsembleConfig { members, .. }) => {
+                let names: Vec<&str> = members.iter().map(|member| member.architecture.name()).collect();
+                format!("stacking({})", names.join(", "))
+            }
+        }
+    }
+
+    /// The network or networks, ready to answer.
+    ///
+    /// # Errors
+    /// `Internal` or `DataCorrupted` when weights and shape disagree.
+    pub fn network(&self) -> Result<Arc<dyn Network>> {
+        Ok(Arc::from(models::load_any(&self.config, self.ensemble.as_ref(), &self.parameters)?))
+    }
 }

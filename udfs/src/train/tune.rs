@@ -233,7 +233,8 @@ impl<'a> Search<'a> {
         let best: Candidate = self.problem.measure(self.request, fitted, network, &judge, self.setups[winner].1.is_shifted())?;
         let mut report = best.report();
         report.chosen = true;
-        Ok(Found { best, options: self.trials[winner].options.clone(), reports: vec![report], trials: reports, notes })
+        let options = self.trials[winner].options.clone();
+        Ok(Found { best, options, reports: vec![report], trials: reports, ensemble: None, members: Vec::new(), notes })
     }
 }
 

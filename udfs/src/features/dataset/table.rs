@@ -1,5 +1,9 @@
 //! Labelled rows → training data (`column(label)`).
 
+mod shared;
+
+pub use shared::Share;
+
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 
@@ -533,19 +537,22 @@ impl TableDatasetBuilder {
 
 /// Puts the positive one of two classes second: by its name, else the rarer one.
 fn positive_last(mut codes: Vec<u32>, mut names: Vec<String>) -> (Labels, Vec<String>) {
-    if names.len() == 2 {
-        let positive = |name: &String| POSITIVES.contains(&name.to_lowercase().as_str());
-        let swap = match (positive(&names[0]), positive(&names[1])) {
-            (true, false) => true,
-            (false, true) => false,
-            _ => codes.iter().filter(|code| **code == 0).count() * 2 < codes.len(),
-        };
-        if swap {
-            names.swap(0, 1);
-            codes.iter_mut().for_each(|code| *code = 1 - *code);
-        }
+    let first = || codes.iter().filter(|code| **code == 0).count() as f64 / codes.len() as f64;
+    if names.len() == 2 && positive_first(&names, first()) {
+        names.swap(0, 1);
+        codes.iter_mut().for_each(|code| *code = 1 - *code);
     }
     (Labels::Class(codes), names)
+}
+
+/// Whether the first of two classes is the positive one: by its name, else by its share of the rows.
+pub(in crate::features) fn positive_first(names: &[String], share: f64) -> bool {
+    let positive = |name: &String| POSITIVES.contains(&name.to_lowercase().as_str());
+    match (positive(&names[0]), positive(&names[1])) {
+        (true, false) => true,
+        (false, true) => false,
+        _ => share < 0.5,
+    }
 }
 
 /// The values of a column that orders a split; NaN = NULL.

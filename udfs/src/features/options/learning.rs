@@ -198,7 +198,7 @@ fn checkpoint_every(given: &Given<'_>) -> Result<Option<CheckpointEvery>> {
 }
 
 /// The fields of a JSON option.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     option: &'a str,
     fields: &'a Map<String, Value>,
 }
@@ -206,7 +206,7 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// # Errors
     /// 22023 for a field that is not in `valid`.
-    fn new(option: &'a str, value: &'a Value, valid: &[&str]) -> Result<Self> {
+    pub(super) fn new(option: &'a str, value: &'a Value, valid: &[&str]) -> Result<Self> {
         let Value::Object(fields) = value else { return Err(Error::invalid(format!("option \"{option}\" must be a JSON object"))) };
         for key in fields.keys() {
             if !valid.contains(&key.as_str()) {
@@ -216,7 +216,7 @@ impl<'a> Fields<'a> {
         Ok(Self { option, fields })
     }
 
-    fn given<T>(&self, key: &str, read: impl FnOnce(&Given<'_>) -> Result<T>) -> Result<Option<T>> {
+    pub(super) fn given<T>(&self, key: &str, read: impl FnOnce(&Given<'_>) -> Result<T>) -> Result<Option<T>> {
         let name = format!("{}.{key}", self.option);
         self.fields.get(key).map(|value| read(&Given { key: &name, value })).transpose()
     }
@@ -297,20 +297,27 @@ pub fn number(key: &str, value: f64) -> Value {
 }
 
 fn ensemble(given: &Given<'_>, value: &Value) -> Result<Ensemble> {
-    let fields = Fields::new(given.key, value, &["kind", "members", "folds"])?;
-    let kind = fields.given("kind", |given| given.one_of(&[("bagging", true), ("stacking", false)]))?;
+    let fields = Fields::new(given.key, value, &["kind", "members", "folds", "method", "architectures"])?;
+    let kinds = [("bagging", true), ("stacking", false)];
+    let kind = match fields.given("kind", |given| given.one_of(&kinds))? {
+        None => fields.given("method", |given| given.one_of(&kinds))?,
+        kind => kind,
+    };
     let Some(bagging) = kind else {
         return Err(Error::invalid("option \"ensemble\" needs a kind").hint(
             "For example '{\"kind\": \"bagging\", \"members\": 5}' or '{\"kind\": \"stacking\", \"members\": [\"logreg\", \"dnn\"]}'.",
         ));
     };
     if bagging {
-        if fields.fields.contains_key("folds") {
-            return Err(Error::invalid("\"folds\" of option \"ensemble\" belongs to stacking"));
+        if let Some(key) = ["folds", "architectures"].into_iter().find(|key| fields.fields.contains_key(*key)) {
+            return Err(Error::invalid(format!("\"{key}\" of option \"ensemble\" belongs to stacking")));
         }
         return Ok(Ensemble::Bagging { members: fields.given("members", |given| given.integer(2, 32))?.unwrap_or(5) });
     }
-    let members = fields.given("members", |given| given.names())?.unwrap_or_default();
+    let members = match fields.given("members", |given| given.names())? {
+        None => fields.given("architectures", |given| given.names())?.unwrap_or_default(),
+        Some(members) => members,
+    };
     if !(2..=8).contains(&members.len()) {
         return Err(Error::invalid("stacking needs from 2 to 8 members").hint("For example \"members\": [\"logreg\", \"dnn\", \"gru\"]."));
     }

@@ -24,6 +24,7 @@ fn every_documented_key_can_be_set_and_nothing_else() {
         "split_time" => json!("month"),
         "valid_fraction" | "test_fraction" => json!(0.25),
         "privacy" => json!({"epsilon": 3}),
+        "federated" => json!({"sources": ["a", "b"]}),
         "augment" => json!("none"),
         "dropout" | "sample" | "l2" | "learning_rate" | "momentum" | "label_smoothing" => json!(0.5),
         _ => json!(7),

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::columns::{batch, doubles, schema, texts};
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::{Labels, Rows};
-use crate::features::{Dataset, Target};
+use crate::features::{Dataset, Options, Target};
 use crate::functions::MlContext;
 use crate::functions::ml::train::check_label;
 use crate::functions::ml::train::progress::Reporter;
@@ -71,6 +71,9 @@ impl MlRelation for CrossValidate {
 
     fn execute(&self, call: Call) -> Result<SendableRecordBatchStream> {
         let lesson = Lesson::new(&call.args, call.session.config())?;
+        if lesson.options.federated.is_some() {
+            return Err(Error::invalid("option \"federated\" belongs to train_profile_model"));
+        }
         let folds = call.args.integer_in("folds", lesson.options.folds.map_or(5, i64::from), 2..=20)?;
         let own = call.clone();
         Ok(call.once(async move { run(&own, &lesson, folds as u32).await }))
@@ -173,7 +176,9 @@ async fn one_fold(
         lesson.candidates(),
     );
     let task = if dataset.classes.is_empty() { Task::Regression } else { Task::Classification };
-    let (options, architecture, threads) = (lesson.options.clone(), lesson.architecture, call.context.training_threads);
+    // The folds are these; none has folds of its own.
+    let options = Options { folds: None, ..lesson.options.clone() };
+    let (architecture, threads) = (lesson.architecture, call.context.training_threads);
     let cancel = job.cancel.clone();
     let rows = blocking(move || {
         let request = TrainRequest {
@@ -199,9 +204,8 @@ async fn one_fold(
 
 /// The metrics about all classes, and of two classes those of the positive one.
 fn measure(trained: Trained, dataset: &Dataset, cancel: &CancellationToken) -> Result<Vec<MetricRow>> {
-    let network = crate::models::load(&trained.config, &trained.parameters)?;
     let prior = trained.calibration.prior.clone();
-    let scorer = Scorer::new(Arc::from(network), trained.calibration);
+    let scorer = Scorer::new(trained.network()?, trained.calibration);
     let rows = dataset.rows_of(Rows::Test);
     let scores = scorer.score_rows(&dataset.inputs, &rows, Some(cancel))?;
     Ok(match &dataset.labels {

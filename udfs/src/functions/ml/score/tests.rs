@@ -107,6 +107,7 @@ impl World {
             info: info(name, ticket.reference.version, target, source, &dataset),
             preprocessor: dataset.encoder.clone(),
             config: trained.config,
+            ensemble: trained.ensemble,
             calibration: trained.calibration,
         };
         self.ml.registry.publish(ticket, manifest, &trained.parameters).await.unwrap();
@@ -170,6 +171,8 @@ fn info(name: &str, version: u32, target: &Target, source: StoredSource, dataset
         history: vec![],
         candidates: vec![],
         trials: vec![],
+        members: vec![],
+        folds: vec![],
         message: String::new(),
         owner: "portrait".into(),
         created_at_us: 0,

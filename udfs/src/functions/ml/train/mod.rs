@@ -9,6 +9,8 @@ use crate::functions::relation::MlRelation;
 use crate::kernels::nearest::nearest;
 
 pub mod describe_events;
+mod federated;
+pub mod federated_join;
 mod incumbent;
 pub(crate) mod progress;
 pub(crate) mod read;
@@ -19,7 +21,11 @@ pub mod train_profile_model;
 
 /// The functions of this family.
 pub fn relations() -> Vec<Arc<dyn MlRelation>> {
-    vec![Arc::new(train_profile_model::TrainProfileModel), Arc::new(describe_events::DescribeEvents)]
+    vec![
+        Arc::new(train_profile_model::TrainProfileModel),
+        Arc::new(describe_events::DescribeEvents),
+        Arc::new(federated_join::FederatedJoin),
+    ]
 }
 
 /// Refuses a label column that the source does not have.

@@ -64,7 +64,7 @@ fn fraction(progress: &Progress, before: usize, candidates: usize) -> f64 {
     let own = (done / epochs).clamp(0.0, 1.0);
     match progress.part {
         Part::Whole => ((before as f64 + own) / candidates.max(before + 1) as f64).clamp(0.0, 1.0),
-        Part::Trial { at, of } | Part::Member { at, of } => ((at.max(1) - 1) as f64 + own) / of.max(1) as f64,
+        Part::Trial { at, of } | Part::Member { at, of } | Part::Fold { at, of } => ((at.max(1) - 1) as f64 + own) / of.max(1) as f64,
     }
 }
 
@@ -73,6 +73,7 @@ fn describe(p: &Progress) -> String {
         Part::Whole => String::new(),
         Part::Trial { at, of } => format!("trial {at}/{of}, "),
         Part::Member { at, of } => format!("member {at}/{of}, "),
+        Part::Fold { at, of } => format!("fold {at}/{of}, "),
     };
     format!(
         "{part}{}: epoch {}/{}, batch {}/{}, loss {:.4}, {:.0} rows/s, at most {} left",

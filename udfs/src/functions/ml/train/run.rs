@@ -9,6 +9,7 @@ use std::sync::Arc;
 use datafusion::error::Result as DfResult;
 use tokio_util::sync::CancellationToken;
 
+use super::federated::{self, Learned};
 use super::incumbent;
 use super::progress::Reporter;
 use super::read::{EventCut, Loaded, Reader, TableCut, blocking};
@@ -159,6 +160,10 @@ impl Run {
         let reference = self.context.registry.resolve(name)?;
         self.context.registry.authorize(&self.statement.user, name, ModelAction::Execute)?;
         let manifest = self.context.registry.manifest(&reference).await?;
+        if manifest.ensemble.is_some() {
+            return Err(Error::invalid(format!("{reference} is an ensemble, whose weights no single network can start from"))
+                .hint("Name a version of one network in warm_from."));
+        }
         if self.spec.lesson.architecture.is_some_and(|arch| arch != manifest.config.architecture) {
             let (have, want) = (manifest.config.architecture, self.spec.lesson.architecture);
             return Err(Error::invalid(format!("the weights of {reference} are of architecture \"{have}\""))
@@ -206,6 +211,9 @@ impl Run {
             (self.statement.notice)(&format!("device \"{}\" is not available; training runs on the CPU", lesson.options.device));
         }
         reporter.step("reading the source");
+        if lesson.options.federated.is_some() {
+            return self.federated(ticket, job, reporter).await;
+        }
         let Loaded { dataset, memory } = self.read().await?;
         let counts = Counts {
             train: dataset.rows_of(Rows::Train).len() as u64,
@@ -242,6 +250,21 @@ impl Run {
             checkpoints.remove().await;
         }
         Ok(outcome)
+    }
+
+    /// Over rows that stay with their owners.
+    async fn federated(&self, ticket: VersionTicket, job: &JobHandle, reporter: Reporter) -> DfResult<Outcome> {
+        let user = self.statement.user.as_str();
+        let place = federated::Place { model: &self.spec.model, sql: &self.sql, reader: &self.reader, context: &self.context, user };
+        let Learned { trained, mut dataset, train_rows } = federated::run(place, &self.spec.lesson, job, reporter).await?;
+        if job.cancel.is_cancelled() && !self.spec.lesson.options.keep_partial {
+            return Err(Error::cancelled().into());
+        }
+        let own = dataset.rows_of(Rows::Train).len() as u64;
+        dataset.users_total += train_rows - own.min(train_rows);
+        let (valid, test) = (dataset.rows_of(Rows::Validation).len() as u64, dataset.rows_of(Rows::Test).len() as u64);
+        let info = self.info(&trained, &dataset, Counts { train: train_rows, valid, test });
+        self.publish(ticket, trained, dataset, info).await
     }
 
     /// Where this training is kept while it runs; `None` without `checkpoint_every`. Tells whether it goes on.
@@ -328,6 +351,7 @@ impl Run {
             // A network that reads no steps or pictures is scored without making them.
             preprocessor: dataset.encoder.reading_only(&trained.config.shape),
             config: trained.config,
+            ensemble: trained.ensemble,
             calibration: trained.calibration,
         };
         let reference = self.context.registry.publish(ticket, manifest, &trained.parameters).await?;
@@ -385,7 +409,7 @@ impl Run {
         VersionInfo {
             model: self.spec.model.clone(),
             version: 0,
-            arch: trained.config.architecture.name().to_owned(),
+            arch: trained.arch(),
             target: lesson.target.to_string(),
             classes: dataset.classes.clone(),
             horizon_us: lesson.horizon_us,
@@ -414,6 +438,8 @@ impl Run {
             history: trained.history.clone(),
             candidates: trained.candidates.clone(),
             trials: trained.trials.clone(),
+            members: trained.members.clone(),
+            folds: trained.folds.clone(),
             message: message(trained, dataset.sampled_out),
             owner: self.statement.user.clone(),
             created_at_us: now_us(),

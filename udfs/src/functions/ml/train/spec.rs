@@ -3,7 +3,7 @@
 use datafusion::prelude::SessionConfig;
 
 use crate::error::{Code, Error, Result};
-use crate::features::options::{Dimension, Freeze, Oversample};
+use crate::features::options::{Dimension, Ensemble, Freeze, Oversample};
 use crate::features::{Options, TableColumns, Target};
 use crate::functions::relation::{Arguments, DAY_US, Kind, Parameter};
 use crate::functions::settings::MlSettings;
@@ -110,11 +110,14 @@ impl Lesson {
             return Err(Error::invalid(format!("architecture \"{arch}\" chooses among items")).hint("Use target => 'next_item'."));
         }
         private(&options, architecture, table_columns.image.is_some())?;
+        stacked(&options, architecture, !matches!(target, Target::Column(_)), table_columns.image.is_some())?;
         let horizon_us = match &target {
             Target::Column(_) => 0,
             _ => args.positive_micros("horizon")?.unwrap_or(7 * DAY_US),
         };
-        Ok(Self { target, horizon_us, columns, table_columns, architecture, options })
+        let lesson = Self { target, horizon_us, columns, table_columns, architecture, options };
+        super::federated::check(&lesson)?;
+        Ok(lesson)
     }
 
     /// How many architectures are tried at most, for progress.
@@ -201,6 +204,7 @@ fn private(options: &Options, architecture: Option<Architecture>, pictures: bool
     }
     let refused = [
         (options.ensemble.is_some(), "ensemble", "Every member would spend the budget once more."),
+        (options.folds.is_some(), "folds", "Every fold would spend the budget once more."),
         (options.oversample != Oversample::None, "oversample", "A row that is repeated tells more about its user than the budget allows."),
         (options.checkpoint_every.is_some(), "checkpoint_every", "Noise that a checkpoint keeps could be taken off again."),
     ];
@@ -231,8 +235,28 @@ fn supported(options: &Options) -> Result<()> {
             Error::invalid("option \"freeze\" needs \"warm_from\"").detail("Parameters that start at random and never move learn nothing.")
         );
     }
-    if options.ensemble.is_some() {
-        return Err(Error::new(Code::FeatureNotSupported, "the option ensemble is not available yet"));
+    Ok(())
+}
+
+/// A stack names its architectures itself.
+fn stacked(options: &Options, arch: Option<Architecture>, reads_events: bool, reads_pictures: bool) -> Result<()> {
+    let Some(Ensemble::Stacking { members, .. }) = &options.ensemble else { return Ok(()) };
+    for name in members {
+        let Some(member) = architecture(name)? else {
+            return Err(Error::invalid("\"auto\" cannot be a member of a stack").hint("Name architectures."));
+        };
+        if member.is_sequential() && !reads_events && !(member == Architecture::Cnn && reads_pictures) {
+            return Err(Error::invalid(format!("architecture \"{member}\" reads event sequences, and a labelled table has none"))
+                .hint("Stack dnn and logreg."));
+        }
+    }
+    if let Some(arch) = arch {
+        return Err(Error::invalid("stacking names its architectures itself").detail(format!("The argument arch is \"{arch}\".")));
+    }
+    if options.tune.is_some() {
+        return Err(
+            Error::invalid("option \"tune\" cannot be combined with stacking").hint("Tune each architecture by itself, or use bagging.")
+        );
     }
     Ok(())
 }

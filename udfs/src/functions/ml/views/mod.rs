@@ -4,7 +4,9 @@
 //! prepared statement sees what is there at each execution.
 
 mod cache;
+mod folds;
 mod jobs;
+mod members;
 mod model_features;
 mod model_versions;
 mod models;
@@ -23,7 +25,9 @@ use super::super::MlContext;
 fn views() -> Vec<Arc<dyn View>> {
     vec![
         Arc::new(cache::Cache),
+        Arc::new(folds::Folds),
         Arc::new(jobs::Jobs),
+        Arc::new(members::Members),
         Arc::new(model_features::ModelFeatures),
         Arc::new(model_versions::ModelVersions),
         Arc::new(models::Models),
