@@ -7,10 +7,12 @@
 //! Absent on purpose: Arrow, SQL, files, users, epochs. A network sees a [`Batch`] of numbers.
 
 pub mod architecture;
+pub mod autoencoder;
 pub mod batch;
 pub mod cnn;
 pub mod dnn;
 mod events;
+pub mod gan;
 pub mod gru;
 mod head;
 pub mod image_cnn;
@@ -55,11 +57,16 @@ pub enum Architecture {
     Transformer,
     /// Convolutions over a picture, or over the event sequence (Kim, 2014).
     Cnn,
+    /// Rows through a narrow middle and back (Vincent et al., 2008): learns without labels.
+    Autoencoder,
+    /// A generator of rows or pictures and its critic (Goodfellow et al., 2014): learns without labels.
+    Gan,
 }
 
 impl Architecture {
     /// Every architecture. New ones come last: the place seeds an architecture's random numbers.
-    pub const ALL: [Self; 7] = [Self::Logreg, Self::Dnn, Self::Gru, Self::Lstm, Self::Rnn, Self::Transformer, Self::Cnn];
+    pub const ALL: [Self; 9] =
+        [Self::Logreg, Self::Dnn, Self::Gru, Self::Lstm, Self::Rnn, Self::Transformer, Self::Cnn, Self::Autoencoder, Self::Gan];
 
     /// The name used in SQL.
     pub fn name(self) -> &'static str {
@@ -71,6 +78,8 @@ impl Architecture {
             Self::Rnn => "rnn",
             Self::Transformer => "transformer",
             Self::Cnn => "cnn",
+            Self::Autoencoder => "autoencoder",
+            Self::Gan => "gan",
         }
     }
 
@@ -83,8 +92,13 @@ impl Architecture {
     pub fn is_sequential(self) -> bool {
         match self {
             Self::Gru | Self::Lstm | Self::Rnn | Self::Transformer | Self::Cnn => true,
-            Self::Logreg | Self::Dnn => false,
+            Self::Logreg | Self::Dnn | Self::Autoencoder | Self::Gan => false,
         }
+    }
+
+    /// Whether it predicts labels; the others learn what rows look like.
+    pub fn is_supervised(self) -> bool {
+        !matches!(self, Self::Autoencoder | Self::Gan)
     }
 }
 
@@ -163,4 +177,13 @@ pub trait Network: Send + Sync + std::fmt::Debug {
 
     /// Its configuration.
     fn config(&self) -> &NetworkConfig;
+
+    /// Rows or pictures made from noise, row-major as the architecture says.
+    ///
+    /// # Errors
+    /// `Internal` when it is no generator, or the noise does not have its shape.
+    fn generate(&self, draw: &gan::Draw) -> Result<Vec<f32>> {
+        let _ = draw;
+        Err(crate::error::Error::internal("this network generates nothing"))
+    }
 }

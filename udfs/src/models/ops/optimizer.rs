@@ -46,8 +46,8 @@ pub struct Update<'a> {
     pub decays: bool,
 }
 
-const BETA_1: f64 = 0.9;
-const BETA_2: f64 = 0.999;
+/// Decay of the moments of Adam and AdamW: PyTorch's defaults.
+const BETAS: [f64; 2] = [0.9, 0.999];
 const EPSILON: f64 = 1e-8;
 
 /// How steps are made.
@@ -95,17 +95,18 @@ pub struct OptimizerState {
 #[derive(Debug)]
 pub struct Optimizer {
     rule: Rule,
+    betas: [f64; 2],
     state: OptimizerState,
 }
 
 vectorise! {
-    /// Adam and AdamW; `T` is always `f32`. `c`: clip, decay into the gradient, decay of the weights, step size, 1/√(1 − β₂ᵗ).
-    fn adam<T>(w: &mut [T], g: &[T], m: &mut [T], v: &mut [T], c: [T; 5]) {
+    /// Adam and AdamW; `T` is always `f32`. `c`: clip, decay into the gradient, decay of the weights, step size, 1/√(1 − β₂ᵗ);
+    /// `betas`: β₁, β₂, 1 − β₁, 1 − β₂.
+    fn adam<T>(w: &mut [T], g: &[T], m: &mut [T], v: &mut [T], c: [T; 5], betas: [T; 4]) {
         let count = w.len();
         let (g, m, v) = (&g[..count], &mut m[..count], &mut v[..count]);
         let [clip, l2, shrink, step, root] = c;
-        let (b1, b2, epsilon) = (T::of(BETA_1), T::of(BETA_2), T::of(EPSILON));
-        let (a1, a2) = (T::of(1.0 - BETA_1), T::of(1.0 - BETA_2));
+        let ([b1, b2, a1, a2], epsilon) = (betas, T::of(EPSILON));
         for i in 0..count {
             let gradient = g[i] * clip + w[i] * l2;
             m[i] = m[i] * b1 + gradient * a1;
@@ -140,7 +141,13 @@ impl Optimizer {
 
     /// Goes on from `state`.
     pub fn resume(rule: Rule, state: OptimizerState) -> Self {
-        Self { rule, state }
+        Self { rule, betas: BETAS, state }
+    }
+
+    /// With another decay of the moments of Adam and AdamW.
+    #[must_use]
+    pub fn with_betas(self, betas: [f64; 2]) -> Self {
+        Self { betas, ..self }
     }
 
     /// What it needs to go on.
@@ -201,10 +208,12 @@ impl Optimizer {
         }
         moments.second.resize(gradient.len(), 0.0);
         let (l2, shrink) = if rule.kind == OptimizerKind::Adamw { (0.0, 1.0 - learning_rate * decay) } else { (decay, 1.0) };
-        let step = learning_rate / (1.0 - BETA_1.powi(self.state.steps));
-        let root = 1.0 / (1.0 - BETA_2.powi(self.state.steps)).sqrt();
+        let [beta_1, beta_2] = self.betas;
+        let step = learning_rate / (1.0 - beta_1.powi(self.state.steps));
+        let root = 1.0 / (1.0 - beta_2.powi(self.state.steps)).sqrt();
         let constants = [clip, l2, shrink, step, root].map(|value| value as f32);
-        modify::<f32>(update.weights, |weights| adam(weights, gradient, &mut moments.first, &mut moments.second, constants))
+        let betas = [beta_1, beta_2, 1.0 - beta_1, 1.0 - beta_2].map(|value| value as f32);
+        modify::<f32>(update.weights, |weights| adam(weights, gradient, &mut moments.first, &mut moments.second, constants, betas))
     }
 }
 
