@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::features::EventColumns;
 use crate::features::encoder::Encoder;
+use crate::features::{EventColumns, RowField};
 use crate::models::NetworkConfig;
 use crate::train::{Calibration, CandidateReport, EpochRecord, PrivacyReport, TrialReport};
 
@@ -116,6 +116,9 @@ pub struct VersionInfo {
     /// What a private training spent; `None` for an ordinary one.
     #[serde(default)]
     pub privacy: Option<PrivacyReport>,
+    /// The columns of generated rows; empty for what is no generator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub row_columns: Vec<RowField>,
     /// blake3 of the weights file, hex; set by [`publish`](crate::registry::Registry::publish).
     #[serde(default)]
     pub weights_hash: String,

@@ -100,6 +100,7 @@ fn info(classes: Vec<String>) -> VersionInfo {
         created_at_us: 1_700_000_000_000_000,
         statement: "SELECT train_profile_model('shopper', 'shoppers', target => 'column(buys)')".into(),
         privacy: None,
+        row_columns: Vec::new(),
         weights_hash: String::new(),
         weights_bytes: 0,
     }

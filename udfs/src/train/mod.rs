@@ -15,9 +15,12 @@ pub mod calibration;
 pub mod candidates;
 pub mod checkpoint;
 mod fit;
+pub mod gan;
+pub mod generate;
 pub mod hyper;
 pub mod metrics;
 pub mod privacy;
+pub mod reality;
 mod resample;
 pub mod schedule;
 pub mod scorer;
@@ -32,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use calibration::Calibration;
 pub use candidates::train;
 pub use checkpoint::CheckpointStore;
+pub use generate::Generator;
 pub use metrics::Metric;
 pub use privacy::PrivacyReport;
 pub use scorer::{Scorer, Scores};
@@ -116,7 +120,7 @@ pub struct EpochRecord {
     pub epoch: usize,
     /// Mean training loss.
     pub train_loss: f64,
-    /// Validation loss: log loss, or the mean squared error of the standardised target.
+    /// Validation loss: log loss, or the mean squared error of the standardised target; of a gan the generator's own loss.
     pub valid_loss: f64,
     /// The headline metric on the validation rows.
     pub valid_metric: f64,

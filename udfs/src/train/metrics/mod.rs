@@ -30,6 +30,10 @@ pub enum Metric {
     LogLoss,
     /// Root of the mean squared error; numbers.
     Rmse,
+    /// Mean squared error and cross-entropy per feature of rows that went through an autoencoder.
+    ReconstructionError,
+    /// Mean distance of the distributions of generated columns from real ones, from 0 to 1.
+    ColumnDistance,
 }
 
 impl Metric {
@@ -39,6 +43,8 @@ impl Metric {
             Self::PrAuc => "pr_auc",
             Self::LogLoss => "log_loss",
             Self::Rmse => "rmse",
+            Self::ReconstructionError => "reconstruction_error",
+            Self::ColumnDistance => "column_distance",
         }
     }
 
