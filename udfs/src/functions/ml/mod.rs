@@ -12,6 +12,7 @@ use super::MlContext;
 use super::relation::MlRelation;
 
 pub mod evaluate;
+pub mod generate;
 pub mod lifecycle;
 pub mod predict;
 pub mod privacy;
@@ -22,7 +23,7 @@ pub mod views;
 
 /// Functions in `FROM`.
 pub fn relations() -> Vec<Arc<dyn MlRelation>> {
-    [train::relations(), score::relations(), evaluate::relations()].concat()
+    [train::relations(), score::relations(), evaluate::relations(), generate::relations()].concat()
 }
 
 /// Scalar functions.

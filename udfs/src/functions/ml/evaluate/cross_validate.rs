@@ -71,6 +71,9 @@ impl MlRelation for CrossValidate {
 
     fn execute(&self, call: Call) -> Result<SendableRecordBatchStream> {
         let lesson = Lesson::new(&call.args, call.session.config())?;
+        if lesson.architecture.is_some_and(|architecture| !architecture.is_supervised()) {
+            return Err(Error::invalid("cross-validation needs a label").hint("synthetic_report(model) measures the rows of a gan."));
+        }
         let folds = call.args.integer_in("folds", lesson.options.folds.map_or(5, i64::from), 2..=20)?;
         let own = call.clone();
         Ok(call.once(async move { run(&own, &lesson, folds as u32).await }))

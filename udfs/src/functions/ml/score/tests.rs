@@ -175,6 +175,7 @@ fn info(name: &str, version: u32, target: &Target, source: StoredSource, dataset
         created_at_us: 0,
         statement: String::new(),
         privacy: None,
+        row_columns: Vec::new(),
         weights_hash: String::new(),
         weights_bytes: 0,
     }

@@ -9,6 +9,7 @@ use crate::functions::relation::MlRelation;
 use crate::kernels::nearest::nearest;
 
 pub mod describe_events;
+mod generative;
 mod incumbent;
 pub(crate) mod progress;
 pub(crate) mod read;
