@@ -178,6 +178,12 @@ impl RowTableBuilder {
         let (test, train): (Vec<u32>, Vec<u32>) = (0..rows as u32).partition(held_out);
         let all = self.all()?;
         let part = |rows: &[u32]| {
+            // Pictures without a class have no column besides.
+            if all.num_columns() == 0 {
+                let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+                return RecordBatch::try_new_with_options(all.schema(), Vec::new(), &options)
+                    .map_err(|error| Error::internal(format!("rows cannot be dealt to parts: {error}")));
+            }
             take_record_batch(&all, &UInt32Array::from(rows.to_vec()))
                 .map_err(|error| Error::internal(format!("rows cannot be dealt to parts: {error}")))
         };

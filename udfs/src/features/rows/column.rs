@@ -1,5 +1,7 @@
 //! One column of the source: what it is made of, and its rows as classes or numbers.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{DataType, Float64Type};
 
@@ -20,7 +22,7 @@ pub(super) fn numbers_of(array: &ArrayRef, stored: &StoredType, name: &str) -> R
     let whole = match stored {
         StoredType::Date32 => to_type(array, &DataType::Int32, name)?,
         StoredType::Date64 | StoredType::Timestamp(..) => to_type(array, &DataType::Int64, name)?,
-        _ => array.clone(),
+        _ => Arc::clone(array),
     };
     let numbers = to_type(&whole, &DataType::Float64, name)?;
     Ok(numbers.as_primitive::<Float64Type>().iter().map(|value| value.filter(|value| value.is_finite())).collect())

@@ -168,57 +168,89 @@ fn recipe(request: &GanRequest<'_>) -> Result<Recipe> {
     })
 }
 
+/// Why a game ended before its last step.
+enum End {
+    Cancelled,
+    OutOfTime,
+}
+
+/// What the steps of one epoch came to.
+struct Epoch {
+    losses: Losses,
+    steps: usize,
+    end: Option<End>,
+}
+
 /// Runs the steps of all epochs.
 fn play(request: &GanRequest<'_>, recipe: &Recipe, game: &mut dyn Game, started: Instant) -> Result<Played> {
-    let options = request.options;
-    let limit = options.max_seconds.filter(|seconds| *seconds > 0.0 && *seconds < 1e9);
+    let limit = request.options.max_seconds.filter(|seconds| *seconds > 0.0 && *seconds < 1e9);
     let deadline = limit.map(|seconds| started + Duration::from_secs_f64(seconds));
-    let (mut average, mut history, mut notes, mut bad) = (Average::new(game.generator())?, Vec::new(), Vec::new(), 0);
-    'epochs: for epoch in 1..=recipe.epochs {
+    let (mut average, mut history, mut notes) = (Average::new(game.generator())?, Vec::new(), Vec::new());
+    for epoch in 1..=recipe.epochs {
         let begun = Instant::now();
-        let mut sums = Losses { critic: 0.0, generator: 0.0 };
-        for at in 0..recipe.steps {
-            let some = average.steps() > 0;
-            if request.cancel.is_cancelled() {
-                if options.keep_partial && some {
-                    notes.push(format!("cancelled in epoch {epoch}: the generator so far was kept"));
-                    break 'epochs;
-                }
-                return Err(Error::cancelled());
-            }
-            if some && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                notes.push(format!("max_seconds ran out in epoch {epoch}: the generator so far was kept"));
-                break 'epochs;
-            }
-            let step = u32::try_from((epoch - 1) * recipe.steps + at).unwrap_or(u32::MAX);
-            match game.step(step)? {
-                Some(losses) => {
-                    bad = 0;
-                    sums = Losses { critic: sums.critic + losses.critic, generator: sums.generator + losses.generator };
-                    average.take(game.generator())?;
-                }
-                None => bad += 1,
-            }
-            if bad >= BAD_STEPS_MAX {
-                return Err(Error::invalid("training diverged: the loss is not finite").hint("Try a smaller learning_rate."));
-            }
-            (request.progress)(progress(recipe, epoch, at, sums.critic, begun));
+        let Epoch { losses, steps, end } = play_epoch(request, recipe, game, &mut average, epoch, deadline)?;
+        if steps > 0 {
+            let (seconds, share) = (begun.elapsed().as_secs_f64(), 1.0 / steps as f64);
+            history.push(EpochRecord {
+                epoch,
+                train_loss: losses.critic * share,
+                valid_loss: losses.generator * share,
+                valid_metric: f64::NAN,
+                learning_rate: recipe.generator_rate,
+                seconds,
+                rows_per_s: (steps * recipe.batch) as f64 / seconds.max(1e-9),
+            });
         }
-        let seconds = begun.elapsed().as_secs_f64();
-        let share = 1.0 / recipe.steps as f64;
-        history.push(EpochRecord {
-            epoch,
-            train_loss: sums.critic * share,
-            valid_loss: sums.generator * share,
-            valid_metric: f64::NAN,
-            learning_rate: recipe.generator_rate,
-            seconds,
-            rows_per_s: (recipe.steps * recipe.batch) as f64 / seconds.max(1e-9),
-        });
+        match end {
+            Some(End::Cancelled) if !request.options.keep_partial || history.is_empty() => return Err(Error::cancelled()),
+            Some(End::Cancelled) => notes.push(format!("cancelled in epoch {epoch}: the generator so far was kept")),
+            Some(End::OutOfTime) => notes.push(format!("max_seconds ran out in epoch {epoch}: the generator so far was kept")),
+            None => continue,
+        }
+        break;
     }
     let mut parameters = average.parameters(game.generator())?;
     settle(game, &mut parameters)?;
     Ok(Played { parameters, history, notes })
+}
+
+/// Runs the steps of one epoch; the very first step of all is made in any case, unless somebody cancels.
+fn play_epoch(
+    request: &GanRequest<'_>,
+    recipe: &Recipe,
+    game: &mut dyn Game,
+    average: &mut Average,
+    epoch: usize,
+    deadline: Option<Instant>,
+) -> Result<Epoch> {
+    let (begun, mut bad) = (Instant::now(), 0);
+    let mut done = Epoch { losses: Losses { critic: 0.0, generator: 0.0 }, steps: 0, end: None };
+    for at in 0..recipe.steps {
+        if request.cancel.is_cancelled() {
+            done.end = Some(End::Cancelled);
+            break;
+        }
+        if average.steps() > 0 && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            done.end = Some(End::OutOfTime);
+            break;
+        }
+        let step = u32::try_from((epoch - 1) * recipe.steps + at).unwrap_or(u32::MAX);
+        match game.step(step)? {
+            Some(losses) => {
+                bad = 0;
+                done.steps += 1;
+                done.losses.critic += losses.critic;
+                done.losses.generator += losses.generator;
+                average.take(game.generator())?;
+            }
+            None => bad += 1,
+        }
+        if bad >= BAD_STEPS_MAX.min(recipe.steps) {
+            return Err(Error::invalid("training diverged: the loss is not finite").hint("Try a smaller learning_rate."));
+        }
+        (request.progress)(progress(recipe, epoch, at, done.losses.critic, begun));
+    }
+    Ok(done)
 }
 
 fn progress(recipe: &Recipe, epoch: usize, at: usize, loss: f64, begun: Instant) -> Progress {

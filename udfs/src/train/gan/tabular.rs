@@ -153,7 +153,7 @@ impl Game for Rows<'_> {
     }
 
     fn statistics(&self, parameters: &Parameters, step: u32) -> Result<Vec<(String, BatchStatistics)>> {
-        // Conditions as generated rows have them would need the plan; those of training are as good for means.
+        // Under conditions as in training: a row becomes what it would have become there.
         let drawn = self.sampler.draw(self.stream("settling", step), self.recipe.batch);
         let tape = Tape::recording(self.stream("settling rows", step));
         let weights = constants(parameters, &tape)?;

@@ -65,10 +65,10 @@ fn generator(trained: &Trained, table: &RowTable, seed: u64) -> Generator {
 
 #[test]
 fn every_mode_is_covered_and_classes_keep_their_shares() {
-    let options = options(40);
+    let options = options(80);
     let table = table(&mixture(), "auto", Some("kind"), &options);
     let trained = run(&table, &options, 2).unwrap();
-    assert_eq!((trained.metric, trained.history.len()), (Metric::ColumnDistance, 40));
+    assert_eq!((trained.metric, trained.history.len()), (Metric::ColumnDistance, 80));
     assert!(trained.test < 0.15 && trained.test < trained.baseline / 2.0, "{} against {}", trained.test, trained.baseline);
     let rows = generator(&trained, &table, 1).rows(0, 2000).unwrap();
     assert_eq!(rows.schema(), table.plan.schema());

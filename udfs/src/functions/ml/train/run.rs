@@ -372,9 +372,14 @@ impl Run {
             return Ok(Verdict::First);
         };
         if self.spec.lesson.architecture.is_some_and(|architecture| !architecture.is_supervised()) {
-            return Ok(Verdict::Unlabelled);
+            let theirs = self.context.registry.info(&incumbent)?;
+            let same = (&theirs.arch, &theirs.target) == (&info.arch, &info.target);
+            return Ok(if same { Verdict::Unlabelled } else { Verdict::OtherQuestion(incumbent) });
         }
         let loaded = self.context.registry.load(&incumbent).await?;
+        if !loaded.scorer.config().architecture.is_supervised() {
+            return Ok(Verdict::OtherQuestion(incumbent));
+        }
         if loaded.manifest.info.target != info.target || loaded.manifest.info.horizon_us != info.horizon_us {
             return Ok(Verdict::OtherQuestion(incumbent));
         }
