@@ -17,6 +17,7 @@ use super::events::{EventColumnsView, Events, Strings, UserHistory, UserKey};
 use super::inputs::{InputShape, Inputs, Sequences};
 use super::numeric::NumericFeature;
 use super::roles::EventColumns;
+use super::rows::RowPlan;
 use super::sequence::{SequencePlan, SequenceState};
 use super::table::TablePlan;
 use super::tabular::{CodeTable, TabularPlan, TabularState};
@@ -112,6 +113,9 @@ pub struct Encoder {
     pub(super) source: Source,
     pub(super) numeric: Vec<NumericFeature>,
     pub(super) categorical: Vec<CategoricalFeature>,
+    /// How generated rows are made; only generators have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rows: Option<RowPlan>,
 }
 
 /// How often encoding met values without a meaning of their own.
@@ -135,7 +139,21 @@ impl Encoder {
             Source::Table(plan) => plan.image.as_ref().map(|image| image.shape),
         };
         let shape = InputShape { numeric: fitted.numeric.len(), categorical, sequence, image };
-        Self { schema_version: SCHEMA_VERSION, shape, source, numeric: fitted.numeric, categorical: fitted.categorical }
+        Self { schema_version: SCHEMA_VERSION, shape, source, numeric: fitted.numeric, categorical: fitted.categorical, rows: None }
+    }
+
+    /// The encoder of a generator: it reads nothing, and knows how rows are made.
+    #[must_use]
+    pub fn of_rows(plan: RowPlan) -> Self {
+        let mut encoder = Self::new(Source::Table(TablePlan::default()), Fitted::default());
+        encoder.rows = Some(plan);
+        encoder
+    }
+
+    /// How generated rows are made; `None` for what is no generator.
+    #[must_use]
+    pub const fn rows(&self) -> Option<&RowPlan> {
+        self.rows.as_ref()
     }
 
     /// The shape of what it makes.
@@ -164,6 +182,9 @@ impl Encoder {
     /// Every feature, numeric first, then categorical, token and step features, each in its array's order, or the picture.
     #[must_use]
     pub fn feature_names(&self) -> Vec<FeatureInfo> {
+        if let Some(rows) = &self.rows {
+            return generated_features(rows);
+        }
         let numeric =
             self.numeric.iter().map(|f| FeatureInfo { name: f.name.clone(), kind: FeatureKind::Numeric, size: 0, nulls: f.nulls });
         let categorical = self.categorical.iter().map(|f| FeatureInfo {
@@ -339,6 +360,21 @@ impl Encoder {
         self.encode_history(&history, &strings, as_of_us, &mut inputs)?;
         Ok(inputs)
     }
+}
+
+/// The columns of generated rows.
+fn generated_features(rows: &RowPlan) -> Vec<FeatureInfo> {
+    let info = |(name, size, picture): (&str, Option<usize>, bool)| FeatureInfo {
+        name: name.to_owned(),
+        kind: match (size, picture) {
+            (_, true) => FeatureKind::Image,
+            (Some(_), _) => FeatureKind::Categorical,
+            (None, _) => FeatureKind::Numeric,
+        },
+        size: size.unwrap_or(0),
+        nulls: 0,
+    };
+    rows.features().map(info).collect()
 }
 
 impl EncodeCounts {

@@ -43,6 +43,21 @@ impl ImageShape {
     pub const fn len(self) -> usize {
         self.height * self.width * self.channels
     }
+
+    /// How often a generator doubles the size of a picture.
+    #[must_use]
+    pub const fn doublings(self) -> usize {
+        let longest = if self.height > self.width { self.height } else { self.width };
+        if longest > 40 { 3 } else { 2 }
+    }
+
+    /// The nearest size that a generator can make: sides that can be halved as often, from 8 pixels on.
+    #[must_use]
+    pub fn generated(self) -> Self {
+        let unit = 1 << self.doublings();
+        let rounded = |side: usize| ((side + unit / 2) / unit * unit).max(8);
+        Self { height: rounded(self.height), width: rounded(self.width), channels: self.channels }
+    }
 }
 
 /// The shape of a token sequence.

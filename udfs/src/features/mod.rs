@@ -5,7 +5,7 @@
 //! canonical schema of [`events`], in user order → [`events::UserReader`] hands out one user's history at a time
 //! → [`dataset`] cuts it at the anchors of [`anchor`] and asks [`target`] for the label → [`tabular`] and
 //! [`sequence`] compute features → the fitted [`encoder`] turns them into an [`inputs::Inputs`]. Rows of labelled tables
-//! come from their columns, and pictures among them through `images`.
+//! come from their columns, and pictures among them through `images`; rows that a generator learns and makes through [`rows`].
 //!
 //! Absent on purpose: SQL, DataFusion, tensors, files. Training and scoring call the same code, so a feature
 //! cannot mean two things.
@@ -21,6 +21,7 @@ pub mod options;
 mod picture;
 mod png;
 pub mod roles;
+pub mod rows;
 mod select;
 pub mod sequence;
 pub mod statistics;
@@ -38,5 +39,6 @@ pub use events::{KeyType, Strings, UserHistory, UserKey, UserReader, canonical_s
 pub use inputs::{ImageShape, InputShape, Inputs, Labels, Rows};
 pub use options::{OPTION_KEYS, OptionDoc, Options};
 pub use roles::{ColumnDecision, EventColumns, Role, TimeUnit, ValueColumn};
+pub use rows::{RowField, RowPlan, RowTable, RowTableBuilder};
 pub use table_columns::TableColumns;
 pub use target::Target;

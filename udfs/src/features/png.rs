@@ -1,15 +1,17 @@
 //! PNG (ISO/IEC 15948) as pixels of 8 bits: every colour type, bit depth and both orders of rows. Transparency is shown on
-//! white; 16 bits are cut to 8.
+//! white; 16 bits are cut to 8. Written are files of 8 bits, grey or RGB.
 //!
 //! Nothing is allocated that the header does not ask for, and the caller looks at the header first.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
-use flate2::Crc;
 use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
+use flate2::{Compression, Crc};
 
 use super::inputs::ImageShape;
 use super::picture::Picture;
+use crate::error::{Error, Result as OwnResult};
 
 /// What every PNG begins with.
 pub(super) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -258,22 +260,61 @@ impl Parts {
     }
 }
 
+/// Pixels of 8 bits, grey or RGB, as a file. Each row has the filter after which its numbers are smallest.
+///
+/// # Errors
+/// `Internal` when there are not as many pixels as the shape says, or none.
+pub(super) fn encode(shape: ImageShape, pixels: &[u8]) -> OwnResult<Vec<u8>> {
+    let ImageShape { height, width, channels } = shape;
+    let size = [width, height].map(|length| u32::try_from(length).unwrap_or(0));
+    if pixels.len() != shape.len() || pixels.is_empty() || !matches!(channels, 1 | 3) || size.contains(&0) {
+        return Err(Error::internal("a picture has another size than its shape says"));
+    }
+    let len = width * channels;
+    let mut before = vec![0; len];
+    let mut packed = ZlibEncoder::new(Vec::new(), Compression::default());
+    for row in pixels.chunks_exact(len) {
+        let filtered = (0..5).map(|kind| filter(kind, channels, &before, row));
+        let best = filtered.min_by_key(|row| row[1..].iter().map(|value| u64::from((*value as i8).unsigned_abs())).sum::<u64>());
+        packed.write_all(&best.unwrap_or_default()).map_err(|error| Error::internal(format!("a picture cannot be packed: {error}")))?;
+        before.copy_from_slice(row);
+    }
+    let packed = packed.finish().map_err(|error| Error::internal(format!("a picture cannot be packed: {error}")))?;
+    let mut bytes = SIGNATURE.to_vec();
+    let [width, height] = size.map(u32::to_be_bytes);
+    put(&mut bytes, b"IHDR", &[&width[..], &height[..], &[8, if channels == 1 { 0 } else { 2 }, 0, 0, 0]].concat());
+    put(&mut bytes, b"IDAT", &packed);
+    put(&mut bytes, b"IEND", b"");
+    Ok(bytes)
+}
+
+/// A row behind the number of its filter.
+fn filter(kind: u8, pixel: usize, above: &[u8], row: &[u8]) -> Vec<u8> {
+    let left = |row: &[u8], at: usize| at.checked_sub(pixel).map_or(0, |at| row[at]);
+    let predicted = |at: usize| match kind {
+        0 => 0,
+        1 => left(row, at),
+        2 => above[at],
+        3 => ((u16::from(left(row, at)) + u16::from(above[at])) / 2) as u8,
+        _ => paeth(left(row, at), above[at], left(above, at)),
+    };
+    std::iter::once(kind).chain((0..row.len()).map(|at| row[at].wrapping_sub(predicted(at)))).collect()
+}
+
+/// Appends a chunk with its check sum.
+fn put(to: &mut Vec<u8>, kind: &[u8; 4], content: &[u8]) {
+    to.extend((content.len() as u32).to_be_bytes());
+    let mut crc = Crc::new();
+    crc.update(kind);
+    crc.update(content);
+    to.extend(kind);
+    to.extend(content);
+    to.extend(crc.sum().to_be_bytes());
+}
+
 #[cfg(test)]
 pub(super) mod tests {
-    use std::io::Write;
-
     use super::*;
-
-    /// A chunk with its check sum.
-    fn put(to: &mut Vec<u8>, kind: &[u8; 4], content: &[u8]) {
-        to.extend((content.len() as u32).to_be_bytes());
-        let mut crc = Crc::new();
-        crc.update(kind);
-        crc.update(content);
-        to.extend(kind);
-        to.extend(content);
-        to.extend(crc.sum().to_be_bytes());
-    }
 
     /// A file of colour type, bits and rows, each with its filter in front; `more` are chunks before the pixels.
     fn file(size: [u32; 2], color: u8, depth: u8, interlaced: bool, more: &[(&[u8; 4], &[u8])], rows: &[u8]) -> Vec<u8> {
@@ -353,6 +394,23 @@ pub(super) mod tests {
         }
         assert_eq!((paeth(5, 9, 7), paeth(5, 9, 5), paeth(9, 5, 5), paeth(0, 0, 9)), (7, 9, 9, 0));
         assert!(read(&file([1, 1], 0, 8, false, &[], &[5, 0])).is_err());
+    }
+
+    /// What is written is read again, whatever the filters; and flat pictures are small.
+    #[test]
+    fn written_files_are_read() {
+        for (height, width, channels) in [(1, 1, 1), (5, 7, 1), (9, 4, 3), (28, 28, 1)] {
+            let shape = ImageShape { height, width, channels };
+            let noise: Vec<u8> = (0..shape.len()).map(|at| (at * at * 31 + at * 7) as u8).collect();
+            let ramp: Vec<u8> = (0..shape.len()).map(|at| (at / channels % width + at / channels / width) as u8 * 3).collect();
+            for pixels in [noise, ramp, vec![9; shape.len()]] {
+                let bytes = encode(shape, &pixels).unwrap();
+                assert_eq!(read(&bytes).unwrap(), (channels, pixels));
+            }
+        }
+        let shape = ImageShape { height: 64, width: 64, channels: 3 };
+        assert!(encode(shape, &vec![200; shape.len()]).unwrap().len() < 200);
+        assert!(encode(shape, &[1, 2]).is_err());
     }
 
     /// The seven passes hold every pixel once.

@@ -7,8 +7,8 @@ use candle_core::Tensor;
 
 use super::ops::{self, BatchStatistics, Philox, Tape, Var, parallel};
 use super::{
-    Architecture, Batch, Compressed, ItemTable, Network, NetworkConfig, Outputs, Parameters, Task, cnn, compressed, dnn, image_cnn, logreg,
-    mf, recurrent, step, transformer, two_tower,
+    Architecture, Batch, Compressed, ItemTable, Network, NetworkConfig, Outputs, Parameters, Task, autoencoder, cnn, compressed, dnn, gan,
+    image_cnn, logreg, mf, recurrent, step, transformer, two_tower,
 };
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
@@ -167,6 +167,15 @@ pub trait Module: Send + Sync + std::fmt::Debug {
     fn shard_rows(&self) -> usize {
         usize::MAX
     }
+
+    /// Rows or pictures from noise, of a generator.
+    ///
+    /// # Errors
+    /// `Internal` when it is none, or the noise does not have its shape.
+    fn generate(&self, tape: &Tape, weights: &Weights, draw: &gan::Draw) -> Result<gan::Generated> {
+        let _ = (tape, weights, draw);
+        Err(Error::internal("this architecture generates nothing"))
+    }
 }
 
 /// Rows of one shard of a network over event sequences: one chunk of the recurrent layers.
@@ -187,7 +196,7 @@ pub fn module(config: &NetworkConfig) -> Result<Box<dyn Module>> {
             .detail("The source has one row per entity.")
             .hint("Use arch => 'dnn', 'logreg' or 'auto'."));
     }
-    if !config.architecture.is_sequential() && tabular == 0 {
+    if !config.architecture.is_sequential() && tabular == 0 && !(config.architecture == Architecture::Gan && shape.image.is_some()) {
         return Err(Error::invalid(format!("architecture \"{}\" needs at least one feature", config.architecture)));
     }
     if config.outputs == 0 || config.hidden_dim == 0 || config.layers == 0 || config.members == 0 || config.embedding_dim == 0 {
@@ -206,6 +215,8 @@ pub fn module(config: &NetworkConfig) -> Result<Box<dyn Module>> {
         Architecture::Cnn if pictures => Box::new(image_cnn::ImageCnn::new(config)?),
         Architecture::Cnn => Box::new(cnn::Cnn::new(config)),
         Architecture::Gru | Architecture::Lstm | Architecture::Rnn => Box::new(recurrent::Recurrent::new(config)),
+        Architecture::Autoencoder => Box::new(autoencoder::Autoencoder::new(config)),
+        Architecture::Gan => Box::new(gan::Generator::new(config)),
     })
 }
 
@@ -323,6 +334,11 @@ impl Network for Loaded {
 
     fn contributions(&self, batch: &Batch, classes: &[u32]) -> Result<Option<Vec<f32>>> {
         self.module.contributions(&self.weights, batch, classes)
+    }
+
+    fn generate(&self, draw: &gan::Draw) -> Result<Vec<f32>> {
+        let generated = self.module.generate(&Tape::silent(), &self.weights, draw)?;
+        ops::storage::to_vec::<f32>(generated.rows.value())
     }
 }
 

@@ -7,12 +7,14 @@
 //! Absent on purpose: Arrow, SQL, files, users, epochs. A network sees a [`Batch`] of numbers.
 
 pub mod architecture;
+pub mod autoencoder;
 pub mod batch;
 pub mod cnn;
 pub mod compressed;
 pub mod dnn;
 pub mod ensemble;
 mod events;
+pub mod gan;
 pub mod gru;
 mod head;
 pub mod image_cnn;
@@ -65,12 +67,28 @@ pub enum Architecture {
     Mf,
     /// A user tower against an item tower (Covington et al., 2016; Yi et al., 2019).
     TwoTower,
+    /// Rows through a narrow middle and back (Vincent et al., 2008): learns without labels.
+    Autoencoder,
+    /// A generator of rows or pictures and its critic (Goodfellow et al., 2014): learns without labels.
+    Gan,
 }
 
 impl Architecture {
     /// Every architecture. New ones come last: the place seeds an architecture's random numbers.
-    pub const ALL: [Self; 9] =
-        [Self::Logreg, Self::Dnn, Self::Gru, Self::Lstm, Self::Rnn, Self::Transformer, Self::Cnn, Self::Mf, Self::TwoTower];
+    pub const ALL: [Self; 11] =
+        [
+            Self::Logreg,
+            Self::Dnn,
+            Self::Gru,
+            Self::Lstm,
+            Self::Rnn,
+            Self::Transformer,
+            Self::Cnn,
+            Self::Mf,
+            Self::TwoTower,
+            Self::Autoencoder,
+            Self::Gan,
+        ];
 
     /// The name used in SQL.
     pub fn name(self) -> &'static str {
@@ -84,6 +102,8 @@ impl Architecture {
             Self::Cnn => "cnn",
             Self::Mf => "mf",
             Self::TwoTower => "two_tower",
+            Self::Autoencoder => "autoencoder",
+            Self::Gan => "gan",
         }
     }
 
@@ -96,13 +116,18 @@ impl Architecture {
     pub fn is_sequential(self) -> bool {
         match self {
             Self::Gru | Self::Lstm | Self::Rnn | Self::Transformer | Self::Cnn | Self::Mf | Self::TwoTower => true,
-            Self::Logreg | Self::Dnn => false,
+            Self::Logreg | Self::Dnn | Self::Autoencoder | Self::Gan => false,
         }
     }
 
     /// Whether it is made for choosing among items, and learns nothing else.
     pub const fn is_retrieval(self) -> bool {
         matches!(self, Self::Mf | Self::TwoTower)
+    }
+
+    /// Whether it predicts labels; the others learn what rows look like.
+    pub const fn is_supervised(self) -> bool {
+        !matches!(self, Self::Autoencoder | Self::Gan)
     }
 }
 
@@ -232,5 +257,14 @@ pub trait Network: Send + Sync + std::fmt::Debug {
     /// `Internal` when the batch does not have the shape of the network.
     fn contributions(&self, _batch: &Batch, _classes: &[u32]) -> Result<Option<Vec<f32>>> {
         Ok(None)
+    }
+
+    /// Rows or pictures made from noise, row-major as the architecture says.
+    ///
+    /// # Errors
+    /// `Internal` when it is no generator, or the noise does not have its shape.
+    fn generate(&self, draw: &gan::Draw) -> Result<Vec<f32>> {
+        let _ = draw;
+        Err(crate::error::Error::internal("this network generates nothing"))
     }
 }

@@ -40,7 +40,7 @@ fn config(architecture: Architecture, task: Task) -> NetworkConfig {
 
 /// All that learn by gradients.
 fn learning() -> impl Iterator<Item = Architecture> {
-    Architecture::ALL.into_iter().filter(|architecture| *architecture != Architecture::Mf)
+    Architecture::ALL.into_iter().filter(|architecture| architecture.is_supervised() && *architecture != Architecture::Mf)
 }
 
 fn inputs() -> Inputs {

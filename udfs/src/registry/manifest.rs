@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::features::EventColumns;
 use crate::features::encoder::Encoder;
+use crate::features::{EventColumns, RowField};
 use crate::models::{EnsembleConfig, NetworkConfig, Scheme};
 use crate::train::{Calibration, CandidateReport, EpochRecord, FoldReport, MemberReport, PrivacyReport, TrialReport};
 
@@ -148,6 +148,9 @@ pub struct VersionInfo {
     /// How the weights were made smaller; `None` for weights as training left them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
+    /// The columns of generated rows; empty for what is no generator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub row_columns: Vec<RowField>,
     /// blake3 of the weights file, hex; set by [`publish`](crate::registry::Registry::publish).
     #[serde(default)]
     pub weights_hash: String,

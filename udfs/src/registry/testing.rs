@@ -105,6 +105,7 @@ fn info(classes: Vec<String>) -> VersionInfo {
         statement: "SELECT train_profile_model('shopper', 'shoppers', target => 'column(buys)')".into(),
         privacy: None,
         compression: None,
+        row_columns: Vec::new(),
         weights_hash: String::new(),
         weights_bytes: 0,
     }

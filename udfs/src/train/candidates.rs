@@ -26,7 +26,7 @@ use crate::features::Encoder;
 use crate::features::events::UserKey;
 use crate::features::inputs::{InputShape, Inputs, Labels, Rows};
 use crate::features::options::{ClassWeights, Loss, Options, Oversample};
-use crate::models::{self, Architecture, EnsembleConfig, Network, Task};
+use crate::models::{self, Architecture, EnsembleConfig, Network, Task, autoencoder};
 
 /// Stack of the training threads.
 const STACK_BYTES: usize = 64 << 20;
@@ -312,6 +312,10 @@ impl<'a> Problem<'a> {
                 }
                 (Targets::Classes(labels.as_slice().into()), class_prior(labels, &train, classes), Vec::new(), None, classes)
             }
+            _ if request.architecture == Some(Architecture::Autoencoder) => {
+                let constant = |rows: &[u32]| autoencoder::constant_error(dataset.inputs, dataset.shape, &train, rows);
+                (Targets::Rows, vec![constant(&test), constant(&validation)], Vec::new(), None, 0)
+            }
             (Labels::Value(values), Task::Regression) => {
                 let truth: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
                 let (transform, prior, standardised) = standardise(&truth, &train)?;
@@ -329,6 +333,7 @@ impl<'a> Problem<'a> {
         check_items(request, ranked)?;
         let metric = match classes {
             _ if ranked.is_some() => Metric::Ndcg,
+            _ if matches!(targets, Targets::Rows) => Metric::ReconstructionError,
             0 => Metric::Rmse,
             2 => Metric::PrAuc,
             _ => Metric::LogLoss,
@@ -372,12 +377,20 @@ impl<'a> Problem<'a> {
     fn labels_of(&self, rows: &[u32]) -> Vec<u32> {
         match &self.data.targets {
             Targets::Classes(labels) => rows.iter().map(|row| labels[*row as usize]).collect(),
-            Targets::Values(_) => Vec::new(),
+            Targets::Values(_) | Targets::Rows => Vec::new(),
         }
     }
 
     fn truth_of(&self, rows: &[u32]) -> Vec<f64> {
+        if self.learns_rows() {
+            return Vec::new();
+        }
         rows.iter().map(|row| self.truth[*row as usize]).collect()
+    }
+
+    /// Whether there are no labels: networks answer with the reconstruction error of each row.
+    fn learns_rows(&self) -> bool {
+        matches!(self.data.targets, Targets::Rows)
     }
 
     pub(super) fn uncalibrated(&self) -> Calibration {
@@ -466,6 +479,7 @@ impl<'a> Problem<'a> {
 
     fn calibrate(&self, logits: &[f32], labels: &[u32], truth: &[f64], shifted: bool) -> Calibration {
         match &self.value_transform {
+            None if self.learns_rows() => self.uncalibrated(),
             None if shifted => Calibration::fit_shifted_classes(logits, labels, self.classes, self.prior.clone()),
             None => Calibration::fit_classes(logits, labels, self.classes, self.prior.clone()),
             Some(transform) => {
@@ -483,6 +497,9 @@ impl<'a> Problem<'a> {
     }
 
     fn headline(&self, calibration: &Calibration, logits: &[f32], labels: &[u32], truth: &[f64]) -> f64 {
+        if self.learns_rows() {
+            return logits.iter().map(|error| f64::from(*error)).sum::<f64>() / logits.len() as f64;
+        }
         if self.classes == 0 {
             return metrics::rmse(truth, &calibration.values(logits));
         }
@@ -490,6 +507,9 @@ impl<'a> Problem<'a> {
     }
 
     fn headline_scores(&self, scores: &Scores, rows: &[u32]) -> f64 {
+        if self.learns_rows() {
+            return scores.values.iter().sum::<f64>() / rows.len() as f64;
+        }
         if self.classes == 0 {
             return metrics::rmse(&self.truth_of(rows), &scores.values);
         }
@@ -506,6 +526,9 @@ impl<'a> Problem<'a> {
         let rows = &self.data.test;
         if let Some(catalogue) = self.ranked {
             return ndcg(&Standings::of(self.labels_of(rows)).popular(&self.prior, &catalogue.is_item), catalogue);
+        }
+        if self.learns_rows() {
+            return self.prior[0];
         }
         if self.classes == 0 {
             let truth = self.truth_of(rows);

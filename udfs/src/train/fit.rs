@@ -29,11 +29,11 @@ use super::transfer::{Applied, Start};
 use super::{EpochRecord, Part, Progress};
 use crate::error::{Code, Error, Result};
 use crate::features::events::UserKey;
-use crate::features::inputs::Inputs;
+use crate::features::inputs::{InputShape, Inputs};
 use crate::models::architecture::{Forward, ParameterSpec, Weights, module, outputs};
 use crate::models::ops::{self, BatchStatistics, Focal, Optimizer, Philox, RowUpdate, Rule, StepOutcome, Tape, Update, Var, storage};
 use crate::models::step::Step;
-use crate::models::{Batch, Module, NetworkConfig, Parameters};
+use crate::models::{Batch, Module, NetworkConfig, Parameters, autoencoder};
 
 /// Rows of one pass over the validation rows.
 const EVALUATION_ROWS: usize = 512;
@@ -51,7 +51,12 @@ pub(super) enum Targets<'a> {
     Classes(Cow<'a, [u32]>),
     /// Standardised values.
     Values(Vec<f32>),
+    /// The rows themselves, from rows with noise.
+    Rows,
 }
+
+/// Share of the cells that an autoencoder sees with another row's value (swap noise).
+const SWAPPED: f64 = 0.15;
 
 /// The rows of a dataset by part.
 #[derive(Debug, Clone)]
@@ -79,12 +84,13 @@ impl Data<'_> {
     fn labels(&self, rows: &[u32]) -> Vec<u32> {
         match &self.targets {
             Targets::Classes(labels) => rows.iter().map(|row| labels[*row as usize]).collect(),
-            Targets::Values(_) => Vec::new(),
+            Targets::Values(_) | Targets::Rows => Vec::new(),
         }
     }
 
     /// The mean loss of `rows`, to differentiate.
-    fn loss(&self, tape: &Tape, forward: &Forward, rows: &[u32], focal: Focal) -> Result<Var> {
+    fn loss(&self, tape: &Tape, forward: &Forward, rows: &[u32], hyper: &Hyper) -> Result<Var> {
+        let focal = hyper.focal();
         match &self.targets {
             Targets::Classes(labels) => {
                 let targets: Arc<[u32]> = rows.iter().map(|row| labels[*row as usize]).collect();
@@ -101,6 +107,31 @@ impl Data<'_> {
             Targets::Values(values) => {
                 let targets: Vec<f32> = rows.iter().map(|row| values[*row as usize]).collect();
                 ops::mean_squared_error(tape, &forward.logits, &targets, None)
+            }
+            Targets::Rows => {
+                let mut clean = Batch::default();
+                Batch::gather(&self.inputs, &hyper.config.shape, rows, &mut clean);
+                ops::mean(tape, &autoencoder::error_of(tape, &forward.logits, &hyper.config.shape, &clean)?)
+            }
+        }
+    }
+
+    /// Gives a share of the cells the value that another training row has in their column (Vincent et al., 2008, with the
+    /// noise of tabular denoising autoencoders).
+    fn swap(&self, batch: &mut Batch, shape: &InputShape, random: Philox) {
+        let (numeric, categorical) = (shape.numeric, shape.categorical.len());
+        let width = (numeric + categorical) as u64;
+        for row in 0..batch.rows {
+            for column in 0..numeric + categorical {
+                let cell = (row as u64 * width + column as u64) * 2;
+                if random.uniform(cell) >= SWAPPED {
+                    continue;
+                }
+                let other = self.train[random.below(cell + 1, self.train.len() as u32) as usize] as usize;
+                match column.checked_sub(numeric) {
+                    None => batch.numeric[row * numeric + column] = self.inputs.numeric[other * numeric + column],
+                    Some(own) => batch.categorical[row * categorical + own] = self.inputs.categorical[other * categorical + own],
+                }
             }
         }
     }
@@ -460,8 +491,8 @@ impl<'a> Fit<'a> {
         let unseen = self.random("unseen").at_step(self.steps);
         let (augment, moved) = (self.hyper.augment, self.random("augment").at_step(self.steps));
         let (inputs, shape) = (&*self.data.inputs, &self.hyper.config.shape);
-        let focal = self.hyper.focal();
         let chosen = self.items.as_ref().and_then(|items| items.choose(self.data, rows, self.random("negatives").at_step(self.steps)));
+        let swapped = self.random("swap").at_step(self.steps);
         let step = Step {
             module: &*self.module,
             weights: &weights,
@@ -469,10 +500,13 @@ impl<'a> Fit<'a> {
             random: self.random("step").at_step(self.steps),
             gather: &|own, batch| {
                 Batch::gather(inputs, shape, &rows[own.clone()], batch);
+                if matches!(self.data.targets, Targets::Rows) {
+                    self.data.swap(batch, shape, swapped.fork(own.start as u32));
+                }
                 show_as_unseen(batch, self.hyper.unseen_rate, unseen.fork(own.start as u32));
                 batch.augment(shape, augment.shifts(), augment.flips(), moved.fork(own.start as u32));
             },
-            loss: &|tape, forward, own| self.data.loss(tape, forward, &rows[own], focal),
+            loss: &|tape, forward, own| self.data.loss(tape, forward, &rows[own], self.hyper),
             weight: &|own| self.data.weight(&rows[own]),
         };
         let found = match &chosen {
@@ -664,6 +698,8 @@ pub(super) fn mean_loss(data: &Data<'_>, logits: &[f32], rows: &[u32], hyper: &H
                 (focal.row(row, label, None), weight * resampled)
             }
             Targets::Values(values) => ((f64::from(row[0]) - f64::from(values[*at as usize])).powi(2), 1.0),
+            // The network's own answer.
+            Targets::Rows => (f64::from(row[0]), 1.0),
         };
         total += weight * loss;
         norm += weight;

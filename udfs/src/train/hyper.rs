@@ -146,6 +146,18 @@ fn defaults(architecture: Architecture, train_rows: usize) -> Defaults {
             warms_up: false,
         },
         Architecture::TwoTower => Defaults { dropout: 0.1, ..defaults(Architecture::Gru, train_rows) },
+        // A row's worth of a dnn on either side of the middle, whose width is the embedding's.
+        Architecture::Autoencoder | Architecture::Gan => Defaults {
+            epochs: 100,
+            learning_rate: 1e-3,
+            weight_decay: 1e-5,
+            patience: if large { 4 } else { 10 },
+            dropout: 0.0,
+            hidden_dim: 256,
+            layers: 2,
+            embedding_dim: 32,
+            warms_up: false,
+        },
         // SASRec's size.
         Architecture::Transformer => Defaults { layers: 2, warms_up: true, ..defaults(Architecture::Gru, train_rows) },
     }

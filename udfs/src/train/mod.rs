@@ -23,10 +23,13 @@ mod ensemble;
 pub mod federated;
 mod fit;
 mod folds;
+pub mod gan;
+pub mod generate;
 pub mod hyper;
 pub mod metrics;
 pub mod privacy;
 pub mod ranked;
+pub mod reality;
 mod resample;
 pub mod retrieve;
 pub mod schedule;
@@ -47,6 +50,7 @@ pub use catalogue::Catalogue;
 pub use checkpoint::CheckpointStore;
 pub use compress::{Keep, Measured, Measures, Pruned, prune, rate, recalibrated};
 pub use distil::distil;
+pub use generate::Generator;
 pub use metrics::Metric;
 pub use privacy::PrivacyReport;
 pub use retrieve::Retriever;
@@ -141,7 +145,7 @@ pub struct EpochRecord {
     pub epoch: usize,
     /// Mean training loss.
     pub train_loss: f64,
-    /// Validation loss: log loss, or the mean squared error of the standardised target.
+    /// Validation loss: log loss, or the mean squared error of the standardised target; of a gan the generator's own loss.
     pub valid_loss: f64,
     /// The headline metric on the validation rows.
     pub valid_metric: f64,

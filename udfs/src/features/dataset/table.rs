@@ -8,7 +8,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 
 use super::labels::{HeldOut, fold_split, stratified_split};
-use super::{Dataset, check_enough, class_map, rows_of};
+use super::{Dataset, ROWS_MIN, check_enough, class_map, rows_of};
 use crate::error::{Code, Error, Result};
 use crate::features::encoder::{Encoder, Fitted, RawRows, Source, fit};
 use crate::features::images::{Pictures, bytes_of, holds_bytes, no_bytes};
@@ -32,7 +32,12 @@ const POSITIVES: [&str; 8] = ["true", "yes", "y", "1", "t", "positive", "good", 
 #[derive(Debug, Clone)]
 enum LabelColumn {
     Texts(Interner, Vec<u32>),
-    Numbers { integers: bool, values: Vec<f64> },
+    Numbers {
+        integers: bool,
+        values: Vec<f64>,
+    },
+    /// So many rows without any.
+    Nothing(usize),
 }
 
 /// Collects the rows of a labelled table (`column(label)`).
@@ -133,6 +138,27 @@ impl TableDatasetBuilder {
         split_time: Option<String>,
     ) -> Result<Self> {
         let (label_column, label_type) = field_name(&schema, label_column)?;
+        let labels = label_of(&label_column, &label_type)?;
+        Self::with_labels(schema, label_column, sql_type(&label_type), labels, columns, options, split_time)
+    }
+
+    /// A builder for rows without a label, for networks that learn what rows look like. Every row is kept.
+    ///
+    /// # Errors
+    /// As [`with_columns`](Self::with_columns).
+    pub fn unlabelled(schema: SchemaRef, columns: &TableColumns, options: &Options) -> Result<Self> {
+        Self::with_labels(schema, String::new(), String::new(), LabelColumn::Nothing(0), columns, options, options.split_time.clone())
+    }
+
+    fn with_labels(
+        schema: SchemaRef,
+        label_column: String,
+        label_type: String,
+        labels: LabelColumn,
+        columns: &TableColumns,
+        options: &Options,
+        split_time: Option<String>,
+    ) -> Result<Self> {
         let split_time = match split_time.or_else(|| options.split_time.clone()) {
             Some(name) => {
                 let (name, data_type) = field_name(&schema, &name)?;
@@ -144,7 +170,6 @@ impl TableDatasetBuilder {
             }
             None => None,
         };
-        let labels = label_of(&label_column, &label_type)?;
         let pictures = match &columns.image {
             Some(name) => Some(pictures_of(&schema, name, options)?),
             None => None,
@@ -160,7 +185,7 @@ impl TableDatasetBuilder {
         Ok(Self {
             plan,
             unusable,
-            label_type: sql_type(&label_type),
+            label_type,
             label_column,
             split_time,
             options: options.clone(),
@@ -196,7 +221,10 @@ impl TableDatasetBuilder {
     /// `UndefinedColumn`, `DatatypeMismatch`, `InvalidParameter` for too many classes.
     pub fn push(&mut self, batch: &RecordBatch) -> Result<()> {
         let rows = self.plan.read(batch)?;
-        let label = column_of(batch, &self.label_column)?;
+        let label = match &self.labels {
+            LabelColumn::Nothing(_) => None,
+            _ => Some(column_of(batch, &self.label_column)?),
+        };
         let times = match &self.split_time {
             Some(name) => Some(order_of(column_of(batch, name)?, name)?),
             None => None,
@@ -208,8 +236,10 @@ impl TableDatasetBuilder {
         let keep: Vec<usize> = (0..batch.num_rows())
             .filter(|row| self.is_kept(*row, label, times.as_deref()) && self.sees(*row, pictures.as_deref()))
             .collect();
-        match &mut self.labels {
-            LabelColumn::Texts(table, codes) => {
+        match (&mut self.labels, label) {
+            (LabelColumn::Nothing(rows), _) => *rows += keep.len(),
+            (_, None) => return Err(Error::internal("a labelled table has no label")),
+            (LabelColumn::Texts(table, codes), Some(label)) => {
                 let texts = to_type(label, &DataType::Utf8, &self.label_column)?;
                 let texts = texts.as_string::<i32>();
                 codes.extend(keep.iter().map(|row| table.intern(texts.value(*row))));
@@ -218,7 +248,7 @@ impl TableDatasetBuilder {
                         .hint("A text label has to be one of a few classes."));
                 }
             }
-            LabelColumn::Numbers { values, .. } => {
+            (LabelColumn::Numbers { values, .. }, Some(label)) => {
                 let numbers = to_type(label, &DataType::Float64, &self.label_column)?;
                 let numbers = numbers.as_primitive::<Float64Type>();
                 values.extend(keep.iter().map(|row| numbers.value(*row)));
@@ -236,12 +266,12 @@ impl TableDatasetBuilder {
     }
 
     /// Whether a row has a label (and a split time), and is in the sample; counts it if not.
-    fn is_kept(&mut self, row: usize, label: &ArrayRef, times: Option<&[f64]>) -> bool {
+    fn is_kept(&mut self, row: usize, label: Option<&ArrayRef>, times: Option<&[f64]>) -> bool {
         self.seen += 1;
-        let finite = match label.data_type() {
+        let finite = label.is_none_or(|label| match label.data_type() {
             DataType::Float64 => label.is_valid(row) && label.as_primitive::<Float64Type>().value(row).is_finite(),
             _ => !label.is_null(row),
-        };
+        });
         if !finite || times.is_some_and(|times| times[row].is_nan()) {
             self.dropped_rows += 1;
             return false;
@@ -265,6 +295,7 @@ impl TableDatasetBuilder {
         match &self.labels {
             LabelColumn::Texts(_, codes) => codes.len(),
             LabelColumn::Numbers { values, .. } => values.len(),
+            LabelColumn::Nothing(rows) => *rows,
         }
     }
 
@@ -361,6 +392,7 @@ impl TableDatasetBuilder {
     fn number_labels(&self, classes: &[String]) -> Result<Labels> {
         match &self.labels {
             LabelColumn::Numbers { values, .. } => Ok(Labels::Value(values.iter().map(|value| *value as f32).collect())),
+            LabelColumn::Nothing(rows) => Ok(Labels::Value(vec![0.0; *rows])),
             LabelColumn::Texts(..) => Err(self.label_mismatch(classes)),
         }
     }
@@ -407,7 +439,13 @@ impl TableDatasetBuilder {
     }
 
     fn dataset(&self, labels: Labels, classes: Vec<String>, split: Vec<Rows>) -> Result<Dataset> {
-        check_enough(&split, &labels, &classes, "rows", &self.facts(&labels, &classes))?;
+        match self.labels {
+            LabelColumn::Nothing(rows) if rows < ROWS_MIN => {
+                return Err(Error::invalid(format!("too little data: {rows} rows")).hint(format!("At least {ROWS_MIN} rows are needed.")));
+            }
+            LabelColumn::Nothing(_) => {}
+            _ => check_enough(&split, &labels, &classes, "rows", &self.facts(&labels, &classes))?,
+        }
         let tables: Vec<&Interner> = self.tables.iter().collect();
         let train = rows_of(&split, Rows::Train);
         let mut options = self.options.clone();
@@ -493,6 +531,7 @@ impl TableDatasetBuilder {
                 let place: Vec<u32> = table.iter().map(|text| names.partition_point(|name| name.as_str() < text) as u32).collect();
                 (codes.iter().map(|code| place[*code as usize]).collect(), names)
             }
+            LabelColumn::Nothing(rows) => return Ok((Labels::Value(vec![0.0; *rows]), Vec::new())),
             LabelColumn::Numbers { integers, values } => {
                 let mut distinct: Vec<f64> = Vec::new();
                 for value in values {

@@ -13,6 +13,7 @@ use super::relation::MlRelation;
 
 pub mod compress;
 pub mod evaluate;
+pub mod generate;
 pub mod lifecycle;
 pub mod predict;
 pub mod privacy;
@@ -24,7 +25,14 @@ pub mod views;
 
 /// Functions in `FROM`.
 pub fn relations() -> Vec<Arc<dyn MlRelation>> {
-    let families = [train::relations(), score::relations(), evaluate::relations(), compress::relations(), recommend::relations()];
+    let families = [
+        train::relations(),
+        score::relations(),
+        evaluate::relations(),
+        compress::relations(),
+        recommend::relations(),
+        generate::relations(),
+    ];
     families.concat()
 }
 

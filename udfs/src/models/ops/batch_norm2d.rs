@@ -218,6 +218,30 @@ pub fn batch_norm_relu(tape: &Tape, x: &Var, norm: NormWeights<'_>, residual: Op
     })
 }
 
+/// The same by the running statistics: a row's result does not depend on the others.
+///
+/// # Errors
+/// `Internal` when shapes disagree.
+pub fn running_norm_relu(tape: &Tape, x: &Var, norm: NormWeights<'_>) -> Result<Var> {
+    let misfit = || Error::internal(format!("running_norm_relu: input {:?} does not fit weight {:?}", x.dims(), norm.weight.dims()));
+    let [rows, height, width, channels] = *x.dims() else { return Err(misfit()) };
+    if [norm.weight, norm.bias, norm.mean, norm.variance].iter().any(|var| var.dims() != [channels]) || channels == 0 {
+        return Err(misfit());
+    }
+    if tape.tracks(&[x, norm.weight, norm.bias]) {
+        return Err(Error::internal("running_norm_relu: for scoring only"));
+    }
+    dispatch!(x.value(), T => {
+        let [scale, shift, mean, variance] =
+            [norm.weight, norm.bias, norm.mean, norm.variance].map(|var| to_vec::<T>(var.value()));
+        let wide = |values: Vec<T>| values.into_iter().map(Real::wide).collect::<Vec<f64>>();
+        let terms = Terms::new(&wide(mean?), &wide(variance?), &scale?, &shift?);
+        let guard = read(x.value())?;
+        let value = apply(guard.slice::<T>()?, rows, height * width * channels, &terms, &[]);
+        tape.constant(&tensor::<T>(value, x.dims())?)
+    })
+}
+
 /// Means of the channels and sums of the squared distances from them: picture by picture around the mean of the one
 /// before, joined in order (Chan, Golub & LeVeque, 1979).
 fn moments<T: Real>(x: &[T], rows: usize, picture: usize, channels: usize) -> (Vec<f64>, Vec<f64>) {

@@ -65,8 +65,8 @@ pub struct RowUpdate<'a> {
     pub decays: bool,
 }
 
-const BETA_1: f64 = 0.9;
-const BETA_2: f64 = 0.999;
+/// Decay of the moments of Adam and AdamW: PyTorch's defaults.
+const BETAS: [f64; 2] = [0.9, 0.999];
 const EPSILON: f64 = 1e-8;
 
 /// How steps are made.
@@ -116,17 +116,18 @@ pub struct OptimizerState {
 #[derive(Debug)]
 pub struct Optimizer {
     rule: Rule,
+    betas: [f64; 2],
     state: OptimizerState,
 }
 
 vectorise! {
-    /// Adam and AdamW; `T` is always `f32`. `c`: clip, decay into the gradient, decay of the weights, step size, 1/√(1 − β₂ᵗ).
-    fn adam<T>(w: &mut [T], g: &[T], m: &mut [T], v: &mut [T], c: [T; 5]) {
+    /// Adam and AdamW; `T` is always `f32`. `c`: clip, decay into the gradient, decay of the weights, step size, 1/√(1 − β₂ᵗ);
+    /// `betas`: β₁, β₂, 1 − β₁, 1 − β₂.
+    fn adam<T>(w: &mut [T], g: &[T], m: &mut [T], v: &mut [T], c: [T; 5], betas: [T; 4]) {
         let count = w.len();
         let (g, m, v) = (&g[..count], &mut m[..count], &mut v[..count]);
         let [clip, l2, shrink, step, root] = c;
-        let (b1, b2, epsilon) = (T::of(BETA_1), T::of(BETA_2), T::of(EPSILON));
-        let (a1, a2) = (T::of(1.0 - BETA_1), T::of(1.0 - BETA_2));
+        let ([b1, b2, a1, a2], epsilon) = (betas, T::of(EPSILON));
         for i in 0..count {
             let gradient = g[i] * clip + w[i] * l2;
             m[i] = m[i] * b1 + gradient * a1;
@@ -161,7 +162,13 @@ impl Optimizer {
 
     /// Goes on from `state`.
     pub fn resume(rule: Rule, state: OptimizerState) -> Self {
-        Self { rule, state }
+        Self { rule, betas: BETAS, state }
+    }
+
+    /// With another decay of the moments of Adam and AdamW.
+    #[must_use]
+    pub fn with_betas(self, betas: [f64; 2]) -> Self {
+        Self { betas, ..self }
     }
 
     /// What it needs to go on.
@@ -227,6 +234,7 @@ impl Optimizer {
         if self.rule.kind != OptimizerKind::Sgd {
             moments.second.resize(total, 0.0);
         }
+        let betas = self.shares();
         modify::<f32>(update.weights, |weights| {
             for (id, gradient) in ids.iter().zip(values.chunks_exact(width)) {
                 let (row, at) = (*id as usize, *id as usize * width..(*id as usize + 1) * width);
@@ -237,10 +245,16 @@ impl Optimizer {
                 } else {
                     let steps = i32::try_from(moments.taken[row]).unwrap_or(i32::MAX);
                     let constants = self.adam_constants(clip, decay, learning_rate, steps);
-                    adam(weights, gradient, first, &mut moments.second[at], constants);
+                    adam(weights, gradient, first, &mut moments.second[at], constants, betas);
                 }
             }
         })
+    }
+
+    /// β₁, β₂ and what is left of them to 1.
+    fn shares(&self) -> [f32; 4] {
+        let [first, second] = self.betas;
+        [first, second, 1.0 - first, 1.0 - second].map(|value| value as f32)
     }
 
     fn sgd_constants(&self, clip: f64, decay: f64, learning_rate: f64) -> [f32; 5] {
@@ -252,8 +266,8 @@ impl Optimizer {
     fn adam_constants(&self, clip: f64, decay: f64, learning_rate: f64, steps: i32) -> [f32; 5] {
         let adamw = self.rule.kind == OptimizerKind::Adamw;
         let (l2, shrink) = if adamw { (0.0, 1.0 - learning_rate * decay) } else { (decay, 1.0) };
-        let step = learning_rate / (1.0 - BETA_1.powi(steps));
-        let root = 1.0 / (1.0 - BETA_2.powi(steps)).sqrt();
+        let step = learning_rate / (1.0 - self.betas[0].powi(steps));
+        let root = 1.0 / (1.0 - self.betas[1].powi(steps)).sqrt();
         [clip, l2, shrink, step, root].map(|value| value as f32)
     }
 
@@ -272,7 +286,8 @@ impl Optimizer {
         }
         moments.second.resize(gradient.len(), 0.0);
         let constants = self.adam_constants(clip, decay, learning_rate, self.state.steps);
-        modify::<f32>(update.weights, |weights| adam(weights, gradient, &mut moments.first, &mut moments.second, constants))
+        let betas = self.shares();
+        modify::<f32>(update.weights, |weights| adam(weights, gradient, &mut moments.first, &mut moments.second, constants, betas))
     }
 }
 

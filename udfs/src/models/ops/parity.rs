@@ -11,6 +11,7 @@ use crate::models::Parameters;
 const GATED: &[u8] = include_bytes!("../../../tests/data/torch_recurrent.safetensors");
 const LAYERS: &[u8] = include_bytes!("../../../tests/data/torch_layers.safetensors");
 const PICTURES: &[u8] = include_bytes!("../../../tests/data/torch_pictures.safetensors");
+const GENERATIVE: &[u8] = include_bytes!("../../../tests/data/torch_generative.safetensors");
 const CELLS: [(&str, &[u8]); 4] = [("gru", GATED), ("lstm", GATED), ("rnn_tanh", LAYERS), ("rnn_relu", LAYERS)];
 const NAMES: [&str; 4] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"];
 
@@ -110,7 +111,11 @@ fn layers_are_those_of_pytorch() {
 
 /// `names`: the inputs, in the order `op` takes them; what it gives is compared with `h`.
 fn check_pictures(name: &'static str, names: &[&str], op: impl Fn(&Tape, &[Var]) -> Var) {
-    let all = Parameters::from_safetensors(PICTURES).unwrap();
+    check_file(PICTURES, name, names, op);
+}
+
+fn check_file(file: &[u8], name: &'static str, names: &[&str], op: impl Fn(&Tape, &[Var]) -> Var) {
+    let all = Parameters::from_safetensors(file).unwrap();
     let get = |part: &str| &all.0[&format!("{name}.{part}")];
     let tape = Tape::recording(Philox::new(0, 0));
     let vars: Vec<Var> = names.iter().map(|part| tape.leaf(&tensor(get(part).1.clone(), &get(part).0).unwrap()).unwrap()).collect();
@@ -149,6 +154,50 @@ fn layers_over_pictures_are_those_of_pytorch() {
         }
         y
     });
+}
+
+#[test]
+fn transposed_convolutions_are_those_of_pytorch() {
+    for (name, window) in [("double", Window { size: 4, stride: 2, padding: 1 }), ("plain", Window::same(3))] {
+        check_file(GENERATIVE, name, &["x", "weight", "bias"], |tape, v| {
+            conv_transpose2d(tape, &v[0], &v[1], Some(&v[2]), window, Activation::Tanh).unwrap()
+        });
+    }
+}
+
+/// PyTorch differentiates the gradient; here the product that equals it is an ordinary value.
+#[test]
+fn the_gradient_penalty_is_that_of_double_backpropagation() {
+    let all = Parameters::from_safetensors(GENERATIVE).unwrap();
+    let get = |part: &str| &all.0[&format!("penalty.{part}")];
+    let tape = Tape::recording(Philox::new(0, 0));
+    let leaf = |part: &str| tape.leaf(&tensor(get(part).1.clone(), &get(part).0).unwrap()).unwrap();
+    let (x, w) = (tape.constant(&tensor(get("x").1.clone(), &get("x").0).unwrap()).unwrap(), ["w1", "b1", "w2", "b2", "w3"].map(leaf));
+    let layer = |x: &Var, weight: &Var, bias: &Var| {
+        leaky_dropout(&tape, &linear(&tape, x, weight, Some(bias), Activation::Identity).unwrap(), 0.2, 0.0).unwrap()
+    };
+    let (hidden, first) = layer(&x, &w[0], &w[1]);
+    let (_, second) = layer(&hidden, &w[2], &w[3]);
+    let back = linear_back(&tape, &factor_rows(&tape, &w[4], &second).unwrap(), &w[2]).unwrap();
+    let back = linear_back(&tape, &times(&tape, &back, &first).unwrap(), &w[0]).unwrap();
+    let penalty = norm_penalty(&tape, &back).unwrap();
+    close(&[penalty.scalar().unwrap() as f32], &get("h").1, 1e-5, "penalty");
+    let gradients = tape.backward(&penalty).unwrap();
+    for (at, part) in [(0, "w1"), (2, "w2"), (4, "w3")] {
+        close(&to_vec::<f32>(gradients.get(&w[at]).unwrap()).unwrap(), &get(&format!("{part}.grad")).1, 1e-4, part);
+    }
+}
+
+#[test]
+fn adam_with_other_decays_is_that_of_pytorch() {
+    let weights = tensor(vec![1f32, -2.0, 3.0], &[3]).unwrap();
+    let mut optimizer = Optimizer::new(Rule::usual(OptimizerKind::Adam, 0.0, None)).with_betas([0.5, 0.9]);
+    for step in 0..3 {
+        let step = step as f32;
+        let gradient = tensor(vec![0.5 - step, step * 0.25 + 1.0, 2.0], &[3]).unwrap();
+        optimizer.step(&[Update { name: "w", weights: &weights, gradient: &gradient, decays: false }], 0.01).unwrap();
+    }
+    close(&to_vec::<f32>(&weights).unwrap(), &Parameters::from_safetensors(GENERATIVE).unwrap().0["adam.h"].1, 1e-6, "adam");
 }
 
 #[test]

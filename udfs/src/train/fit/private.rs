@@ -153,7 +153,7 @@ impl Fit<'_> {
             weights.insert(learned.spec.name.clone(), var);
         }
         let forward = self.module.forward(&tape, &weights, batch, false)?;
-        let loss = self.data.loss(&tape, &forward, rows, self.hyper.focal())?;
+        let loss = self.data.loss(&tape, &forward, rows, self.hyper)?;
         let value = loss.scalar()?;
         let gradients = tape.backward(&loss)?;
         let of = |learned: &super::Learned| Ok(gradients.get(weights.get(&learned.spec.name)?).cloned());

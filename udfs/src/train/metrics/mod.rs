@@ -32,6 +32,10 @@ pub enum Metric {
     Rmse,
     /// Discounted gain of the true item among the first ten of the whole catalogue; items.
     Ndcg,
+    /// Mean squared error and cross-entropy per feature of rows that went through an autoencoder.
+    ReconstructionError,
+    /// Mean distance of the distributions of generated columns from real ones, from 0 to 1.
+    ColumnDistance,
 }
 
 /// Where [`Metric::Ndcg`] cuts.
@@ -45,6 +49,8 @@ impl Metric {
             Self::LogLoss => "log_loss",
             Self::Rmse => "rmse",
             Self::Ndcg => "ndcg@10",
+            Self::ReconstructionError => "reconstruction_error",
+            Self::ColumnDistance => "column_distance",
         }
     }
 

@@ -7,12 +7,12 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result as DfResult;
 
 /// A schema of nullable columns.
-pub(super) fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
+pub(in crate::functions::ml) fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
     Arc::new(Schema::new(columns.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect::<Vec<_>>()))
 }
 
 /// Numbers; what is not finite becomes NULL.
-pub(super) fn doubles(values: impl IntoIterator<Item = f64>) -> ArrayRef {
+pub(in crate::functions::ml) fn doubles(values: impl IntoIterator<Item = f64>) -> ArrayRef {
     Arc::new(values.into_iter().map(|value| Some(value).filter(|value| value.is_finite())).collect::<Float64Array>())
 }
 
@@ -20,10 +20,10 @@ pub(super) fn counts(values: impl IntoIterator<Item = u64>) -> ArrayRef {
     Arc::new(values.into_iter().map(|value| i64::try_from(value).ok()).collect::<Int64Array>())
 }
 
-pub(super) fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = Option<T>>) -> ArrayRef {
+pub(in crate::functions::ml) fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = Option<T>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<StringArray>())
 }
 
-pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>) -> DfResult<RecordBatch> {
+pub(in crate::functions::ml) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>) -> DfResult<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }

@@ -74,6 +74,9 @@ impl MlRelation for CrossValidate {
         if lesson.options.federated.is_some() {
             return Err(Error::invalid("option \"federated\" belongs to train_profile_model"));
         }
+        if lesson.architecture.is_some_and(|architecture| !architecture.is_supervised()) {
+            return Err(Error::invalid("cross-validation needs a label").hint("synthetic_report(model) measures the rows of a gan."));
+        }
         let folds = call.args.integer_in("folds", lesson.options.folds.map_or(5, i64::from), 2..=20)?;
         let own = call.clone();
         Ok(call.once(async move { run(&own, &lesson, folds as u32).await }))

@@ -9,7 +9,7 @@ use crate::functions::relation::MlRelation;
 
 pub mod backtest_model;
 pub mod calibration;
-mod columns;
+pub(in crate::functions::ml) mod columns;
 pub mod confusion_matrix;
 pub mod cross_validate;
 pub mod evaluate_model;

@@ -9,6 +9,7 @@ use super::judge::Judged;
 use crate::context::UserHistories;
 use crate::error::{Code, Error, Result};
 use crate::features::{EventColumns, Options, TableColumns, Target};
+use crate::functions::ml::generate::check_predicts;
 use crate::functions::ml::train::read::{EventCut, Reader, Stored, TableCut};
 use crate::functions::relation::{Call, Kind, Parameter};
 use crate::functions::source::{resolve_columns, source_schema};
@@ -43,6 +44,7 @@ impl Subject {
     /// Loads the model of a call.
     pub(super) async fn new(call: &Call) -> Result<Self> {
         let reference = call.args.model("model").ok_or_else(|| call.args.missing("model"))?;
+        check_predicts(&reference.name, &call.context.registry.info(reference)?.arch)?;
         let model = call.context.registry.load(reference).await?;
         let reader = Reader {
             session: call.session.clone(),
@@ -124,7 +126,7 @@ impl Subject {
 
     async fn judge_table(&self, label: &str) -> DfResult<Judged> {
         let cut = TableCut {
-            label: label.to_owned(),
+            label: Some(label.to_owned()),
             columns: TableColumns::default(),
             options: self.options()?,
             stored: Some(self.stored()),

@@ -13,6 +13,8 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use super::marker::Marker;
 use super::models::{ModelFacts, Models};
 use crate::error::{Code, Error};
+use crate::functions::ml::generate::check_predicts;
+use crate::models::Architecture;
 use crate::registry::ModelRef;
 
 /// Whom a call is about.
@@ -131,6 +133,10 @@ pub(crate) fn read(marker: Marker, call: &ScalarFunction, schema: &DFSchema, mod
     }
     let requested = model_name(marker, model)?;
     let (model, facts) = models.pin(&requested)?;
+    let embeds = matches!(marker, Marker::Embedding | Marker::SequenceEmbedding);
+    if !embeds || facts.arch == Architecture::Gan.name() {
+        check_predicts(&requested, &facts.arch)?;
+    }
     let as_of = argument("as_of");
     let subject = match marker {
         Marker::SequenceIntent | Marker::SequenceEmbedding => {

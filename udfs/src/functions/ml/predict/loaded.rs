@@ -47,7 +47,8 @@ impl Models for RegisteredModels {
         let model = self.context.registry.resolve(requested)?;
         let info = self.context.registry.info(&model)?;
         let columns = info.source.as_ref().and_then(|source| source.columns.as_ref());
-        let facts = ModelFacts { classes: info.classes.clone(), key_type: columns.map(|columns| columns.key_type) };
+        let key_type = columns.map(|columns| columns.key_type);
+        let facts = ModelFacts { classes: info.classes.clone(), arch: info.arch.clone(), key_type };
         Ok((model, facts))
     }
 

@@ -16,6 +16,8 @@ use crate::registry::ModelRef;
 pub(crate) struct ModelFacts {
     /// Class names in the order of the network's outputs; empty for regression.
     pub(crate) classes: Vec<String>,
+    /// Its architecture's name.
+    pub(crate) arch: String,
     /// The type of its users' keys; `None` for a model of labelled rows.
     pub(crate) key_type: Option<KeyType>,
 }

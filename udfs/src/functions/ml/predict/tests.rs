@@ -57,7 +57,7 @@ impl Models for Fake {
             "r" => (&["no", "yes"], None),
             _ => return Err(Error::new(Code::UndefinedObject, format!("model \"{name}\" does not exist"))),
         };
-        let facts = ModelFacts { classes: classes.iter().map(ToString::to_string).collect(), key_type };
+        let facts = ModelFacts { classes: classes.iter().map(ToString::to_string).collect(), arch: "logreg".into(), key_type };
         Ok((ModelRef { name: name.into(), version, id: name.into() }, facts))
     }
 

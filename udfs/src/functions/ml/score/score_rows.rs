@@ -8,6 +8,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use super::rows;
 use crate::error::{Code, Error, Result};
 use crate::functions::MlContext;
+use crate::functions::ml::generate::check_predicts;
 use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
 
 /// Scores the rows of a table with a model of labelled rows.
@@ -45,6 +46,7 @@ impl MlRelation for ScoreRows {
         let source = source.ok_or_else(|| args.missing("source"))?;
         if let Some(model) = args.resolve_model("model", context)? {
             let info = context.registry.info(&model)?;
+            check_predicts(&model.name, &info.arch)?;
             if info.source.as_ref().is_some_and(|source| source.columns.is_some()) {
                 return Err(about_users(&model.name));
             }

@@ -9,6 +9,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use super::users::{self, Scored};
 use crate::error::Result;
 use crate::functions::MlContext;
+use crate::functions::ml::generate::check_predicts;
 use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
 
 /// Scores every user of a source.
@@ -47,6 +48,9 @@ impl MlRelation for ScoreUsers {
     }
 
     fn schema(&self, args: &Arguments, _source: Option<&Schema>, context: &MlContext) -> Result<SchemaRef> {
+        if let Some(model) = args.resolve_model("model", context)? {
+            check_predicts(&model.name, &context.registry.info(&model)?.arch)?;
+        }
         let key = users::key_type(args, context, self.name())?;
         let time = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         Ok(Arc::new(Schema::new(vec![

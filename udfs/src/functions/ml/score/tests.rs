@@ -179,6 +179,7 @@ fn info(name: &str, version: u32, target: &Target, source: StoredSource, dataset
         statement: String::new(),
         privacy: None,
         compression: None,
+        row_columns: Vec::new(),
         weights_hash: String::new(),
         weights_bytes: 0,
     }

@@ -11,6 +11,7 @@ use crate::kernels::nearest::nearest;
 pub mod describe_events;
 mod federated;
 pub mod federated_join;
+mod generative;
 mod incumbent;
 pub(crate) mod progress;
 pub(crate) mod read;

@@ -52,7 +52,8 @@ pub(crate) struct EventCut {
 /// How a labelled table becomes rows.
 #[derive(Debug, Clone)]
 pub(crate) struct TableCut {
-    pub(crate) label: String,
+    /// `None` for networks that learn without.
+    pub(crate) label: Option<String>,
     /// What is learned from; with a stored encoder, what that one reads.
     pub(crate) columns: TableColumns,
     pub(crate) options: Options,
@@ -140,7 +141,7 @@ impl Reader {
             Some(stored) => TableColumns { image: stored.encoder.image_column().map(str::to_owned), features: None },
             None => cut.columns,
         };
-        let builder = self.table_rows(sql, &cut.label, &columns, &cut.options).await?;
+        let builder = self.table_rows(sql, cut.label.as_deref(), &columns, &cut.options).await?;
         self.collect(builder.0, Table { builder: builder.1, stored: cut.stored, all_rows: cut.all_rows, all_parts }).await
     }
 
@@ -152,7 +153,7 @@ impl Reader {
         columns: &TableColumns,
         options: &Options,
     ) -> DfResult<(TableDatasetBuilder, MemoryReservation)> {
-        let (stream, builder) = self.table_rows(sql, label, columns, options).await?;
+        let (stream, builder) = self.table_rows(sql, Some(label), columns, options).await?;
         self.feed(stream, Table { builder, stored: None, all_rows: false, all_parts: false })
             .await
             .map(|(table, memory)| (table.builder, memory))
@@ -161,23 +162,26 @@ impl Reader {
     async fn table_rows(
         &self,
         sql: &str,
-        label: &str,
+        label: Option<&str>,
         columns: &TableColumns,
         options: &Options,
     ) -> DfResult<(SendableRecordBatchStream, TableDatasetBuilder)> {
         let plan = plan_sql(&self.session, sql).await?;
         let physical = self.session.create_physical_plan(&plan).await?;
-        let builder = TableDatasetBuilder::with_columns(physical.schema(), label, columns, options, options.split_time.clone())?;
+        let builder = match label {
+            Some(label) => TableDatasetBuilder::with_columns(physical.schema(), label, columns, options, options.split_time.clone())?,
+            None => TableDatasetBuilder::unlabelled(physical.schema(), columns, options)?,
+        };
         Ok((table_stream(physical, &self.session)?, builder))
     }
 
-    async fn collect<C: Collector>(&self, stream: SendableRecordBatchStream, collector: C) -> DfResult<Loaded> {
+    async fn collect<C: DatasetCollector>(&self, stream: SendableRecordBatchStream, collector: C) -> DfResult<Loaded> {
         let (collector, memory) = self.feed(stream, collector).await?;
         let dataset = blocking(move || collector.finish()).await?;
         Ok(Loaded { dataset, memory })
     }
 
-    async fn feed<C: Collector>(&self, mut stream: SendableRecordBatchStream, collector: C) -> DfResult<(C, MemoryReservation)> {
+    pub(super) async fn feed<C: Collector>(&self, mut stream: SendableRecordBatchStream, collector: C) -> DfResult<(C, MemoryReservation)> {
         let memory = MemoryConsumer::new("training data").register(&self.session.runtime_env().memory_pool);
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let cancel = self.cancel.clone();
@@ -236,10 +240,14 @@ fn take_all<C: Collector>(
 }
 
 /// What batches go into.
-trait Collector: Send + 'static {
+pub(super) trait Collector: Send + 'static {
     fn push(&mut self, batch: &RecordBatch) -> Result<()>;
     fn end(&mut self) -> Result<()>;
     fn bytes(&self) -> usize;
+}
+
+/// And becomes a dataset.
+trait DatasetCollector: Collector {
     fn finish(self) -> Result<Dataset>;
 }
 
@@ -281,7 +289,9 @@ impl Collector for Events {
     fn bytes(&self) -> usize {
         self.builder.bytes()
     }
+}
 
+impl DatasetCollector for Events {
     fn finish(self) -> Result<Dataset> {
         match self.stored {
             Some(stored) if self.all_parts => self.builder.finish_all_with(&stored.encoder, &stored.classes),
@@ -310,7 +320,9 @@ impl Collector for Table {
     fn bytes(&self) -> usize {
         self.builder.bytes()
     }
+}
 
+impl DatasetCollector for Table {
     fn finish(self) -> Result<Dataset> {
         match self.stored {
             Some(stored) if self.all_parts => self.builder.finish_all_with(&stored.encoder, &stored.classes),

@@ -14,11 +14,11 @@ use super::incumbent;
 use super::progress::Reporter;
 use super::read::{EventCut, Loaded, Reader, TableCut, blocking};
 use super::row::Outcome;
-use super::spec::{Activate, TrainSpec};
+use super::spec::{Activate, TrainSpec, names_events};
 use crate::context::{StatementContext, UserHistories};
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Rows;
-use crate::features::{Dataset, EventColumns, Options};
+use crate::features::{Dataset, EventColumns, Options, RowPlan, Target};
 use crate::functions::MlContext;
 use crate::functions::relation::{Call, duration_text};
 use crate::functions::source::columns_for;
@@ -107,11 +107,20 @@ pub(super) async fn run(call: Call, spec: TrainSpec) -> DfResult<Outcome> {
 impl Run {
     /// Resolves the columns and opens the histories of an event source.
     async fn open(&mut self) -> DfResult<()> {
-        if self.spec.lesson.label().is_some() {
+        let lesson = &self.spec.lesson;
+        if lesson.label().is_some() || lesson.architecture == Some(Architecture::Gan) {
             return Ok(());
         }
-        let lesson = &self.spec.lesson;
-        let columns = columns_for(&self.reader.session, &self.sql, &lesson.columns, &lesson.target).await?;
+        let columns = match columns_for(&self.reader.session, &self.sql, &lesson.columns, &lesson.target).await {
+            Ok(columns) => columns,
+            // Without a label and without a user and a time, every row is an entity of its own.
+            Err(error) if lesson.target == Target::None && !names_events(&lesson.columns) => {
+                let codes = [Code::UndefinedColumn, Code::InvalidParameter];
+                let no_events = Error::find(&error).is_some_and(|own| codes.contains(&own.code));
+                return if no_events { Ok(()) } else { Err(error) };
+            }
+            Err(error) => return Err(error),
+        };
         let histories = self.reader.open(&self.sql, &columns).await?;
         let Some(as_of_us) = histories.watermark_us() else {
             return Err(Error::invalid("the source has no events")
@@ -214,6 +223,11 @@ impl Run {
         if lesson.options.federated.is_some() {
             return self.federated(ticket, job, reporter).await;
         }
+        if lesson.architecture == Some(Architecture::Gan) {
+            let (trained, dataset, counts) = self.learn_rows(job, reporter).await?;
+            let info = self.info(&trained, &dataset, counts);
+            return self.publish(ticket, trained, dataset, info).await;
+        }
         let Loaded { dataset, memory } = self.read().await?;
         let counts = Counts {
             train: dataset.rows_of(Rows::Train).len() as u64,
@@ -311,7 +325,7 @@ impl Run {
         let lesson = &self.spec.lesson;
         match &self.events {
             Some(events) => self.reader.events(&self.sql, events.histories.as_ref(), self.event_cut(events)).await,
-            None => self.reader.table(&self.sql, self.table_cut(lesson.label().unwrap_or_default())).await,
+            None => self.reader.table(&self.sql, self.table_cut(lesson.label())).await,
         }
     }
 
@@ -329,10 +343,10 @@ impl Run {
         }
     }
 
-    fn table_cut(&self, label: &str) -> TableCut {
+    fn table_cut(&self, label: Option<&str>) -> TableCut {
         let lesson = &self.spec.lesson;
         TableCut {
-            label: label.to_owned(),
+            label: label.map(str::to_owned),
             columns: lesson.table_columns.clone(),
             options: lesson.options.clone(),
             stored: None,
@@ -381,7 +395,15 @@ impl Run {
         let Ok(incumbent) = self.context.registry.resolve(&self.spec.model) else {
             return Ok(Verdict::First);
         };
+        if self.spec.lesson.architecture.is_some_and(|architecture| !architecture.is_supervised()) {
+            let theirs = self.context.registry.info(&incumbent)?;
+            let same = (&theirs.arch, &theirs.target) == (&info.arch, &info.target);
+            return Ok(if same { Verdict::Unlabelled } else { Verdict::OtherQuestion(incumbent) });
+        }
         let loaded = self.context.registry.load(&incumbent).await?;
+        if !loaded.scorer.config().architecture.is_supervised() {
+            return Ok(Verdict::OtherQuestion(incumbent));
+        }
         if loaded.manifest.info.target != info.target || loaded.manifest.info.horizon_us != info.horizon_us {
             return Ok(Verdict::OtherQuestion(incumbent));
         }
@@ -391,9 +413,7 @@ impl Run {
                 let cut = self.event_cut(events);
                 incumbent::on_events(&self.reader, &self.sql, events.histories.as_ref(), cut, &loaded, metric).await
             }
-            None => {
-                incumbent::on_table(&self.reader, &self.sql, self.table_cut(self.spec.lesson.label().unwrap_or_default()), &loaded).await
-            }
+            None => incumbent::on_table(&self.reader, &self.sql, self.table_cut(self.spec.lesson.label()), &loaded).await,
         };
         match theirs {
             Ok(theirs) if metric.is_better(info.test, theirs) => Ok(Verdict::Better { incumbent, metric, theirs }),
@@ -446,16 +466,17 @@ impl Run {
             statement: self.statement.statement.clone(),
             privacy: trained.privacy,
             compression: None,
+            row_columns: dataset.encoder.rows().map(RowPlan::fields).unwrap_or_default(),
             weights_hash: String::new(),
             weights_bytes: 0,
         }
     }
 }
 
-struct Counts {
-    train: u64,
-    valid: u64,
-    test: u64,
+pub(super) struct Counts {
+    pub(super) train: u64,
+    pub(super) valid: u64,
+    pub(super) test: u64,
 }
 
 /// The figures in words: the metric beside what knowing nothing, and knowing only recency and frequency, reach.
@@ -465,6 +486,8 @@ fn message(trained: &Trained, sampled_out: u64) -> String {
         Metric::LogLoss => "class shares alone",
         Metric::Rmse => "training mean",
         Metric::Ndcg => "popularity alone",
+        Metric::ReconstructionError => "column means and class shares",
+        Metric::ColumnDistance => "columns filled evenly",
     };
     let mut parts = vec![format!("{} {:.3}", trained.metric, trained.test), format!("{nothing} {:.3}", trained.baseline)];
     if let Some(simple) = trained.simple_baseline {
@@ -486,20 +509,34 @@ enum Verdict {
     Always,
     Never,
     First,
+    /// Nothing says which of two is better.
+    Unlabelled,
     OtherQuestion(ModelRef),
-    Better { incumbent: ModelRef, metric: Metric, theirs: f64 },
-    Worse { incumbent: ModelRef, metric: Metric, theirs: f64 },
-    Unreadable { incumbent: ModelRef, reason: String },
+    Better {
+        incumbent: ModelRef,
+        metric: Metric,
+        theirs: f64,
+    },
+    Worse {
+        incumbent: ModelRef,
+        metric: Metric,
+        theirs: f64,
+    },
+    Unreadable {
+        incumbent: ModelRef,
+        reason: String,
+    },
 }
 
 impl Verdict {
     fn activates(&self) -> bool {
-        matches!(self, Self::Always | Self::First | Self::Better { .. } | Self::Unreadable { .. })
+        matches!(self, Self::Always | Self::First | Self::Unlabelled | Self::Better { .. } | Self::Unreadable { .. })
     }
 
     fn reason(&self, version: u32) -> String {
         match self {
             Self::Always | Self::First => format!("version {version} is active"),
+            Self::Unlabelled => format!("version {version} is active: models without labels are not compared"),
             Self::Never => format!("version {version} is ready but not active, as asked"),
             Self::OtherQuestion(incumbent) => format!(
                 "version {} stays active: it answers another question, so the two cannot be compared; activate_model decides",

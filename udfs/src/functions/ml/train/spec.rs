@@ -11,14 +11,13 @@ use crate::kernels::nearest::nearest;
 use crate::models::Architecture;
 
 /// Architectures of the SQL surface that this build cannot train yet.
-const LATER: [&str; 2] = ["autoencoder", "gan"];
 
 pub(crate) const TARGET: Parameter = Parameter::optional(
     "target",
     Kind::Text,
     "'next_event'",
     "What to predict: next_event, next_item, an event type, ladder(view<cart<purchase), count(<event>), sum(<column>[, <event>]) or \
-     column(<label>).",
+     column(<label>); none for an autoencoder or a gan, which learn without labels.",
 );
 pub(crate) const HORIZON: Parameter =
     Parameter::optional("horizon", Kind::Duration, "'7 days'", "How far the target looks ahead of the anchor.");
@@ -35,7 +34,8 @@ pub(crate) const ARCH: Parameter = Parameter::optional(
     Kind::Text,
     "'auto'",
     "logreg or dnn on features; rnn, gru, lstm, cnn or transformer on event sequences too; cnn on pictures; mf (matrix \
-     factorisation) and two_tower for next_item; auto trains the sensible candidates and keeps the best on validation.",
+     factorisation) and two_tower for next_item; auto trains the sensible candidates and keeps the best on validation. Without \
+     labels: autoencoder learns an embedding of users or rows, gan to make rows or pictures like those of the source (generate_rows).",
 );
 pub(crate) const OPTIONS: Parameter = Parameter::optional(
     "options",
@@ -84,16 +84,16 @@ impl Lesson {
     /// Reads the arguments that every training function has.
     pub(crate) fn new(args: &Arguments, config: &SessionConfig) -> Result<Self> {
         let options = MlSettings::options(config, args)?;
-        let target = Target::parse(args.text("target").unwrap_or("next_event"))?;
         let architecture = architecture(args.text("arch").unwrap_or("auto"))?;
+        let usual = if architecture.is_some_and(|arch| !arch.is_supervised()) { "none" } else { "next_event" };
+        let target = Target::parse(args.text("target").unwrap_or(usual))?;
         supported(&options)?;
-        if target == Target::None {
-            return Err(Error::new(Code::FeatureNotSupported, "the target none needs an architecture that learns without labels")
-                .detail("The architectures autoencoder and gan are not available yet."));
-        }
+        unlabelled(&target, architecture, &options)?;
         let columns = args.text("columns").unwrap_or("auto").to_owned();
         let table_columns = match &target {
             Target::Column(_) => TableColumns::parse(&columns)?,
+            Target::None => TableColumns::parse(&columns)
+                .or_else(|error| if names_events(&columns) { Ok(TableColumns::default()) } else { Err(error) })?,
             _ => TableColumns::default(),
         };
         if let (Some(arch), Target::Column(_)) = (architecture, &target)
@@ -113,6 +113,7 @@ impl Lesson {
         stacked(&options, architecture, !matches!(target, Target::Column(_)), table_columns.image.is_some())?;
         let horizon_us = match &target {
             Target::Column(_) => 0,
+            Target::None if architecture == Some(Architecture::Gan) => 0,
             _ => args.positive_micros("horizon")?.unwrap_or(7 * DAY_US),
         };
         let lesson = Self { target, horizon_us, columns, table_columns, architecture, options };
@@ -178,15 +179,48 @@ fn architecture(name: &str) -> Result<Option<Architecture>> {
         return Ok(Some(found));
     }
     let names: Vec<&str> = std::iter::once("auto").chain(Architecture::ALL.iter().map(|a| a.name())).collect();
-    if LATER.contains(&name.as_str()) {
-        return Err(Error::new(Code::FeatureNotSupported, format!("architecture \"{name}\" is not available yet"))
-            .hint(format!("Available are {}.", names.join(", "))));
-    }
     let error = Error::invalid(format!("unknown architecture \"{name}\"")).detail(format!("Available are {}.", names.join(", ")));
     Err(match nearest(&name, names.iter().copied()) {
         Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
         None => error,
     })
+}
+
+/// Whether role words speak of events.
+pub(super) fn names_events(columns: &str) -> bool {
+    ["user", "time"].iter().any(|role| columns.split(',').any(|part| part.split('=').next().is_some_and(|key| key.trim() == *role)))
+}
+
+/// Networks that learn without labels take no label, and the others need one.
+fn unlabelled(target: &Target, architecture: Option<Architecture>, options: &Options) -> Result<()> {
+    let arch = match architecture {
+        Some(arch) if !arch.is_supervised() => arch,
+        _ if *target == Target::None => {
+            return Err(Error::invalid("the target none needs an architecture that learns without labels")
+                .hint("Use arch => 'autoencoder' for embeddings, or arch => 'gan' to generate rows."));
+        }
+        _ => return Ok(()),
+    };
+    let labelled = matches!(target, Target::Column(_));
+    if *target != Target::None && !(labelled && arch == Architecture::Gan) {
+        let hint = match arch {
+            Architecture::Gan => "Use target => 'none', or target => 'column(<label>)' to generate rows of given classes.",
+            _ => "Use target => 'none'.",
+        };
+        return Err(Error::invalid(format!("architecture \"{arch}\" learns without labels: the target cannot be {target}")).hint(hint));
+    }
+    let gan = arch == Architecture::Gan;
+    let refused = [
+        (options.privacy.is_some(), "privacy"),
+        (options.oversample != Oversample::None, "oversample"),
+        (gan && options.tune.is_some(), "tune"),
+        (gan && options.warm_from.is_some(), "warm_from"),
+        (gan && options.checkpoint_every.is_some(), "checkpoint_every"),
+    ];
+    match refused.into_iter().find(|(given, _)| *given) {
+        Some((_, option)) => Err(Error::new(Code::FeatureNotSupported, format!("architecture \"{arch}\" has no option \"{option}\""))),
+        None => Ok(()),
+    }
 }
 
 /// What privacy rules out is refused before anything is read.
@@ -225,6 +259,10 @@ fn supported(options: &Options) -> Result<()> {
     if let Some(Dimension::Choice(names)) = options.tune.as_ref().and_then(|tune| tune.space.get("arch")) {
         for name in names {
             let name = name.as_str().unwrap_or_default();
+            if architecture(name)?.is_some_and(|found| !found.is_supervised()) {
+                return Err(Error::invalid(format!("\"{name}\" cannot be in the space of option \"tune\""))
+                    .detail("It learns without labels and cannot be compared with others."));
+            }
             if architecture(name)?.is_none() {
                 return Err(Error::invalid("\"auto\" cannot be in the space of option \"tune\"").hint("Name architectures."));
             }
@@ -300,7 +338,11 @@ mod tests {
     fn mistakes_have_their_code() {
         let code = |pairs: &[(&'static str, Argument)]| spec(pairs).unwrap_err().code;
         assert_eq!(code(&[("arch", text("lstn"))]), Code::InvalidParameter);
-        assert_eq!(code(&[("arch", text("gan"))]), Code::FeatureNotSupported);
+        assert_eq!(code(&[("arch", text("mf"))]), Code::FeatureNotSupported);
+        assert_eq!(code(&[("arch", text("gan")), ("target", text("purchase"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("arch", text("autoencoder")), ("target", text("column(y)"))]), Code::InvalidParameter);
+        assert_eq!(code(&[("arch", text("gan")), ("options", text("{\"privacy\": {\"epsilon\": 1}}"))]), Code::FeatureNotSupported);
+        assert_eq!(code(&[("arch", text("autoencoder")), ("columns", text("nonsense"))]), Code::InvalidParameter);
         assert_eq!(code(&[("activate", text("perhaps"))]), Code::InvalidParameter);
         assert_eq!(code(&[("options", text("{\"epohcs\": 3}"))]), Code::InvalidParameter);
         assert_eq!(code(&[("options", text("{\"schedule\": \"linear\"}"))]), Code::InvalidParameter);
@@ -311,7 +353,7 @@ mod tests {
         assert_eq!(code(&[("model", text("m@3"))]), Code::InvalidParameter);
         assert_eq!(code(&[("horizon", Argument::Micros(0))]), Code::InvalidParameter);
         assert_eq!(code(&[("target", text("column(y)")), ("arch", text("gru"))]), Code::InvalidParameter);
-        assert_eq!(code(&[("target", text("none"))]), Code::FeatureNotSupported);
+        assert_eq!(code(&[("target", text("none"))]), Code::InvalidParameter);
         assert_eq!(code(&[("arch", text("mf"))]), Code::InvalidParameter);
         assert_eq!(code(&[("arch", text("two_tower")), ("target", text("purchase"))]), Code::InvalidParameter);
     }
