@@ -21,7 +21,7 @@ pub mod options;
 mod picture;
 mod png;
 pub mod roles;
-mod select;
+pub(crate) mod select;
 pub mod sequence;
 mod table;
 mod table_columns;
@@ -29,6 +29,7 @@ pub mod tabular;
 pub mod target;
 #[cfg(test)]
 mod testing;
+mod text;
 pub mod vocabulary;
 
 pub use dataset::{Dataset, EventDatasetBuilder, TableDatasetBuilder};

@@ -4,6 +4,7 @@
 //! features and training read, stored with the version. `None` in a field means that the architecture chooses.
 
 mod learning;
+mod network;
 mod private;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use serde_json::Value;
 pub use self::learning::{
     CheckpointEvery, Dimension, Ensemble, Freeze, Loss, Oversample, Spread, Strategy, Tune, WHOLE, number as tuned_number,
 };
+pub use self::network::{Activation, Crosses, NetworkOptions, NumericEmbedding, TextChoice};
 pub use self::private::{Budget, Privacy};
 
 use crate::error::{Error, Result};
@@ -176,6 +178,8 @@ pub struct Options {
     pub image_size: Option<u32>,
     pub augment: Augment,
     pub privacy: Option<Privacy>,
+    #[serde(flatten)]
+    pub network: NetworkOptions,
 }
 
 impl Default for Options {
@@ -226,6 +230,7 @@ impl Default for Options {
             image_size: None,
             augment: Augment::Flip,
             privacy: None,
+            network: NetworkOptions::default(),
         }
     }
 }
@@ -360,6 +365,23 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
         "Differentially private training (DP-SGD): {\"epsilon\": 3} or {\"noise_multiplier\": 1.1}, with \"delta\" and \"clip_norm\". Needs one \
          architecture.",
     ),
+    option("bidirectional", "boolean", "false", "Whether rnn, gru and lstm also read a history from its last event to its first."),
+    option("activation", "text", "tanh", "What the states of rnn pass: tanh or relu."),
+    option(
+        "text_model",
+        "text",
+        "auto",
+        "How texts are read: bag (mean and attention over words), cnn (over neighbouring words), or auto.",
+    ),
+    option("max_text_len", "integer", "256", "Words of a text, or of the latest texts of a history, that are read."),
+    option("numeric_embedding", "text", "piecewise", "How networks read numbers: piecewise (linear between quantiles), periodic or none."),
+    option(
+        "crosses",
+        "text or json",
+        "auto",
+        "Pairs of categories that wide_deep remembers: auto (those that tell most beyond their parts), none, or a list such as \
+         [\"country*device\"].",
+    ),
 ];
 
 impl Options {
@@ -464,7 +486,7 @@ impl Options {
                 ])?;
             }
             other => {
-                if !learning::set(self, given)? {
+                if !learning::set(self, given)? && !self.network.set(given)? {
                     return Err(unknown_option(other));
                 }
             }

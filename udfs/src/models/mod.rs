@@ -8,9 +8,11 @@
 
 pub mod architecture;
 pub mod batch;
+mod branches;
 pub mod cnn;
 pub mod dnn;
 mod events;
+mod fused;
 pub mod gru;
 mod head;
 pub mod image_cnn;
@@ -18,13 +20,17 @@ pub mod logreg;
 pub mod lstm;
 pub mod ops;
 pub mod parameters;
+mod picture;
 mod recurrent;
 pub mod rnn;
 pub mod step;
 mod tabular;
 #[cfg(test)]
 mod tests;
+mod text;
 pub mod transformer;
+pub mod variant;
+pub mod wide_deep;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +39,7 @@ pub use batch::Batch;
 /// What parameters and gradients are held in; only operators compute with it.
 pub use candle_core::Tensor;
 pub use parameters::Parameters;
+pub use variant::{Numbers, TextModel, Variant};
 
 use crate::error::Result;
 use crate::features::inputs::InputShape;
@@ -53,13 +60,15 @@ pub enum Architecture {
     Rnn,
     /// Causal self-attention over the event sequence (Vaswani et al., 2017; Kang & McAuley, 2018).
     Transformer,
-    /// Convolutions over a picture, or over the event sequence (Kim, 2014).
+    /// Convolutions over a picture, over the event sequence, or over a text (Kim, 2014).
     Cnn,
+    /// A linear model of categories and their crosses beside a dnn (Cheng et al., 2016).
+    WideDeep,
 }
 
 impl Architecture {
     /// Every architecture. New ones come last: the place seeds an architecture's random numbers.
-    pub const ALL: [Self; 7] = [Self::Logreg, Self::Dnn, Self::Gru, Self::Lstm, Self::Rnn, Self::Transformer, Self::Cnn];
+    pub const ALL: [Self; 8] = [Self::Logreg, Self::Dnn, Self::Gru, Self::Lstm, Self::Rnn, Self::Transformer, Self::Cnn, Self::WideDeep];
 
     /// The name used in SQL.
     pub fn name(self) -> &'static str {
@@ -71,6 +80,7 @@ impl Architecture {
             Self::Rnn => "rnn",
             Self::Transformer => "transformer",
             Self::Cnn => "cnn",
+            Self::WideDeep => "wide_deep",
         }
     }
 
@@ -83,7 +93,7 @@ impl Architecture {
     pub fn is_sequential(self) -> bool {
         match self {
             Self::Gru | Self::Lstm | Self::Rnn | Self::Transformer | Self::Cnn => true,
-            Self::Logreg | Self::Dnn => false,
+            Self::Logreg | Self::Dnn | Self::WideDeep => false,
         }
     }
 }
@@ -130,6 +140,9 @@ pub struct NetworkConfig {
     pub bins: usize,
     /// Width of a numeric embedding (dnn).
     pub numeric_embedding_dim: usize,
+    /// What only some architectures or inputs ask.
+    #[serde(default, skip_serializing_if = "Variant::is_usual")]
+    pub variant: Variant,
 }
 
 /// What a network answers for a batch.

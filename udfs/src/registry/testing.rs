@@ -48,6 +48,7 @@ pub(crate) fn manifest() -> Manifest {
         members: 1,
         bins: 0,
         numeric_embedding_dim: 0,
+        variant: crate::models::Variant::default(),
     };
     let calibration = Calibration::fit_classes(&[], &[], 2, vec![0.5, 0.5]);
     Manifest { format_version: FORMAT_VERSION, info: info(dataset.classes), preprocessor: dataset.encoder, config, calibration }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::baseline::RecencyFrequency;
 use super::calibration::Transform;
 use super::checkpoint::{CheckpointStore, Checkpoints};
+use super::crosses;
 use super::fit::{self, Data, Fitted, Targets, Watch};
 use super::hyper::{self, Hyper};
 use super::metrics::{self, Metric};
@@ -211,14 +212,14 @@ impl Candidate {
 fn sensible(rows: &Labelled<'_>) -> Vec<Architecture> {
     let shape = rows.shape;
     let mut list = Vec::new();
-    if shape.numeric + shape.categorical.len() > 0 {
+    if shape.numeric + shape.categorical.len() + shape.texts.len() > 0 {
         list.extend([Architecture::Logreg, Architecture::Dnn]);
     }
     let has_steps = rows.inputs.sequence.as_ref().is_some_and(|sequence| sequence.spans.iter().any(|span| span.1 > 1));
-    if shape.sequence.is_some() && (has_steps || list.is_empty()) {
+    if shape.sequence.is_some() && (has_steps || list.is_empty() || shape.image.is_some()) {
         list.push(Architecture::Gru);
     }
-    if shape.image.is_some() {
+    if shape.sequence.is_none() && (shape.image.is_some() || !shape.texts.is_empty()) {
         list.push(Architecture::Cnn);
     }
     list
@@ -330,7 +331,12 @@ impl<'a> Problem<'a> {
         let mut data = resample(&self.data, request.rows.shape, options.oversample, options.seed)?;
         data.class_weights = class_weights(&options.class_weights, self.names, &data.targets, &data.train)?;
         let rows = self.data.train.len();
-        Ok((hyper::resolve(architecture, request.rows.shape, self.outputs(), self.task, options, rows), data))
+        let mut hyper = hyper::resolve(architecture, request.rows.shape, self.outputs(), self.task, options, rows);
+        if architecture == Architecture::WideDeep {
+            let names = request.rows.encoder.map(Encoder::categorical_names).unwrap_or_default();
+            hyper.config.variant.crosses = crosses::choose(&options.network.crosses, &names, &self.data)?;
+        }
+        Ok((hyper, data))
     }
 
     pub(super) fn judge(&self) -> Judge<'_> {

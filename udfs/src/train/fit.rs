@@ -22,7 +22,7 @@ use super::transfer::{Applied, Start};
 use super::{EpochRecord, Part, Progress};
 use crate::error::{Code, Error, Result};
 use crate::features::events::UserKey;
-use crate::features::inputs::Inputs;
+use crate::features::inputs::{InputShape, Inputs};
 use crate::models::architecture::{Forward, ParameterSpec, Weights, module, outputs};
 use crate::models::ops::{self, BatchStatistics, Focal, Optimizer, Philox, Rule, StepOutcome, Tape, Update, Var, storage};
 use crate::models::step::Step;
@@ -434,7 +434,7 @@ impl<'a> Fit<'a> {
             random: self.random("step").at_step(self.steps),
             gather: &|own, batch| {
                 Batch::gather(inputs, shape, &rows[own.clone()], batch);
-                show_as_unseen(batch, self.hyper.unseen_rate, unseen.fork(own.start as u32));
+                show_as_unseen(batch, shape, self.hyper.unseen_rate, unseen.fork(own.start as u32));
                 batch.augment(shape, augment.shifts(), augment.flips(), moved.fork(own.start as u32));
             },
             loss: &|tape, forward, own| self.data.loss(tape, forward, &rows[own], focal),
@@ -529,11 +529,21 @@ fn rule(hyper: &Hyper) -> Rule {
 
 /// Shows a share of the known ids as id 1 (unseen): no training row holds it otherwise, and at scoring it must mean
 /// "something I do not know" instead of an untrained vector.
-fn show_as_unseen(batch: &mut Batch, rate: f64, random: Philox) {
+///
+/// Words of a text become one of the buckets that unknown words fall into.
+fn show_as_unseen(batch: &mut Batch, shape: &InputShape, rate: f64, random: Philox) {
     let ids = batch.categorical.iter_mut().chain(batch.tokens.iter_mut());
     for (at, id) in ids.enumerate().filter(|(_, id)| **id >= 2) {
         if random.uniform(at as u64) < rate {
             *id = 1;
+        }
+    }
+    for (column, (words, text)) in batch.texts.iter_mut().zip(&shape.texts).enumerate() {
+        let (random, first) = (random.fork(1 + column as u32), text.vocabulary - text.buckets);
+        for (at, id) in words.ids.iter_mut().enumerate().filter(|(_, id)| (2..first as u32).contains(&**id)) {
+            if random.uniform(at as u64) < rate {
+                *id = first as u32 + random.fork(1).below(at as u64, text.buckets.max(1) as u32);
+            }
         }
     }
 }

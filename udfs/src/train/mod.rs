@@ -14,6 +14,7 @@ mod batches;
 pub mod calibration;
 pub mod candidates;
 pub mod checkpoint;
+mod crosses;
 mod fit;
 pub mod hyper;
 pub mod metrics;

@@ -1,5 +1,5 @@
 //! Fused optimizer steps over named parameters, with the gradient's global norm clipped. The state can be taken out and
-//! put back, so that a stopped training goes on to the bit.
+//! put back, so that a stopped training goes on to the bit. The wide part of a network has [a rule of its own](super::ftrl).
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::ftrl::{self, FTRL_PREFIX};
 use super::parallel;
 use super::storage::{modify, read};
 use super::vectorise::vectorise;
@@ -190,6 +191,10 @@ impl Optimizer {
         let gradient = guard.slice::<f32>()?;
         if gradient.len() != update.weights.elem_count() {
             return Err(Error::internal(format!("gradient of \"{}\" has another shape", update.name)));
+        }
+        if update.name.starts_with(FTRL_PREFIX) {
+            let Moments { first, second } = moments;
+            return modify::<f32>(update.weights, |weights| ftrl::step(weights, gradient, first, second, clip, learning_rate));
         }
         let rule = &self.rule;
         let decay = if update.decays { rule.weight_decay } else { 0.0 };

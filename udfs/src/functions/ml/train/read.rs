@@ -119,7 +119,11 @@ impl Reader {
     /// Reads a labelled table.
     pub(crate) async fn table(&self, sql: &str, cut: TableCut) -> DfResult<Loaded> {
         let columns = match &cut.stored {
-            Some(stored) => TableColumns { image: stored.encoder.image_column().map(str::to_owned), features: None },
+            Some(stored) => TableColumns {
+                image: stored.encoder.image_column().map(str::to_owned),
+                texts: stored.encoder.text_columns().into_iter().map(str::to_owned).collect(),
+                features: None,
+            },
             None => cut.columns,
         };
         let builder = self.table_rows(sql, &cut.label, &columns, &cut.options).await?;

@@ -38,15 +38,7 @@ impl View for ModelFeatures {
             int(&rows, |(reference, ..)| Some(reference.version)),
             int(&rows, |(_, position, _)| Some(*position)),
             text(&rows, |(.., feature)| Some(&feature.name)),
-            text(&rows, |(.., feature)| {
-                Some(match feature.kind {
-                    FeatureKind::Numeric => "numeric",
-                    FeatureKind::Categorical => "categorical",
-                    FeatureKind::Token => "token",
-                    FeatureKind::Step => "step",
-                    FeatureKind::Image => "image",
-                })
-            }),
+            text(&rows, |(.., feature)| Some(feature.kind.name())),
         ])
     }
 }
