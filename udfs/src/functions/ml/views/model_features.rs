@@ -5,7 +5,6 @@ use async_trait::async_trait;
 use super::MlContext;
 use super::view::{Column, Kind, View, int, text};
 use crate::error::{Code, Result};
-use crate::features::FeatureKind;
 
 #[derive(Debug)]
 pub(super) struct ModelFeatures;
