@@ -5,6 +5,7 @@
 //! and scales on what the train rows may know, and encodes every row. Nothing of a label window, and nothing of
 //! validation or test, reaches what is fitted.
 
+mod attachments;
 mod events;
 mod fingerprint;
 mod labels;

@@ -8,21 +8,24 @@
 mod fit;
 mod vocabularies;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::fit::{Fitted, RawRows, fit, is_excluded};
 pub use self::vocabularies::FeatureVocabulary;
-use super::events::{EventColumnsView, Events, Strings, UserHistory, UserKey};
-use super::inputs::{InputShape, Inputs, Sequences};
+use super::events::{EventColumnsView, Events, Extra, Strings, UserHistory, UserKey};
+use super::images::ImagePlan;
+use super::inputs::{InputShape, Inputs, NO_PICTURE, Sequences, Texts};
 use super::numeric::NumericFeature;
 use super::roles::EventColumns;
 use super::rows::RowPlan;
 use super::sequence::{SequencePlan, SequenceState};
 use super::table::TablePlan;
 use super::tabular::{CodeTable, TabularPlan, TabularState};
+use super::text::{TextIds, TextPlan, push_history};
 use super::vocabulary::{CodeMap, NULL_ID, UNSEEN_ID, Vocabulary};
 use crate::error::{Code, Error, Result};
+use crate::kernels::intern::NULL_CODE;
 
 /// The version of the stored structure.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -41,6 +44,8 @@ pub enum FeatureKind {
     Step,
     /// A picture.
     Image,
+    /// Free text.
+    Text,
 }
 
 impl FeatureKind {
@@ -53,6 +58,7 @@ impl FeatureKind {
             Self::Token => "token",
             Self::Step => "step",
             Self::Image => "image",
+            Self::Text => "text",
         }
     }
 }
@@ -97,6 +103,12 @@ pub(super) struct EventPlan {
     pub(super) columns: EventColumns,
     pub(super) tabular: TabularPlan,
     pub(super) sequence: Option<SequencePlan>,
+    /// The latest picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) image: Option<ImagePlan>,
+    /// The latest texts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) texts: Vec<TextPlan>,
     pub(super) min_history: u32,
     /// The usual gap between events; spaces the events of a sequence that has no times.
     pub(super) typical_gap_us: i64,
@@ -134,11 +146,13 @@ impl Encoder {
             Source::Table(_) => None,
         };
         let categorical = fitted.categorical.iter().map(|feature| feature.vocabulary.size()).collect();
-        let image = match &source {
-            Source::Events(_) => None,
-            Source::Table(plan) => plan.image.as_ref().map(|image| image.shape),
+        let (image, texts, image_optional) = match &source {
+            Source::Events(plan) => (&plan.image, &plan.texts, plan.image.is_some()),
+            Source::Table(plan) => (&plan.image, &plan.texts, false),
         };
-        let shape = InputShape { numeric: fitted.numeric.len(), categorical, sequence, image };
+        let image = image.as_ref().map(|image| image.shape);
+        let texts = texts.iter().map(TextPlan::shape).collect();
+        let shape = InputShape { numeric: fitted.numeric.len(), categorical, sequence, image, image_optional, texts };
         Self { schema_version: SCHEMA_VERSION, shape, source, numeric: fitted.numeric, categorical: fitted.categorical, rows: None }
     }
 
@@ -162,24 +176,41 @@ impl Encoder {
         &self.shape
     }
 
-    /// The same encoder without the sequences and pictures that `shape` does not have: scoring then skips the work.
+    /// The same encoder without the sequences, pictures and texts that `shape` does not have: scoring then skips the work.
     #[must_use]
     pub fn reading_only(mut self, shape: &InputShape) -> Self {
-        match &mut self.source {
-            Source::Events(plan) if shape.sequence.is_none() => {
-                self.shape.sequence = None;
-                plan.sequence = None;
+        let (image, texts) = match &mut self.source {
+            Source::Events(plan) => {
+                if shape.sequence.is_none() {
+                    self.shape.sequence = None;
+                    plan.sequence = None;
+                }
+                (&mut plan.image, &mut plan.texts)
             }
-            Source::Table(plan) if shape.image.is_none() => {
-                self.shape.image = None;
-                plan.image = None;
-            }
-            _ => {}
+            Source::Table(plan) => (&mut plan.image, &mut plan.texts),
+        };
+        if shape.image.is_none() {
+            self.shape.image = None;
+            self.shape.image_optional = false;
+            *image = None;
+        }
+        if shape.texts.is_empty() {
+            self.shape.texts.clear();
+            texts.clear();
         }
         self
     }
 
-    /// Every feature, numeric first, then categorical, token and step features, each in its array's order, or the picture.
+    /// How pictures and texts are read.
+    fn attachments(&self) -> (Option<&ImagePlan>, &[TextPlan]) {
+        match &self.source {
+            Source::Events(plan) => (plan.image.as_ref(), &plan.texts),
+            Source::Table(plan) => (plan.image.as_ref(), &plan.texts),
+        }
+    }
+
+    /// Every feature, numeric first, then categorical, token and step features, each in its array's order, the picture and
+    /// the texts.
     #[must_use]
     pub fn feature_names(&self) -> Vec<FeatureInfo> {
         if let Some(rows) = &self.rows {
@@ -207,9 +238,10 @@ impl Encoder {
             }));
             features.extend(steps.into_iter().map(|name| FeatureInfo { name, kind: FeatureKind::Step, size: 0, nulls: 0 }));
         }
-        if let Source::Table(TablePlan { image: Some(image), .. }) = &self.source {
-            features.push(FeatureInfo { name: image.column.clone(), kind: FeatureKind::Image, size: 0, nulls: 0 });
-        }
+        let (image, texts) = self.attachments();
+        features.extend(image.map(|image| FeatureInfo { name: image.column.clone(), kind: FeatureKind::Image, size: 0, nulls: 0 }));
+        let text = |text: &TextPlan| (text.column.clone(), text.shape().vocabulary);
+        features.extend(texts.iter().map(text).map(|(name, size)| FeatureInfo { name, kind: FeatureKind::Text, size, nulls: 0 }));
         features
     }
 
@@ -231,13 +263,22 @@ impl Encoder {
         }
     }
 
+    /// The names of the categorical features, in their array's order.
+    #[must_use]
+    pub fn categorical_names(&self) -> Vec<&str> {
+        self.categorical.iter().map(|feature| feature.name.as_str()).collect()
+    }
+
     /// The column of the picture that it reads.
     #[must_use]
     pub fn image_column(&self) -> Option<&str> {
-        match &self.source {
-            Source::Table(plan) => plan.image.as_ref().map(|image| image.column.as_str()),
-            Source::Events(_) => None,
-        }
+        self.attachments().0.map(|image| image.column.as_str())
+    }
+
+    /// The columns of the texts that it reads.
+    #[must_use]
+    pub fn text_columns(&self) -> Vec<&str> {
+        self.attachments().1.iter().map(|text| text.column.as_str()).collect()
     }
 
     /// Events that a user must have to be scored.
@@ -301,7 +342,17 @@ impl Encoder {
         let mut counts = EncodeCounts::default();
         inputs.numeric.reserve(inputs.rows * self.numeric.len());
         inputs.categorical.reserve(inputs.rows * self.categorical.len());
+        let texts = self.table_plan()?.read_texts(batch)?;
+        inputs.texts = vec![Texts::default(); texts.len()];
+        let mut words = Vec::new();
         for row in (0..batch.num_rows()).filter(known_at) {
+            for ((plan, column), out) in self.table_plan()?.texts.iter().zip(&texts).zip(&mut inputs.texts) {
+                let text = column.is_valid(row).then(|| column.value(row));
+                counts.nulls += u64::from(text.is_none());
+                words.clear();
+                plan.encode(text, &mut words);
+                out.push(&words);
+            }
             for feature in &self.numeric {
                 let raw = rows.number(row, feature.source);
                 counts.nulls += u64::from(raw.is_nan());
@@ -354,7 +405,8 @@ impl Encoder {
         }
         let mut strings = Strings::for_columns(&plan.columns);
         let columns = EventColumnsView { events, items, times_us };
-        let history = columns.history(UserKey::Int64(0), &plan.tabular, &mut strings);
+        let attachments = plan.columns.text.len() + usize::from(plan.columns.image.is_some());
+        let history = columns.history(UserKey::Int64(0), &plan.tabular, attachments, &mut strings);
         let mut inputs = Inputs::default();
         let as_of_us = history.times_us.last().copied().unwrap_or(plan.watermark_us);
         self.encode_history(&history, &strings, as_of_us, &mut inputs)?;
@@ -393,6 +445,7 @@ pub struct HistoryEncoder<'a> {
     tables: Vec<CodeTable>,
     ids: Vec<CodeMap>,
     sequence: SequenceState,
+    texts: Vec<TextIds>,
     numbers: Vec<f32>,
     codes: Vec<u32>,
     generation: u64,
@@ -413,6 +466,7 @@ impl<'a> HistoryEncoder<'a> {
             tables,
             ids: vec![CodeMap::default(); encoder.categorical.len()],
             sequence: SequenceState::default(),
+            texts: vec![TextIds::default(); plan.texts.len()],
             numbers: Vec::new(),
             codes: Vec::new(),
             generation: 0,
@@ -430,6 +484,7 @@ impl<'a> HistoryEncoder<'a> {
             self.tabular.forget_codes();
             self.sequence.forget_codes();
             self.ids.iter_mut().for_each(CodeMap::clear);
+            self.texts.iter_mut().for_each(TextIds::clear);
         }
         let events = history.view();
         let end = events.times_us.partition_point(|time| *time <= as_of_us);
@@ -471,8 +526,29 @@ impl<'a> HistoryEncoder<'a> {
             self.sequence.push(plan, events, strings, start, end, sequences);
             sequences.spans.push((first, (end - start) as u32));
         }
+        self.attach(events, strings, end, out);
         out.rows += 1;
         Ok(())
+    }
+
+    /// Appends the latest picture and texts of the first `end` events.
+    fn attach(&mut self, events: &Events<'_>, strings: &Strings, end: usize, out: &mut Inputs) {
+        let columns = &self.plan.columns;
+        if let Some(plan) = &self.plan.image {
+            let column = columns.extra.len() + columns.text.len();
+            let len = plan.shape.len().max(1);
+            let codes = codes_of(events, column).unwrap_or_default();
+            let seen = latest(codes, end).any(|code| plan.encode(Some(strings.extras[column].bytes_of(code)), &mut out.images));
+            out.pictured.push(if seen { (out.images.len() / len - 1) as u32 } else { NO_PICTURE });
+        }
+        out.texts.resize_with(self.plan.texts.len(), Texts::default);
+        for (at, (plan, ids)) in self.plan.texts.iter().zip(&mut self.texts).enumerate() {
+            let column = columns.extra.len() + at;
+            let table = &strings.extras[column];
+            let words = |code, to: &mut Vec<u32>| to.extend(ids.get(code, |own| plan.encode(Some(table.get(code)), own)));
+            let codes = codes_of(events, column).unwrap_or_default();
+            push_history(codes, &[end], plan.max_len, words, &mut out.texts[at]);
+        }
     }
 
     /// Values without a meaning of their own, so far.
@@ -480,6 +556,19 @@ impl<'a> HistoryEncoder<'a> {
     pub const fn counts(&self) -> EncodeCounts {
         self.counts
     }
+}
+
+/// The codes of a user's events in a text or picture column.
+pub(super) fn codes_of<'a>(events: &Events<'a>, column: usize) -> Option<&'a [u32]> {
+    match events.extras.get(column)? {
+        Extra::Text(codes) => codes.get(events.offset..events.offset + events.times_us.len()),
+        Extra::Number(_) => None,
+    }
+}
+
+/// The codes before `end` that are not NULL, latest first.
+pub(super) fn latest(codes: &[u32], end: usize) -> impl Iterator<Item = u32> + '_ {
+    codes[..end.min(codes.len())].iter().rev().copied().filter(|code| *code != NULL_CODE)
 }
 
 pub(super) fn too_many_steps() -> Error {

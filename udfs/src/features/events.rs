@@ -11,7 +11,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{cast, filter};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit as ArrowTimeUnit, TimestampMicrosecondType};
@@ -101,7 +103,18 @@ pub fn canonical_schema(columns: &EventColumns, source: &Schema) -> SchemaRef {
         let data_type = if number { DataType::Float64 } else { DataType::Utf8 };
         fields.push(Field::new(extra_name(extra), data_type, true));
     }
+    fields.extend(columns.text.iter().map(|text| Field::new(format!("text_{text}"), DataType::Utf8, true)));
+    fields.extend(columns.image.iter().map(|image| Field::new(format!("image_{image}"), DataType::Binary, true)));
     Arc::new(Schema::new(fields))
+}
+
+impl EventColumns {
+    /// The columns that histories carry besides the roles: extras, texts, the picture. Canonical name and name in the source.
+    pub fn carried(&self) -> impl Iterator<Item = (String, &str)> {
+        let extras = self.extra.iter().map(|name| (extra_name(name), name.as_str()));
+        let texts = self.text.iter().map(|name| (format!("text_{name}"), name.as_str()));
+        extras.chain(texts).chain(self.image.iter().map(|name| (format!("image_{name}"), name.as_str())))
+    }
 }
 
 /// The strings behind a history's codes, one table per column.
@@ -113,7 +126,7 @@ pub struct Strings {
     pub items: Interner,
     /// Categories.
     pub categories: Interner,
-    /// One per extra column; empty for numeric ones.
+    /// One per carried column (extras, texts, the picture's bytes); empty for numeric ones.
     pub extras: Vec<Interner>,
     generation: u64,
 }
@@ -122,7 +135,7 @@ impl Strings {
     /// Empty tables for a source's columns.
     #[must_use]
     pub fn for_columns(columns: &EventColumns) -> Self {
-        Self { extras: vec![Interner::default(); columns.extra.len()], ..Self::default() }
+        Self { extras: vec![Interner::default(); columns.carried().count()], ..Self::default() }
     }
 
     /// Changes when the codes start anew: whoever remembers codes must forget them then. It changes only inside
@@ -164,7 +177,7 @@ pub struct UserHistory {
     pub categories: Vec<u32>,
     /// Values; NaN = NULL.
     pub values: Vec<f64>,
-    /// The extra columns.
+    /// The extra columns, then the texts, then the picture.
     pub extras: Vec<Extra>,
 }
 
@@ -256,8 +269,9 @@ pub(super) struct EventColumnsView<'a> {
 }
 
 impl EventColumnsView<'_> {
-    /// The history that `plan` expects: columns that are not given are NULL throughout.
-    pub(super) fn history(self, user: UserKey, plan: &TabularPlan, strings: &mut Strings) -> UserHistory {
+    /// The history that `plan` expects: columns that are not given are NULL throughout, and so are the `attachments` (texts
+    /// and pictures).
+    pub(super) fn history(self, user: UserKey, plan: &TabularPlan, attachments: usize, strings: &mut Strings) -> UserHistory {
         let len = self.events.len();
         let nulls = |present: bool| if present { vec![NULL_CODE; len] } else { Vec::new() };
         let events = if plan.event { self.events.iter().map(|text| strings.events.intern(text)).collect() } else { Vec::new() };
@@ -267,7 +281,8 @@ impl EventColumnsView<'_> {
         };
         let values = if plan.value { vec![f64::NAN; len] } else { Vec::new() };
         let extra = |(_, number): &(String, bool)| if *number { Extra::Number(vec![f64::NAN; len]) } else { Extra::Text(nulls(true)) };
-        let extras = plan.extras.iter().map(extra).collect();
+        let attached = std::iter::repeat_with(|| Extra::Text(nulls(true))).take(attachments);
+        let extras = plan.extras.iter().map(extra).chain(attached).collect();
         UserHistory { user, times_us: self.times_us, events, items, categories: nulls(plan.category), values, extras }
     }
 }
@@ -351,8 +366,8 @@ impl UserReader {
         at("user")?;
         at("time")?;
         let mut extras = Vec::with_capacity(columns.extra.len());
-        for extra in &columns.extra {
-            let index = at(&extra_name(extra))?;
+        for (name, _) in columns.carried() {
+            let index = at(&name)?;
             extras.push((index, schema.field(index).data_type().is_numeric()));
         }
         let layout = Layout {
@@ -509,7 +524,10 @@ impl UserReader {
         }
         for ((extra, (column, _)), table) in history.extras.iter_mut().zip(&layout.extras).zip(&mut self.strings.extras) {
             match extra {
-                Extra::Text(codes) => intern(batch.columns[*column].as_string::<i32>(), start, end, table, codes),
+                Extra::Text(codes) => match batch.columns[*column].as_binary_opt::<i32>() {
+                    Some(pictures) => intern_bytes(pictures, start, end, table, codes),
+                    None => intern(batch.columns[*column].as_string::<i32>(), start, end, table, codes),
+                },
                 Extra::Number(values) => numbers(batch.columns[*column].as_primitive::<Float64Type>(), start, end, values),
             }
         }
@@ -550,6 +568,11 @@ fn intern(strings: &StringArray, start: usize, end: usize, table: &mut Interner,
         last = Some((text, code));
         codes.push(code);
     }
+}
+
+/// The same for bytes that are no text.
+fn intern_bytes(array: &BinaryArray, start: usize, end: usize, table: &mut Interner, codes: &mut Vec<u32>) {
+    codes.extend((start..end).map(|row| if array.is_null(row) { NULL_CODE } else { table.intern_bytes(array.value(row)) }));
 }
 
 fn numbers(array: &Float64Array, start: usize, end: usize, values: &mut Vec<f64>) {

@@ -15,6 +15,23 @@ pub struct InputShape {
     /// The picture, if the rows have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageShape>,
+    /// Whether rows may lack the picture.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub image_optional: bool,
+    /// The texts of a row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<TextShape>,
+}
+
+/// The shape of a text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct TextShape {
+    /// Number of ids: 0 = NULL, 1 = no words, then the known words, then the buckets that other words share.
+    pub vocabulary: usize,
+    /// How many of the ids are buckets.
+    pub buckets: usize,
+    /// Words of a row at most.
+    pub max_len: usize,
 }
 
 impl InputShape {
@@ -83,8 +100,39 @@ pub struct Inputs {
     pub categorical: Vec<u32>,
     /// The sequences, when the shape has them.
     pub sequence: Option<Sequences>,
-    /// `[rows, height, width, channels]`, row-major, 0 = black; empty when the shape has no picture.
+    /// `[pictures, height, width, channels]`, row-major, 0 = black; empty when the shape has no picture.
     pub images: Vec<u8>,
+    /// Which of the pictures each row has, [`NO_PICTURE`] for none; empty when picture `r` is row `r`'s.
+    pub pictured: Vec<u32>,
+    /// The words of each text column.
+    pub texts: Vec<Texts>,
+}
+
+/// A row of [`Inputs::pictured`] without a picture.
+pub const NO_PICTURE: u32 = u32::MAX;
+
+/// The words of one text column. Rows of one user may share a stretch of them.
+#[derive(Debug, Clone, Default)]
+pub struct Texts {
+    /// Ids, text after text.
+    pub tokens: Vec<u32>,
+    /// Per row, the range of its words: `(start, len)`, `1 ≤ len ≤ max_len`.
+    pub spans: Vec<(u32, u32)>,
+}
+
+impl Texts {
+    /// The words of a row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &[u32] {
+        let (start, len) = self.spans[row];
+        &self.tokens[start as usize..(start + len) as usize]
+    }
+
+    /// Adds a row of its own.
+    pub fn push(&mut self, words: &[u32]) {
+        self.spans.push((self.tokens.len() as u32, words.len() as u32));
+        self.tokens.extend_from_slice(words);
+    }
 }
 
 /// Token sequences, stored once per user: many anchors of a user share one stretch of steps.
@@ -123,6 +171,49 @@ impl Inputs {
     /// The bytes it holds, for the memory pool.
     pub fn bytes(&self) -> usize {
         let sequence = self.sequence.as_ref().map_or(0, |s| (s.tokens.len() + s.numeric.len()) * 4 + s.spans.len() * 8);
-        (self.numeric.len() + self.categorical.len()) * 4 + sequence + self.images.len()
+        let texts: usize = self.texts.iter().map(|texts| texts.tokens.len() * 4 + texts.spans.len() * 8).sum();
+        (self.numeric.len() + self.categorical.len() + self.pictured.len()) * 4 + sequence + self.images.len() + texts
+    }
+
+    /// Forgets the rows, keeps the buffers.
+    pub fn clear(&mut self) {
+        self.rows = 0;
+        self.numeric.clear();
+        self.categorical.clear();
+        self.images.clear();
+        self.pictured.clear();
+        if let Some(sequence) = &mut self.sequence {
+            sequence.tokens.clear();
+            sequence.numeric.clear();
+            sequence.spans.clear();
+        }
+        for texts in &mut self.texts {
+            texts.tokens.clear();
+            texts.spans.clear();
+        }
+    }
+
+    /// Adds the rows of `more`, which have the same shape.
+    pub fn append(&mut self, more: Self) {
+        let pictures = self.pictured.iter().filter(|picture| **picture != NO_PICTURE).max().map_or(0, |last| last + 1);
+        self.rows += more.rows;
+        self.numeric.extend(more.numeric);
+        self.categorical.extend(more.categorical);
+        self.images.extend(more.images);
+        let moved = |picture| if picture == NO_PICTURE { NO_PICTURE } else { picture + pictures };
+        self.pictured.extend(more.pictured.into_iter().map(moved));
+        self.texts.resize_with(self.texts.len().max(more.texts.len()), Texts::default);
+        for (texts, added) in self.texts.iter_mut().zip(more.texts) {
+            let start = texts.tokens.len() as u32;
+            texts.tokens.extend(added.tokens);
+            texts.spans.extend(added.spans.into_iter().map(|(from, len)| (from + start, len)));
+        }
+        let Some(added) = more.sequence else { return };
+        let sequence = self.sequence.get_or_insert_default();
+        // Steps so far: each row's stretch ends where the next begins.
+        let steps = sequence.spans.iter().map(|(start, len)| start + len).max().unwrap_or_default();
+        sequence.tokens.extend(added.tokens);
+        sequence.numeric.extend(added.numeric);
+        sequence.spans.extend(added.spans.into_iter().map(|(start, len)| (start + steps, len)));
     }
 }

@@ -22,7 +22,7 @@ mod picture;
 mod png;
 pub mod roles;
 pub mod rows;
-mod select;
+pub(crate) mod select;
 pub mod sequence;
 pub mod statistics;
 mod table;
@@ -31,6 +31,7 @@ pub mod tabular;
 pub mod target;
 #[cfg(test)]
 mod testing;
+mod text;
 pub mod vocabulary;
 
 pub use dataset::{Dataset, EventDatasetBuilder, Share, TableDatasetBuilder};

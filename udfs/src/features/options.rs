@@ -5,6 +5,7 @@
 
 mod federated;
 mod learning;
+mod network;
 mod private;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ pub use self::federated::Federated;
 pub use self::learning::{
     CheckpointEvery, Dimension, Ensemble, Freeze, Loss, Oversample, Spread, Strategy, Tune, WHOLE, number as tuned_number,
 };
+pub use self::network::{Activation, Crosses, NetworkOptions, NumericEmbedding, TextChoice};
 pub use self::private::{Budget, Privacy};
 
 use crate::error::{Error, Result};
@@ -182,6 +184,8 @@ pub struct Options {
     pub augment: Augment,
     pub privacy: Option<Privacy>,
     pub federated: Option<Federated>,
+    #[serde(flatten)]
+    pub network: NetworkOptions,
 }
 
 impl Default for Options {
@@ -236,6 +240,7 @@ impl Default for Options {
             augment: Augment::Flip,
             privacy: None,
             federated: None,
+            network: NetworkOptions::default(),
         }
     }
 }
@@ -399,6 +404,23 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
          {\"exchange\": \"path\", \"workers\": 4} for other processes that call federated_join; with \"rounds\" (20), \"local_epochs\" (1), \
          \"mu\" (0; FedProx), \"min_count\" (5), \"secure_sum\" (none or masks) and \"wait_seconds\" (60). Labelled tables and one architecture.",
     ),
+    option("bidirectional", "boolean", "false", "Whether rnn, gru and lstm also read a history from its last event to its first."),
+    option("activation", "text", "tanh", "What the states of rnn pass: tanh or relu."),
+    option(
+        "text_model",
+        "text",
+        "auto",
+        "How texts are read: bag (mean and attention over words), cnn (over neighbouring words), or auto.",
+    ),
+    option("max_text_len", "integer", "256", "Words of a text, or of the latest texts of a history, that are read."),
+    option("numeric_embedding", "text", "piecewise", "How networks read numbers: piecewise (linear between quantiles), periodic or none."),
+    option(
+        "crosses",
+        "text or json",
+        "auto",
+        "Pairs of categories that wide_deep remembers: auto (those that tell most beyond their parts), none, or a list such as \
+         [\"country*device\"].",
+    ),
 ];
 
 impl Options {
@@ -504,7 +526,7 @@ impl Options {
                 ])?;
             }
             other => {
-                if !learning::set(self, given)? {
+                if !learning::set(self, given)? && !self.network.set(given)? {
                     return Err(unknown_option(other));
                 }
             }

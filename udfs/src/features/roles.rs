@@ -8,6 +8,8 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit as ArrowTimeUnit};
 use serde::{Deserialize, Serialize};
 
 use super::events::KeyType;
+use super::images::{holds_bytes, no_bytes};
+use super::text::no_text;
 use crate::error::{Code, Error, Result};
 use crate::kernels::nearest::nearest;
 
@@ -115,6 +117,12 @@ pub struct EventColumns {
     pub value: Option<ValueColumn>,
     /// Further columns to learn from; numbers stay numbers, all else is a category.
     pub extra: Vec<String>,
+    /// Free texts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub text: Vec<String>,
+    /// The picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// The type of the user keys.
     pub key_type: KeyType,
     /// How times are written.
@@ -454,16 +462,18 @@ impl<'a> Picks<'a> {
         let field = find(self.schema, name)?;
         let taken = self.picks.iter().filter(|pick| pick.role == role).count();
         let several = match role {
-            Role::Extra => usize::MAX,
+            Role::Extra | Role::Text => usize::MAX,
             Role::Value => 2,
             _ => 1,
         };
         if taken >= several {
             return Err(malformed(columns, &format!("the role {} is given to more than one column", role.name())));
         }
-        if matches!(role, Role::Image | Role::Text) {
-            return Err(Error::new(Code::FeatureNotSupported, format!("{} columns of events are not supported", role.name()))
-                .hint("Leave the column out, or name it as an extra column."));
+        if role == Role::Image && !holds_bytes(field.data_type()) {
+            return Err(no_bytes(field.name(), field.data_type()));
+        }
+        if role == Role::Text && !is_text(field.data_type()) {
+            return Err(no_text(field.name(), field.data_type()));
         }
         self.picks.push(Pick { role, field, reason: "named in columns".into() });
         Ok(())
@@ -534,6 +544,8 @@ impl<'a> Picks<'a> {
             category: name(Role::Category),
             value,
             extra: self.picks.iter().filter(|pick| pick.role == Role::Extra).map(|pick| pick.field.name().clone()).collect(),
+            text: self.picks.iter().filter(|pick| pick.role == Role::Text).map(|pick| pick.field.name().clone()).collect(),
+            image: name(Role::Image),
             key_type,
             time_unit,
         };
@@ -575,6 +587,8 @@ impl<'a> Picks<'a> {
             }
             Role::Extra if is_number(field.data_type()) => "a numeric feature: its last value".to_owned(),
             Role::Extra => "a category feature: its last value".to_owned(),
+            Role::Text => "the words of the latest texts".to_owned(),
+            Role::Image => "the latest picture".to_owned(),
             _ => "not used".to_owned(),
         };
         let reason = match pick {

@@ -6,7 +6,7 @@ use crate::kernels::quantile::quantile;
 const BINS: usize = 16;
 
 /// Bins of a numeric column; missing values have their own.
-pub(super) fn bins_of(values: &[f32]) -> Vec<u32> {
+pub(crate) fn bins_of(values: &[f32]) -> Vec<u32> {
     let mut known: Vec<f32> = values.iter().copied().filter(|v| v.is_finite()).collect();
     let cuts: Vec<f32> = (1..BINS).filter_map(|cut| quantile(&mut known, cut as f64 / BINS as f64)).collect();
     let bin = |value: f32| if value.is_finite() { 1 + cuts.partition_point(|cut| *cut < value) as u32 } else { 0 };
@@ -14,12 +14,12 @@ pub(super) fn bins_of(values: &[f32]) -> Vec<u32> {
 }
 
 /// Ids beyond the most frequent ones count as one.
-pub(super) fn merged(ids: &[u32]) -> Vec<u32> {
+pub(crate) fn merged(ids: &[u32]) -> Vec<u32> {
     ids.iter().map(|id| (*id).min(2 * BINS as u32)).collect()
 }
 
 /// Mutual information of two columns of small numbers, in nats, bias removed.
-pub(super) fn mutual_information(x: &[u32], y: &[u32]) -> f64 {
+pub(crate) fn mutual_information(x: &[u32], y: &[u32]) -> f64 {
     let size = |column: &[u32]| column.iter().max().map_or(0, |max| *max as usize + 1);
     let (width, height) = (size(y), size(x));
     let mut joint = vec![0_u64; width * height];

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::images::{ImagePlan, bytes_of};
 use super::roles::{is_number, is_text, sql_type, undefined_column};
 use super::tabular::DAY_US;
+use super::text::TextPlan;
 use crate::error::{Code, Error, Result};
 
 /// How a column is read.
@@ -44,6 +45,9 @@ pub(super) struct TablePlan {
     /// The picture, if the rows have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) image: Option<ImagePlan>,
+    /// The texts of a row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) texts: Vec<TextPlan>,
 }
 
 /// Raw numbers that one time column becomes.
@@ -92,12 +96,13 @@ impl TablePlan {
             };
             columns.push(TableColumn { name: field.name().clone(), kind, used: true });
         }
-        (Self { columns, image: None }, unusable)
+        (Self { columns, ..Self::default() }, unusable)
     }
 
     /// The columns that rows must have.
     pub(super) fn columns(&self) -> Vec<&str> {
         let image = self.image.iter().map(|image| image.column.as_str());
+        let image = image.chain(self.texts.iter().map(|text| text.column.as_str()));
         self.columns.iter().filter(|column| column.used).map(|column| column.name.as_str()).chain(image).collect()
     }
 
@@ -110,6 +115,14 @@ impl TablePlan {
         let array = column_of(batch, &image.column)?;
         let pictures = bytes_of(array, &image.column)?;
         Ok(Some(pictures.into_iter().map(|bytes| image.encode(bytes, to)).collect()))
+    }
+
+    /// The text columns of a batch, in the plan's order.
+    ///
+    /// # Errors
+    /// `UndefinedColumn`, `DatatypeMismatch`.
+    pub(super) fn read_texts(&self, batch: &RecordBatch) -> Result<Vec<StringArray>> {
+        self.texts.iter().map(|text| text_of(batch, &text.column)).collect()
     }
 
     /// The names of the raw numbers.
@@ -185,6 +198,14 @@ impl TablePlan {
         }
         Ok(rows)
     }
+}
+
+/// A column as texts.
+///
+/// # Errors
+/// `UndefinedColumn`, `DatatypeMismatch`.
+pub(super) fn text_of(batch: &RecordBatch, name: &str) -> Result<StringArray> {
+    Ok(to_type(column_of(batch, name)?, &DataType::Utf8, name)?.as_string::<i32>().clone())
 }
 
 fn floats(array: &Float64Array) -> Vec<f32> {

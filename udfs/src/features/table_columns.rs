@@ -8,13 +8,15 @@ use crate::error::Result;
 pub struct TableColumns {
     /// The picture.
     pub image: Option<String>,
+    /// Free texts.
+    pub texts: Vec<String>,
     /// The columns to learn from besides; `None` = every one that can be a feature.
     pub features: Option<Vec<String>>,
 }
 
 impl TableColumns {
-    /// Reads `auto`, or `image=photo, extra=price|brand`; `auto, image=photo` takes all other columns too. The roles of
-    /// events mean nothing here and are left aside, except that naming them alone is `auto`.
+    /// Reads `auto`, or `image=photo, text=title|review, extra=price|brand`; `auto, image=photo` takes all other columns too.
+    /// The roles of events mean nothing here and are left aside, except that naming them alone is `auto`.
     ///
     /// # Errors
     /// `InvalidParameter` (22023) for a malformed text.
@@ -38,13 +40,14 @@ impl TableColumns {
                     return Err(malformed(columns, "the role image is given to more than one column"));
                 }
                 Role::Image => table.image = names.into_iter().next(),
+                Role::Text => table.texts.extend(names),
                 Role::Extra => table.features.get_or_insert_default().extend(names),
                 _ => {}
             }
         }
         if auto {
             table.features = None;
-        } else if table.image.is_some() {
+        } else if table.image.is_some() || !table.texts.is_empty() {
             table.features.get_or_insert_default();
         }
         Ok(table)
@@ -65,6 +68,8 @@ mod tests {
         assert_eq!(read("image=photo").unwrap(), ("photo".into(), names(&[])));
         assert_eq!(read("auto, image=\"my, photo\"").unwrap(), ("my, photo".into(), None));
         assert_eq!(read("image=photo, extra=price|brand").unwrap(), ("photo".into(), names(&["price", "brand"])));
+        assert_eq!(read("text=review").unwrap(), (String::new(), names(&[])));
+        assert_eq!(TableColumns::parse("auto, text=title | review").unwrap().texts, ["title", "review"]);
         assert_eq!(read("user=customer, time=ts").unwrap(), (String::new(), None));
         for wrong in ["photo", "picture=photo", "image=a, image=b", "image=a|b", "image="] {
             assert_eq!(read(wrong).unwrap_err().code, Code::InvalidParameter, "{wrong}");

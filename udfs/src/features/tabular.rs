@@ -424,7 +424,8 @@ impl TabularState {
     }
 
     fn add_extras(&mut self, events: &Events<'_>, index: usize) {
-        for (column, extra) in events.extras.iter().enumerate() {
+        // Texts and pictures stand behind the columns that are features.
+        for (column, extra) in events.extras.iter().enumerate().take(self.last_text.len()) {
             match extra {
                 Extra::Text(codes) if codes[events.offset + index] != NULL_CODE => self.last_text[column] = codes[events.offset + index],
                 Extra::Number(values) if !values[events.offset + index].is_nan() => {

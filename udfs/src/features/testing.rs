@@ -22,6 +22,8 @@ pub(super) fn columns() -> EventColumns {
         category: Some("category".into()),
         value: Some(ValueColumn::Column("price".into())),
         extra: vec!["device".into(), "age".into()],
+        text: Vec::new(),
+        image: None,
         key_type: KeyType::Int64,
         time_unit: TimeUnit::Timestamp,
     }

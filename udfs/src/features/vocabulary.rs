@@ -78,6 +78,8 @@ impl PartialEq for Vocabulary {
     }
 }
 
+impl Eq for Vocabulary {}
+
 impl From<Vec<String>> for Vocabulary {
     fn from(known: Vec<String>) -> Self {
         Self { known: known.iter().map(String::as_str).collect() }

@@ -150,9 +150,8 @@ pub fn canonical_plan(plan: LogicalPlan, columns: &EventColumns) -> DfResult<(Lo
                 None => return Err(Error::internal("a value has no column").into()),
             },
             _ => {
-                let extra = schema.fields().len() - index;
-                let position = columns.extra.len().checked_sub(extra);
-                column(position.and_then(|i| columns.extra.get(i)).ok_or_else(|| Error::internal("an extra column has no name"))?)?
+                let carried = columns.carried().find(|(canonical, _)| canonical == field.name());
+                column(carried.map(|(_, name)| name).ok_or_else(|| Error::internal("an extra column has no name"))?)?
             }
         };
         let same = matches!(&value, Expr::Column(c) if source.field_with_name(&c.name).is_ok_and(|f| f.data_type() == field.data_type()));

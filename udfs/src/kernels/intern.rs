@@ -70,16 +70,21 @@ impl Interner {
 
     /// The code of `text`, a new one when it was not seen before.
     pub fn intern(&mut self, text: &str) -> u32 {
+        self.intern_bytes(text.as_bytes())
+    }
+
+    /// The same for bytes that are no text; [`get`](Self::get) does not know them, [`bytes_of`](Self::bytes_of) does.
+    pub fn intern_bytes(&mut self, text: &[u8]) -> u32 {
         if (self.ends.len() + 1) * 2 > self.slots.len() {
             self.grow();
         }
-        let hash = hash(text.as_bytes());
-        let slot = match self.probe(text.as_bytes(), hash) {
+        let hash = hash(text);
+        let slot = match self.probe(text, hash) {
             Ok(code) => return code,
             Err(slot) => slot,
         };
         let code = self.ends.len() as u32;
-        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.extend_from_slice(text);
         self.ends.push(self.bytes.len());
         self.slots[slot] = entry(hash, code);
         code
@@ -96,7 +101,7 @@ impl Interner {
                 return Err(slot);
             }
             let code = found as u32 - 1;
-            if (found >> 32) as u32 == hash as u32 && self.get_bytes(code) == text {
+            if (found >> 32) as u32 == hash as u32 && self.bytes_of(code) == text {
                 return Ok(code);
             }
             slot = (slot + 1) & mask;
@@ -114,7 +119,9 @@ impl Interner {
         self.bytes.capacity() + self.ends.capacity() * 8 + self.slots.capacity() * 8
     }
 
-    fn get_bytes(&self, code: u32) -> &[u8] {
+    /// The bytes of a code that this interner gave out.
+    #[must_use]
+    pub fn bytes_of(&self, code: u32) -> &[u8] {
         let index = code as usize;
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.bytes[start..self.ends[index]]
@@ -125,7 +132,7 @@ impl Interner {
         let mask = size - 1;
         let mut slots = vec![0_u64; size];
         for code in 0..self.ends.len() as u32 {
-            let hash = hash(self.get_bytes(code));
+            let hash = hash(self.bytes_of(code));
             let mut slot = (hash >> 32) as usize & mask;
             while slots[slot] != 0 {
                 slot = (slot + 1) & mask;

@@ -9,3 +9,4 @@ pub mod nearest;
 pub mod quantile;
 pub mod session;
 pub mod splitmix;
+pub mod words;

@@ -7,8 +7,8 @@ use candle_core::Tensor;
 
 use super::ops::{self, BatchStatistics, Philox, Tape, Var, parallel};
 use super::{
-    Architecture, Batch, Compressed, ItemTable, Network, NetworkConfig, Outputs, Parameters, Task, autoencoder, cnn, compressed, dnn, gan,
-    image_cnn, logreg, mf, recurrent, step, transformer, two_tower,
+    Architecture, Batch, Compressed, ItemTable, Network, NetworkConfig, Outputs, Parameters, Task, autoencoder, cnn, compressed, dnn, fused,
+    gan, image_cnn, logreg, mf, recurrent, step, transformer, two_tower, wide_deep,
 };
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
@@ -22,6 +22,8 @@ pub enum Init {
     Ones,
     /// Uniform in ±bound.
     Uniform(f64),
+    /// Normal with mean 0 and this deviation.
+    Normal(f64),
     /// `[members, Σ chunks]`: one standard normal number per member and chunk.
     NormalPerChunk(Vec<usize>),
 }
@@ -67,6 +69,7 @@ impl ParameterSpec {
             Init::Zeros => vec![0.0; count],
             Init::Ones => vec![1.0; count],
             Init::Uniform(bound) => (0..count).map(|i| ((random.uniform(i as u64) * 2.0 - 1.0) * bound) as f32).collect(),
+            Init::Normal(deviation) => (0..count).map(|i| (random.normal(i as u64) * deviation) as f32).collect(),
             Init::NormalPerChunk(chunks) => {
                 let members = self.shape.first().copied().unwrap_or(0);
                 let draw = |member: usize, chunk: usize| random.normal((member * chunks.len() + chunk) as u64) as f32;
@@ -189,14 +192,15 @@ pub(super) const TABULAR_SHARD: usize = 128;
 /// `InvalidParameter` when the architecture cannot read the configured inputs.
 pub fn module(config: &NetworkConfig) -> Result<Box<dyn Module>> {
     let shape = &config.shape;
-    let tabular = shape.numeric + shape.categorical.len();
-    let pictures = config.architecture == Architecture::Cnn && shape.image.is_some();
-    if config.architecture.is_sequential() && shape.sequence.is_none() && !pictures {
+    let features = shape.numeric + shape.categorical.len() + shape.texts.len();
+    let (cnn, has_sequence) = (config.architecture == Architecture::Cnn, shape.sequence.is_some());
+    let instead = cnn && (shape.image.is_some() || !shape.texts.is_empty());
+    if config.architecture.is_sequential() && !has_sequence && !instead {
         return Err(Error::invalid(format!("architecture \"{}\" needs an event sequence", config.architecture))
             .detail("The source has one row per entity.")
             .hint("Use arch => 'dnn', 'logreg' or 'auto'."));
     }
-    if !config.architecture.is_sequential() && tabular == 0 && !(config.architecture == Architecture::Gan && shape.image.is_some()) {
+    if !config.architecture.is_sequential() && features == 0 && !(config.architecture == Architecture::Gan && shape.image.is_some()) {
         return Err(Error::invalid(format!("architecture \"{}\" needs at least one feature", config.architecture)));
     }
     if config.outputs == 0 || config.hidden_dim == 0 || config.layers == 0 || config.members == 0 || config.embedding_dim == 0 {
@@ -212,8 +216,11 @@ pub fn module(config: &NetworkConfig) -> Result<Box<dyn Module>> {
         Architecture::Logreg => Box::new(logreg::Logreg::new(config)),
         Architecture::Dnn => Box::new(dnn::Dnn::new(config)),
         Architecture::Transformer => Box::new(transformer::Transformer::new(config)),
-        Architecture::Cnn if pictures => Box::new(image_cnn::ImageCnn::new(config)?),
-        Architecture::Cnn => Box::new(cnn::Cnn::new(config)),
+        Architecture::WideDeep => Box::new(wide_deep::WideDeep::new(config)?),
+        // The sequence comes first, then the picture; the other inputs stand beside it.
+        Architecture::Cnn if has_sequence => Box::new(cnn::Cnn::new(config)),
+        Architecture::Cnn if shape.image.is_some() => Box::new(image_cnn::ImageCnn::new(config)?),
+        Architecture::Cnn => Box::new(fused::Fused::new(config)),
         Architecture::Gru | Architecture::Lstm | Architecture::Rnn => Box::new(recurrent::Recurrent::new(config)),
         Architecture::Autoencoder => Box::new(autoencoder::Autoencoder::new(config)),
         Architecture::Gan => Box::new(gan::Generator::new(config)),

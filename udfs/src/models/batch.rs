@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::ops::Philox;
-use crate::features::inputs::{ImageShape, InputShape, Inputs};
+use crate::features::inputs::{ImageShape, InputShape, Inputs, NO_PICTURE, Texts};
 
 /// Pixels that a picture is shifted by at most.
 const SHIFT_MAX: u32 = 2;
@@ -25,8 +25,38 @@ pub struct Batch {
     pub step_numeric: Vec<f32>,
     /// Steps of each row; empty when the shape has no sequence.
     pub lengths: Vec<u32>,
-    /// `[rows, height, width, channels]`, row-major; empty when the shape has no picture.
+    /// `[pictured.len(), height, width, channels]`, row-major; empty when the shape has no picture.
     pub images: Vec<u8>,
+    /// The rows that have a picture, ascending; empty when the shape has none.
+    pub pictured: Vec<u32>,
+    /// The words of each text column.
+    pub texts: Vec<Words>,
+}
+
+/// The words of the rows of a batch, row after row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Words {
+    /// Ids.
+    pub ids: Vec<u32>,
+    /// Where each row's words end.
+    pub ends: Vec<u32>,
+}
+
+impl Words {
+    fn gather(&mut self, texts: &Texts, rows: &[u32]) {
+        self.ids.clear();
+        self.ends.clear();
+        for row in rows {
+            self.ids.extend_from_slice(texts.row(*row as usize));
+            self.ends.push(self.ids.len() as u32);
+        }
+    }
+
+    fn part(&self, rows: Range<usize>) -> Self {
+        let start = if rows.start == 0 { 0 } else { self.ends[rows.start - 1] };
+        let end = if rows.is_empty() { start } else { self.ends[rows.end - 1] };
+        Self { ids: self.ids[start as usize..end as usize].to_vec(), ends: self.ends[rows].iter().map(|end| end - start).collect() }
+    }
 }
 
 impl Batch {
@@ -39,6 +69,7 @@ impl Batch {
         out.step_numeric.clear();
         out.lengths.clear();
         out.images.clear();
+        out.pictured.clear();
         out.seq_len = 0;
         let (numeric, categorical) = (shape.numeric, shape.categorical.len());
         for &row in rows {
@@ -48,8 +79,16 @@ impl Batch {
         }
         if let Some(image) = shape.image {
             let len = image.len();
-            rows.iter().for_each(|&row| out.images.extend_from_slice(&inputs.images[row as usize * len..(row as usize + 1) * len]));
+            for (at, &row) in rows.iter().enumerate() {
+                let picture = inputs.pictured.get(row as usize).copied().unwrap_or(row);
+                if picture != NO_PICTURE {
+                    out.images.extend_from_slice(&inputs.images[picture as usize * len..(picture as usize + 1) * len]);
+                    out.pictured.push(at as u32);
+                }
+            }
         }
+        out.texts.resize_with(shape.texts.len(), Words::default);
+        out.texts.iter_mut().zip(&inputs.texts).for_each(|(words, texts)| words.gather(texts, rows));
         let (Some(sequence), Some(steps)) = (&shape.sequence, &inputs.sequence) else { return };
         let (fields, step_numeric) = (sequence.fields.len(), sequence.numeric);
         out.lengths.extend(rows.iter().map(|&row| steps.spans[row as usize].1));
@@ -69,11 +108,16 @@ impl Batch {
     /// Rows `rows` of a batch of this shape; steps behind the longest of them are cut off.
     pub fn part(&self, shape: &InputShape, rows: Range<usize>) -> Self {
         let columns = |width: usize| rows.start * width..rows.end * width;
+        let pictures = self.pictured.partition_point(|row| (*row as usize) < rows.start)
+            ..self.pictured.partition_point(|row| (*row as usize) < rows.end);
+        let pixels = shape.image.map_or(0, ImageShape::len);
         let mut part = Self {
             rows: rows.len(),
             numeric: self.numeric[columns(shape.numeric)].to_vec(),
             categorical: self.categorical[columns(shape.categorical.len())].to_vec(),
-            images: self.images[columns(shape.image.map_or(0, ImageShape::len))].to_vec(),
+            images: self.images[pictures.start * pixels..pictures.end * pixels].to_vec(),
+            pictured: self.pictured[pictures].iter().map(|row| row - rows.start as u32).collect(),
+            texts: self.texts.iter().map(|words| words.part(rows.clone())).collect(),
             ..Self::default()
         };
         let Some(sequence) = &shape.sequence else { return part };
@@ -122,12 +166,13 @@ fn move_picture(image: ImageShape, from: &[u8], shift: [usize; 2], flip: bool, t
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::inputs::{SequenceShape, Sequences};
+    use crate::features::inputs::{SequenceShape, Sequences, TextShape};
 
     fn pictures(count: usize) -> (InputShape, Batch) {
         let image = ImageShape { height: 3, width: 4, channels: 1 };
         let images = (0..count).flat_map(|_| (0..12).map(|i| i as u8 * 10)).collect();
-        (InputShape { image: Some(image), ..InputShape::default() }, Batch { rows: count, images, ..Batch::default() })
+        let pictured = (0..count as u32).collect();
+        (InputShape { image: Some(image), ..InputShape::default() }, Batch { rows: count, images, pictured, ..Batch::default() })
     }
 
     #[test]
@@ -168,17 +213,23 @@ mod tests {
             numeric: 1,
             categorical: vec![5],
             sequence: Some(SequenceShape { fields: vec![9, 9], numeric: 1, max_len: 4 }),
-            image: None,
+            image: Some(ImageShape { height: 1, width: 2, channels: 1 }),
+            image_optional: true,
+            texts: vec![TextShape { vocabulary: 9, buckets: 1, max_len: 4 }],
         };
         let inputs = Inputs {
             rows: 3,
             numeric: vec![0.1, 0.2, 0.3],
             categorical: vec![1, 2, 3],
             sequence: Some(Sequences { tokens: vec![1, 2, 3, 4, 5, 6], numeric: vec![0.5, 0.6, 0.7], spans: vec![(0, 3), (1, 1), (0, 0)] }),
-            images: Vec::new(),
+            images: vec![10, 11, 20, 21],
+            pictured: vec![1, NO_PICTURE, 1],
+            texts: vec![Texts { tokens: vec![5, 6, 7, 8], spans: vec![(0, 3), (1, 2), (3, 1)] }],
         };
         let mut batch = Batch::default();
         Batch::gather(&inputs, &shape, &[2, 1], &mut batch);
+        assert_eq!((&batch.images[..], &batch.pictured[..]), (&[20, 21][..], &[0][..]));
+        assert_eq!(batch.texts, [Words { ids: vec![8, 6, 7], ends: vec![1, 3] }]);
         assert_eq!((batch.rows, batch.seq_len), (2, 1));
         assert_eq!(batch.numeric, [0.3, 0.2]);
         assert_eq!(batch.categorical, [3, 2]);

@@ -112,6 +112,6 @@ impl Module for Cnn {
     }
 
     fn shard_rows(&self) -> usize {
-        SEQUENCE_SHARD
+        self.head.shard_rows(SEQUENCE_SHARD)
     }
 }

@@ -1,6 +1,6 @@
 //! TabM (Gorishniy, Kotelnikov & Babenko, "TabM: advancing tabular deep learning with parameter-efficient ensembling",
 //! ICLR 2025): an ensemble of feed-forward networks that share their matrices, on piecewise-linear embeddings of the
-//! numbers and learned embeddings of the categories.
+//! numbers and learned embeddings of the categories. Texts come in as what their [branches](super::text) say.
 //!
 //! Every member is trained on its own loss; answers are averaged. Parameter names: `blocks.<i>.{weight, scale_in,
 //! scale_out, bias}`, `output.{weight, bias}`.
@@ -8,14 +8,19 @@
 use super::architecture::{Forward, Init, Module, ParameterSpec, TABULAR_SHARD, Weights};
 use super::ops::{self, Activation, EnsembleWeights, Tape, Var};
 use super::tabular::TabularEmbedding;
+use super::text::TextBranch;
 use super::{Batch, NetworkConfig, Parameters};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::features::inputs::Inputs;
+
+/// Numbers that a text becomes.
+const TEXT_WIDTH: usize = 64;
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Dnn {
     embedding: TabularEmbedding,
+    texts: Vec<TextBranch>,
     hidden_dim: usize,
     layers: usize,
     members: usize,
@@ -28,6 +33,7 @@ impl Dnn {
     pub fn new(config: &NetworkConfig) -> Self {
         Self {
             embedding: TabularEmbedding::new(config),
+            texts: TextBranch::all(config, TEXT_WIDTH),
             hidden_dim: config.hidden_dim,
             layers: config.layers,
             members: config.members,
@@ -36,9 +42,20 @@ impl Dnn {
         }
     }
 
+    /// Widths of the parts of a row's vector, feature by feature.
+    fn chunks(&self) -> Vec<usize> {
+        let mut chunks = self.embedding.chunks();
+        chunks.resize(chunks.len() + self.texts.len(), TEXT_WIDTH);
+        chunks
+    }
+
     /// The last hidden layer, `[rows · members, hidden_dim]`.
     fn hidden(&self, tape: &Tape, weights: &Weights, batch: &Batch) -> Result<Var> {
-        let mut x = self.embedding.forward(tape, weights, batch)?.ok_or_else(|| Error::internal("dnn: no features"))?;
+        let mut parts: Vec<_> = self.embedding.forward(tape, weights, batch)?.into_iter().collect();
+        for text in &self.texts {
+            parts.push(text.forward(tape, weights, batch)?);
+        }
+        let mut x = ops::concat(tape, &parts)?;
         for layer in 0..self.layers {
             let get = |part: &str| weights.get(&format!("blocks.{layer}.{part}"));
             let own =
@@ -52,12 +69,14 @@ impl Dnn {
 impl Module for Dnn {
     fn specs(&self) -> Vec<ParameterSpec> {
         let mut specs = self.embedding.specs();
+        specs.extend(self.texts.iter().flat_map(TextBranch::specs));
+        let chunks = self.chunks();
         let (hidden, members) = (self.hidden_dim, self.members);
         for layer in 0..self.layers {
-            let inputs = if layer == 0 { self.embedding.width() } else { hidden };
+            let inputs = if layer == 0 { chunks.iter().sum() } else { hidden };
             let name = |part: &str| format!("blocks.{layer}.{part}");
             // The members start apart in the first layer only: one random factor per member and feature.
-            let start = if layer == 0 { Init::NormalPerChunk(self.embedding.chunks()) } else { Init::Ones };
+            let start = if layer == 0 { Init::NormalPerChunk(chunks.clone()) } else { Init::Ones };
             specs.push(ParameterSpec::matrix(name("weight"), &[hidden, inputs], inputs));
             specs.push(ParameterSpec::matrix(name("scale_in"), &[members, inputs], 1).start(start));
             specs.push(ParameterSpec::matrix(name("scale_out"), &[members, hidden], 1).start(Init::Ones));

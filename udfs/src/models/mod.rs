@@ -9,11 +9,13 @@
 pub mod architecture;
 pub mod autoencoder;
 pub mod batch;
+mod branches;
 pub mod cnn;
 pub mod compressed;
 pub mod dnn;
 pub mod ensemble;
 mod events;
+mod fused;
 pub mod gan;
 pub mod gru;
 mod head;
@@ -23,14 +25,18 @@ pub mod lstm;
 pub mod mf;
 pub mod ops;
 pub mod parameters;
+mod picture;
 mod recurrent;
 pub mod rnn;
 pub mod step;
 mod tabular;
 #[cfg(test)]
 mod tests;
+mod text;
 pub mod transformer;
 pub mod two_tower;
+pub mod variant;
+pub mod wide_deep;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +47,7 @@ pub use candle_core::Tensor;
 pub use compressed::{Compressed, Scheme};
 pub use ensemble::{EnsembleConfig, load_any};
 pub use parameters::Parameters;
+pub use variant::{Numbers, TextModel, Variant};
 
 use crate::error::Result;
 use crate::features::inputs::InputShape;
@@ -61,7 +68,7 @@ pub enum Architecture {
     Rnn,
     /// Causal self-attention over the event sequence (Vaswani et al., 2017; Kang & McAuley, 2018).
     Transformer,
-    /// Convolutions over a picture, or over the event sequence (Kim, 2014).
+    /// Convolutions over a picture, over the event sequence, or over a text (Kim, 2014).
     Cnn,
     /// Matrix factorisation of implicit feedback (Hu, Koren & Volinsky, 2008).
     Mf,
@@ -71,24 +78,26 @@ pub enum Architecture {
     Autoencoder,
     /// A generator of rows or pictures and its critic (Goodfellow et al., 2014): learns without labels.
     Gan,
+    /// A linear model of categories and their crosses beside a dnn (Cheng et al., 2016).
+    WideDeep,
 }
 
 impl Architecture {
     /// Every architecture. New ones come last: the place seeds an architecture's random numbers.
-    pub const ALL: [Self; 11] =
-        [
-            Self::Logreg,
-            Self::Dnn,
-            Self::Gru,
-            Self::Lstm,
-            Self::Rnn,
-            Self::Transformer,
-            Self::Cnn,
-            Self::Mf,
-            Self::TwoTower,
-            Self::Autoencoder,
-            Self::Gan,
-        ];
+    pub const ALL: [Self; 12] = [
+        Self::Logreg,
+        Self::Dnn,
+        Self::Gru,
+        Self::Lstm,
+        Self::Rnn,
+        Self::Transformer,
+        Self::Cnn,
+        Self::Mf,
+        Self::TwoTower,
+        Self::Autoencoder,
+        Self::Gan,
+        Self::WideDeep,
+    ];
 
     /// The name used in SQL.
     pub fn name(self) -> &'static str {
@@ -104,6 +113,7 @@ impl Architecture {
             Self::TwoTower => "two_tower",
             Self::Autoencoder => "autoencoder",
             Self::Gan => "gan",
+            Self::WideDeep => "wide_deep",
         }
     }
 
@@ -116,7 +126,7 @@ impl Architecture {
     pub fn is_sequential(self) -> bool {
         match self {
             Self::Gru | Self::Lstm | Self::Rnn | Self::Transformer | Self::Cnn | Self::Mf | Self::TwoTower => true,
-            Self::Logreg | Self::Dnn | Self::Autoencoder | Self::Gan => false,
+            Self::Logreg | Self::Dnn | Self::Autoencoder | Self::Gan | Self::WideDeep => false,
         }
     }
 
@@ -173,6 +183,9 @@ pub struct NetworkConfig {
     pub bins: usize,
     /// Width of a numeric embedding (dnn).
     pub numeric_embedding_dim: usize,
+    /// What only some architectures or inputs ask.
+    #[serde(default, skip_serializing_if = "Variant::is_usual")]
+    pub variant: Variant,
     /// Where events say which item they are about, when the classes are items.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalogue: Option<CatalogueShape>,

@@ -9,7 +9,7 @@ use crate::error::Result;
 /// Rows of the cell's matrices per hidden unit.
 pub(super) const GATES: usize = 1;
 
-/// One layer. The states are bounded by the hyperbolic tangent: with a relu they grow with the length of the history.
-pub(super) fn layer(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeights<'_>) -> Result<Var> {
-    ops::rnn(tape, x, packing, weights, Activation::Tanh)
+/// One layer. The hyperbolic tangent bounds its states; with a relu they grow with the length of the history.
+pub(super) fn layer(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeights<'_>, activation: Activation) -> Result<Var> {
+    ops::rnn(tape, x, packing, weights, activation)
 }

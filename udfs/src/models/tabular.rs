@@ -2,9 +2,13 @@
 
 use super::architecture::{Init, ParameterSpec, Weights, shared};
 use super::ops::{self, Pooling, Tape, Var};
-use super::{Batch, NetworkConfig, Parameters};
+use super::{Batch, NetworkConfig, Numbers, Parameters};
 use crate::error::Result;
 use crate::features::inputs::Inputs;
+
+/// Waves of a number's periodic embedding, and the deviation of their first frequencies (RealMLP's).
+const WAVES: usize = 16;
+const FREQUENCY: f64 = 0.1;
 
 /// Rows looked at for the quantiles of a feature.
 const QUANTILE_ROWS: usize = 100_000;
@@ -30,6 +34,7 @@ pub(super) fn embedding_width(vocabulary: usize, limit: usize) -> usize {
 pub(super) struct TabularEmbedding {
     numeric: usize,
     bins: usize,
+    periodic: bool,
     numeric_width: usize,
     vocabularies: Vec<usize>,
     embedding_dim: usize,
@@ -37,10 +42,17 @@ pub(super) struct TabularEmbedding {
 
 impl TabularEmbedding {
     pub(super) fn new(config: &NetworkConfig) -> Self {
+        let periodic = config.variant.numbers == Numbers::Periodic;
         Self {
             numeric: config.shape.numeric,
-            bins: config.bins,
-            numeric_width: if config.bins == 0 { 1 } else { config.numeric_embedding_dim.max(1) },
+            bins: if periodic { 0 } else { config.bins },
+            periodic,
+            numeric_width: match (periodic, config.bins) {
+                // The number itself, and at least one of its waves.
+                (true, _) => config.numeric_embedding_dim.max(2),
+                (false, 0) => 1,
+                (false, _) => config.numeric_embedding_dim.max(1),
+            },
             vocabularies: config.shape.categorical.clone(),
             embedding_dim: config.embedding_dim,
         }
@@ -66,6 +78,14 @@ impl TabularEmbedding {
             specs.push(ParameterSpec::free("numeric.weight", &[numeric, self.bins, width], 1).start(Init::Zeros));
             specs.push(ParameterSpec::free("numeric.linear", &[numeric, width], width));
             specs.push(ParameterSpec::free("numeric.bias", &[numeric, width], width));
+        }
+        if self.periodic && self.numeric > 0 {
+            let (numeric, width) = (self.numeric, self.numeric_width - 1);
+            let spec = |name: &str, shape: &[usize], start| ParameterSpec::free(format!("numeric.{name}"), shape, WAVES).start(start);
+            specs.push(spec("frequency", &[numeric, WAVES], Init::Normal(FREQUENCY)));
+            specs.push(spec("phase", &[numeric, WAVES], Init::Uniform(std::f64::consts::PI)));
+            specs.push(ParameterSpec::free("numeric.weight", &[numeric, WAVES, width], WAVES));
+            specs.push(ParameterSpec::free("numeric.bias", &[numeric, width], WAVES));
         }
         for (field, vocabulary) in self.vocabularies.iter().enumerate() {
             let width = embedding_width(*vocabulary, self.embedding_dim);
@@ -95,10 +115,12 @@ impl TabularEmbedding {
         let mut parts = Vec::with_capacity(2);
         if self.numeric > 0 {
             let x = numbers(tape, batch, self.numeric)?;
-            parts.push(if self.bins == 0 {
+            let get = |part: &str| weights.get(&format!("numeric.{part}"));
+            parts.push(if self.periodic {
+                ops::periodic(tape, &x, get("frequency")?, get("phase")?, get("weight")?, get("bias")?)?
+            } else if self.bins == 0 {
                 x
             } else {
-                let get = |part: &str| weights.get(&format!("numeric.{part}"));
                 ops::piecewise_linear(tape, &x, get("edges")?, get("weight")?, get("linear")?, get("bias")?)?
             });
         }

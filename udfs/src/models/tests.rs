@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::ops::{self, Optimizer, OptimizerKind, Philox, Rule, StepOutcome, Tape, Update, storage};
 use super::step::Step;
 use super::*;
-use crate::features::inputs::{ImageShape, Inputs, SequenceShape, Sequences};
+use crate::features::inputs::{ImageShape, Inputs, NO_PICTURE, SequenceShape, Sequences, TextShape, Texts};
 
 const ROWS: usize = 24;
 const PICTURE: ImageShape = ImageShape { height: 5, width: 9, channels: 3 };
+const TEXT: TextShape = TextShape { vocabulary: 13, buckets: 2, max_len: 5 };
 
 fn config(architecture: Architecture, task: Task) -> NetworkConfig {
     NetworkConfig {
@@ -19,7 +20,7 @@ fn config(architecture: Architecture, task: Task) -> NetworkConfig {
             numeric: 3,
             categorical: vec![5, 9],
             sequence: Some(SequenceShape { fields: vec![7, 11], numeric: 2, max_len: 8 }),
-            image: None,
+            ..InputShape::default()
         },
         outputs: if task == Task::Classification { 3 } else { 1 },
         task,
@@ -27,7 +28,7 @@ fn config(architecture: Architecture, task: Task) -> NetworkConfig {
         layers: 2,
         embedding_dim: 4,
         dropout: 0.0,
-        members: if architecture == Architecture::Dnn { 4 } else { 1 },
+        members: if matches!(architecture, Architecture::Dnn | Architecture::WideDeep) { 4 } else { 1 },
         bins: if architecture == Architecture::Logreg { 0 } else { 6 },
         numeric_embedding_dim: 4,
         catalogue: (architecture == Architecture::TwoTower).then_some(CatalogueShape {
@@ -35,6 +36,7 @@ fn config(architecture: Architecture, task: Task) -> NetworkConfig {
             category_field: Some(1),
             price_number: Some(1),
         }),
+        variant: Variant { text_dim: 4, crosses: vec![[0, 1]], ..Variant::default() },
     }
 }
 
@@ -56,7 +58,28 @@ fn inputs() -> Inputs {
         categorical: ids(ROWS * 2, 2, &[5, 9]),
         sequence: Some(Sequences { tokens: ids(ROWS * 8 * 2, 3, &[7, 11]), numeric: numbers(ROWS * 8 * 2, 4), spans }),
         images: (0..ROWS * PICTURE.len()).map(|i| random.fork(5).below(i as u64, 256) as u8).collect(),
+        pictured: Vec::new(),
+        texts: (0..2).map(|text| texts(&random.fork(6 + text))).collect(),
     }
+}
+
+/// The same for one configuration: of optional pictures, one is missing.
+fn inputs_of(config: &NetworkConfig) -> Inputs {
+    let mut inputs = inputs();
+    if config.shape.image_optional {
+        inputs.pictured = (0..ROWS as u32).map(|row| if row == 3 { NO_PICTURE } else { row }).collect();
+    }
+    inputs
+}
+
+/// From three to five words a row.
+fn texts(random: &Philox) -> Texts {
+    let mut texts = Texts::default();
+    for row in 0..ROWS as u64 {
+        let words: Vec<u32> = (0..3 + row % 3).map(|word| random.below(row * 8 + word, TEXT.vocabulary as u32)).collect();
+        texts.push(&words);
+    }
+    texts
 }
 
 /// A network in training on one batch.
@@ -72,7 +95,7 @@ struct Student {
 impl Student {
     fn new(config: NetworkConfig) -> Self {
         let module = module(&config).unwrap();
-        let inputs = inputs();
+        let inputs = inputs_of(&config);
         let rows: Vec<u32> = (0..ROWS as u32).collect();
         let mut parameters = Parameters::default();
         for spec in module.specs() {
@@ -136,7 +159,59 @@ impl Student {
 fn configs() -> Vec<NetworkConfig> {
     let alone = NetworkConfig { members: 1, ..config(Architecture::Dnn, Task::Classification) };
     let all = learning().flat_map(|a| [config(a, Task::Classification), config(a, Task::Regression)]);
-    all.chain([alone]).chain(picture_configs()).collect()
+    all.chain([alone]).chain(picture_configs()).chain(fusion_configs()).chain(variant_configs()).collect()
+}
+
+/// Every combination of inputs that a source can offer: what each architecture reads beside its own.
+fn fusion_configs() -> Vec<NetworkConfig> {
+    let with = |architecture, text, change: &dyn Fn(&mut InputShape)| {
+        let own = config(architecture, Task::Classification);
+        let mut shape = own.shape.clone();
+        change(&mut shape);
+        NetworkConfig { shape, variant: Variant { text, ..own.variant.clone() }, ..own }
+    };
+    let (bag, convolved) = (TextModel::Bag, TextModel::Cnn);
+    let texts = |shape: &mut InputShape| shape.texts = vec![TEXT, TEXT];
+    let all = |shape: &mut InputShape| {
+        *shape = InputShape { image: Some(PICTURE), image_optional: true, texts: vec![TEXT], ..shape.clone() };
+    };
+    let only_text = |shape: &mut InputShape| *shape = InputShape { texts: vec![TEXT], ..InputShape::default() };
+    let of_table = |shape: &mut InputShape| *shape = InputShape { sequence: None, texts: vec![TEXT], ..shape.clone() };
+    let pictured =
+        |shape: &mut InputShape| *shape = InputShape { sequence: None, image: Some(PICTURE), texts: vec![TEXT], ..shape.clone() };
+    let mut configs: Vec<NetworkConfig> =
+        [Architecture::Gru, Architecture::Lstm, Architecture::Rnn, Architecture::Cnn, Architecture::Transformer]
+            .into_iter()
+            .map(|architecture| with(architecture, bag, &all))
+            .collect();
+    configs.push(with(Architecture::Gru, convolved, &texts));
+    for architecture in [Architecture::Logreg, Architecture::Dnn, Architecture::WideDeep] {
+        configs.push(with(architecture, bag, &texts));
+    }
+    configs.push(with(Architecture::Dnn, bag, &only_text));
+    configs.push(with(Architecture::Logreg, bag, &only_text));
+    for text in [bag, convolved] {
+        configs.push(with(Architecture::Cnn, text, &only_text));
+        configs.push(with(Architecture::Cnn, text, &of_table));
+    }
+    configs.push(NetworkConfig { hidden_dim: 4, layers: 1, ..with(Architecture::Cnn, bag, &pictured) });
+    configs
+}
+
+/// The options of single architectures.
+fn variant_configs() -> Vec<NetworkConfig> {
+    let variant = |architecture, change: &dyn Fn(&mut Variant)| {
+        let mut own = config(architecture, Task::Classification);
+        change(&mut own.variant);
+        own
+    };
+    let both_ways = |variant: &mut Variant| variant.bidirectional = true;
+    let mut configs: Vec<NetworkConfig> =
+        [Architecture::Gru, Architecture::Lstm, Architecture::Rnn].into_iter().map(|cell| variant(cell, &both_ways)).collect();
+    configs.push(variant(Architecture::Rnn, &|variant| variant.relu = true));
+    configs.push(variant(Architecture::Dnn, &|variant| variant.numbers = Numbers::Periodic));
+    configs.push(NetworkConfig { bins: 0, ..config(Architecture::Dnn, Task::Classification) });
+    configs
 }
 
 /// Over pictures: alone, and beside other features.
@@ -231,7 +306,7 @@ fn a_loaded_network_answers_each_row_alone_as_in_company() {
         let together = network.forward(&student.batch).unwrap();
         assert_eq!(together.logits.len(), ROWS * config.outputs);
         assert_eq!(together.embedding.len(), ROWS * network.embedding_dim());
-        let (inputs, mut batch) = (inputs(), Batch::default());
+        let (inputs, mut batch) = (inputs_of(&config), Batch::default());
         for row in 0..ROWS {
             Batch::gather(&inputs, &config.shape, &[row as u32], &mut batch);
             let alone = network.forward(&batch).unwrap();
@@ -270,7 +345,7 @@ fn pictures_of_any_size_have_an_answer() {
         let module = module(&config).unwrap();
         let parameters = module.specs().into_iter().map(|spec| (spec.name.clone(), (spec.shape.clone(), spec.initial(1))));
         let network = load(&config, &Parameters(parameters.collect())).unwrap();
-        let batch = Batch { rows: 2, images: vec![7; 2 * image.len()], ..Batch::default() };
+        let batch = Batch { rows: 2, images: vec![7; 2 * image.len()], pictured: vec![0, 1], ..Batch::default() };
         assert!(network.forward(&batch).unwrap().logits.iter().all(|logit| logit.is_finite()), "{height} by {width}");
         assert!(network.forward(&Batch { rows: 3, ..batch }).is_err());
     }
@@ -292,6 +367,61 @@ fn configurations_and_weights_are_checked() {
     assert_eq!(module(&no_features).unwrap_err().code, crate::error::Code::InvalidParameter);
     let text = serde_json::to_string(&good).unwrap();
     assert_eq!(serde_json::from_str::<NetworkConfig>(&text).unwrap(), good);
+}
+
+/// Rows without a picture answer with what was learned for them, wherever they stand.
+#[test]
+fn a_picture_may_be_missing() {
+    for config in fusion_configs().into_iter().filter(|config| config.shape.image_optional) {
+        let mut student = Student::new(config.clone());
+        let mut inputs = inputs();
+        let len = PICTURE.len();
+        inputs.images.truncate(3 * len);
+        inputs.pictured = (0..ROWS as u32).map(|row| if row % 2 == 0 { row % 3 } else { NO_PICTURE }).collect();
+        Batch::gather(&inputs, &config.shape, &(0..ROWS as u32).collect::<Vec<_>>(), &mut student.batch);
+        assert_eq!((student.batch.images.len(), student.batch.pictured.len()), (ROWS / 2 * len, ROWS / 2));
+        let losses: Vec<f64> = (0..60).map(|_| student.step(1e-2)).collect();
+        assert!(losses[59] < 0.5 * losses[0], "{:?}: {} → {}", config.architecture, losses[0], losses[59]);
+        let network = load(&config, &student.parameters()).unwrap();
+        let (together, mut batch) = (network.forward(&student.batch).unwrap(), Batch::default());
+        for row in [0, 1, 2, 5] {
+            Batch::gather(&inputs, &config.shape, &[row], &mut batch);
+            let alone = network.forward(&batch).unwrap();
+            assert_eq!(alone.logits, together.logits[row as usize * config.outputs..(row as usize + 1) * config.outputs]);
+        }
+        let part = student.batch.part(&config.shape, 4..9);
+        Batch::gather(&inputs, &config.shape, &[4, 5, 6, 7, 8], &mut batch);
+        assert_eq!(format!("{part:?}"), format!("{batch:?}"));
+    }
+}
+
+/// Dropout stands between the layers of a stack, and only there.
+#[test]
+fn dropout_between_recurrent_layers() {
+    use super::recurrent::Layers;
+    for (layers, changes) in [(1, false), (2, true)] {
+        let stack = Layers {
+            cell: Architecture::Gru,
+            activation: ops::Activation::Tanh,
+            inputs: 3,
+            hidden_dim: 4,
+            layers,
+            bidirectional: true,
+            dropout: 0.5,
+        };
+        let packing = Arc::new(ops::Packing::new(&[3, 2]));
+        let run = |step| {
+            let tape = Tape::recording(Philox::new(1, 1).at_step(step));
+            let mut weights = Weights::default();
+            for spec in stack.specs() {
+                weights.insert(spec.name.clone(), tape.leaf(&storage::tensor(spec.initial(1), &spec.shape).unwrap()).unwrap());
+            }
+            let x = tape.leaf(&storage::tensor((0..15).map(|i| i as f32 / 7.0 - 1.0).collect(), &[5, 3]).unwrap()).unwrap();
+            let states = stack.forward(&tape, &weights, x, &packing).unwrap();
+            storage::to_vec::<f32>(states.packed(&tape, &packing).unwrap().value()).unwrap()
+        };
+        assert_eq!(run(1) != run(2), changes, "{layers} layers");
+    }
 }
 
 /// Candle's operators are methods of `Tensor`; its functions for gradients are those of `Var` and `GradStore`.

@@ -166,7 +166,7 @@ impl Module for Transformer {
     }
 
     fn shard_rows(&self) -> usize {
-        SEQUENCE_SHARD
+        self.head.shard_rows(SEQUENCE_SHARD)
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn manifest() -> Manifest {
         bins: 0,
         numeric_embedding_dim: 0,
         catalogue: None,
+        variant: crate::models::Variant::default(),
     };
     let calibration = Calibration::fit_classes(&[], &[], 2, vec![0.5, 0.5]);
     let (info, preprocessor) = (info(dataset.classes), dataset.encoder);

@@ -11,6 +11,7 @@ use super::baseline::RecencyFrequency;
 use super::calibration::Transform;
 use super::catalogue::Catalogue;
 use super::checkpoint::{CheckpointStore, Checkpoints};
+use super::crosses;
 use super::distil::Teacher;
 use super::ensemble;
 use super::fit::{self, Data, Fitted, Targets, Watch};
@@ -230,14 +231,14 @@ impl Candidate {
 fn sensible(rows: &Labelled<'_>) -> Vec<Architecture> {
     let shape = rows.shape;
     let mut list = Vec::new();
-    if shape.numeric + shape.categorical.len() > 0 {
+    if shape.numeric + shape.categorical.len() + shape.texts.len() > 0 {
         list.extend([Architecture::Logreg, Architecture::Dnn]);
     }
     let has_steps = rows.inputs.sequence.as_ref().is_some_and(|sequence| sequence.spans.iter().any(|span| span.1 > 1));
-    if shape.sequence.is_some() && (has_steps || list.is_empty()) {
+    if shape.sequence.is_some() && (has_steps || list.is_empty() || shape.image.is_some()) {
         list.push(Architecture::Gru);
     }
-    if shape.image.is_some() {
+    if shape.sequence.is_none() && (shape.image.is_some() || !shape.texts.is_empty()) {
         list.push(Architecture::Cnn);
     }
     list
@@ -410,6 +411,10 @@ impl<'a> Problem<'a> {
         let mut hyper = hyper::resolve(architecture, request.rows.shape, self.outputs(), self.task, options, rows);
         if architecture.is_retrieval() {
             hyper.config.catalogue = request.catalogue.and_then(|catalogue| catalogue.shape);
+        }
+        if architecture == Architecture::WideDeep {
+            let names = request.rows.encoder.map(Encoder::categorical_names).unwrap_or_default();
+            hyper.config.variant.crosses = crosses::choose(&options.network.crosses, &names, &self.data)?;
         }
         Ok((hyper, data))
     }

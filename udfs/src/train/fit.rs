@@ -503,7 +503,7 @@ impl<'a> Fit<'a> {
                 if matches!(self.data.targets, Targets::Rows) {
                     self.data.swap(batch, shape, swapped.fork(own.start as u32));
                 }
-                show_as_unseen(batch, self.hyper.unseen_rate, unseen.fork(own.start as u32));
+                show_as_unseen(batch, shape, self.hyper.unseen_rate, unseen.fork(own.start as u32));
                 batch.augment(shape, augment.shifts(), augment.flips(), moved.fork(own.start as u32));
             },
             loss: &|tape, forward, own| self.data.loss(tape, forward, &rows[own], self.hyper),
@@ -626,11 +626,21 @@ fn rule(hyper: &Hyper) -> Rule {
 
 /// Shows a share of the known ids as id 1 (unseen): no training row holds it otherwise, and at scoring it must mean
 /// "something I do not know" instead of an untrained vector.
-fn show_as_unseen(batch: &mut Batch, rate: f64, random: Philox) {
+///
+/// Words of a text become one of the buckets that unknown words fall into.
+fn show_as_unseen(batch: &mut Batch, shape: &InputShape, rate: f64, random: Philox) {
     let ids = batch.categorical.iter_mut().chain(batch.tokens.iter_mut());
     for (at, id) in ids.enumerate().filter(|(_, id)| **id >= 2) {
         if random.uniform(at as u64) < rate {
             *id = 1;
+        }
+    }
+    for (column, (words, text)) in batch.texts.iter_mut().zip(&shape.texts).enumerate() {
+        let (random, first) = (random.fork(1 + column as u32), text.vocabulary - text.buckets);
+        for (at, id) in words.ids.iter_mut().enumerate().filter(|(_, id)| (2..first as u32).contains(&**id)) {
+            if random.uniform(at as u64) < rate {
+                *id = first as u32 + random.fork(1).below(at as u64, text.buckets.max(1) as u32);
+            }
         }
     }
 }

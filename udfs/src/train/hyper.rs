@@ -3,9 +3,9 @@
 use super::privacy;
 use super::schedule::{Decay, Schedule};
 use crate::features::inputs::InputShape;
-use crate::features::options::{self, Augment, Options, Privacy};
+use crate::features::options::{self, Augment, NumericEmbedding, Options, Privacy, TextChoice};
 use crate::models::ops::{Focal, OptimizerKind};
-use crate::models::{Architecture, NetworkConfig, Task};
+use crate::models::{Architecture, NetworkConfig, Numbers, Task, TextModel, Variant};
 
 /// Everything a fit needs to know besides data.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,7 +111,7 @@ fn defaults(architecture: Architecture, train_rows: usize) -> Defaults {
             warms_up: false,
         },
         // TabM's defaults, narrower: a block of 256 is as good on profile tables and four times cheaper.
-        Architecture::Dnn => Defaults {
+        Architecture::Dnn | Architecture::WideDeep => Defaults {
             epochs: 200,
             learning_rate: 2e-3,
             weight_decay: 3e-4,
@@ -185,6 +185,32 @@ fn picture_defaults(train_rows: usize) -> Defaults {
 /// Width that the embeddings of all numbers together aim at: many features get narrower ones.
 const FEATURE_WIDTH: usize = 512;
 
+/// Width of a word's embedding.
+const WORD_WIDTH: usize = 48;
+
+/// What only some architectures or inputs ask.
+fn variant(architecture: Architecture, shape: &InputShape, options: &Options) -> Variant {
+    let own = &options.network;
+    let recurrent = matches!(architecture, Architecture::Gru | Architecture::Lstm | Architecture::Rnn);
+    let convolves = match own.text_model {
+        TextChoice::Cnn => true,
+        TextChoice::Auto => architecture == Architecture::Cnn,
+        TextChoice::Bag => false,
+    };
+    let has_text = !shape.texts.is_empty() && architecture != Architecture::Logreg;
+    Variant {
+        bidirectional: recurrent && own.bidirectional,
+        relu: architecture == Architecture::Rnn && own.activation == options::Activation::Relu,
+        text: if convolves && has_text { TextModel::Cnn } else { TextModel::Bag },
+        text_dim: if has_text { WORD_WIDTH } else { 0 },
+        numbers: match own.numeric_embedding {
+            NumericEmbedding::Periodic if architecture != Architecture::Logreg => Numbers::Periodic,
+            _ => Numbers::Piecewise,
+        },
+        crosses: Vec::new(),
+    }
+}
+
 /// How many networks a dnn is. Every member has an output layer of its own, which many classes would make the largest
 /// part of the model; with many rows the members agree and fewer do.
 fn members(outputs: usize, train_rows: usize) -> usize {
@@ -197,18 +223,21 @@ fn members(outputs: usize, train_rows: usize) -> usize {
 
 /// Resolves options for one architecture.
 pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, task: Task, options: &Options, train_rows: usize) -> Hyper {
-    let pictures = architecture == Architecture::Cnn && shape.image.is_some();
+    let pictures = architecture == Architecture::Cnn && shape.image.is_some() && shape.sequence.is_none();
     let own = if pictures { picture_defaults(train_rows) } else { defaults(architecture, train_rows) };
     let size = |value: Option<u32>, default: usize| value.map_or(default, |value| value.max(1) as usize);
     let mut shape = shape.clone();
     if !architecture.is_sequential() {
         shape.sequence = None;
     }
-    if !pictures {
+    if !architecture.is_sequential() {
         shape.image = None;
+        shape.image_optional = false;
     }
     let numeric = shape.numeric;
-    let dnn = architecture == Architecture::Dnn;
+    let dnn = matches!(architecture, Architecture::Dnn | Architecture::WideDeep);
+    let plain = architecture == Architecture::Logreg || options.network.numeric_embedding == NumericEmbedding::None;
+    let variant = variant(architecture, &shape, options);
     let config = NetworkConfig {
         architecture,
         shape,
@@ -219,9 +248,10 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
         embedding_dim: size(options.embedding_dim, own.embedding_dim),
         dropout: options.dropout.map_or(own.dropout, |value| value as f32),
         members: if dnn { members(outputs, train_rows) } else { 1 },
-        bins: if architecture == Architecture::Logreg { 0 } else { 32 },
+        bins: if plain { 0 } else { 32 },
         numeric_embedding_dim: (FEATURE_WIDTH / numeric.max(1)).clamp(2, 8),
         catalogue: None,
+        variant,
     };
     let batch_size = match train_rows {
         _ if pictures => 128,

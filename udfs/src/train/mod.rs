@@ -18,6 +18,7 @@ pub mod candidates;
 pub mod catalogue;
 pub mod checkpoint;
 mod compress;
+mod crosses;
 mod distil;
 mod ensemble;
 pub mod federated;

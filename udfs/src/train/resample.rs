@@ -136,9 +136,15 @@ impl<'a> Smote<'a> {
             let between = self.numbers(base).iter().zip(self.numbers(other)).map(|(x, y)| x + share * (y - x));
             inputs.numeric.extend(between);
             inputs.categorical.extend((0..self.categorical).map(|field| self.common(field, base, near)));
-            // A history between two histories does not exist: the row keeps its base's.
+            // A history or a text between two others does not exist: the row keeps its base's.
             if let Some(sequence) = &mut inputs.sequence {
                 sequence.spans.push(sequence.spans[base as usize]);
+            }
+            for texts in &mut inputs.texts {
+                texts.spans.push(texts.spans[base as usize]);
+            }
+            if !inputs.pictured.is_empty() {
+                inputs.pictured.push(inputs.pictured[base as usize]);
             }
             inputs.rows += 1;
             labels.push(class);
@@ -189,7 +195,7 @@ mod tests {
             teacher: None,
             catalogue: None,
         };
-        (data, InputShape { numeric: 2, categorical: vec![4], sequence: None, image: None })
+        (data, InputShape { numeric: 2, categorical: vec![4], ..InputShape::default() })
     }
 
     fn labels<'a>(data: &'a Data<'_>) -> &'a [u32] {

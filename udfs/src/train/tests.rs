@@ -2,6 +2,7 @@
 
 mod items;
 mod ensembles;
+mod fusion;
 mod learning;
 mod markov;
 mod pictures;
@@ -49,7 +50,7 @@ fn problem(labels: impl Fn(f64) -> Label) -> Problem {
         numeric: 2,
         categorical: vec![4],
         sequence: Some(SequenceShape { fields: vec![5], numeric: 1, max_len: 6 }),
-        image: None,
+        ..InputShape::default()
     };
     let (mut inputs, mut classes, mut values) = (Inputs { rows: ROWS, ..Inputs::default() }, Vec::new(), Vec::new());
     let mut sequences = Sequences::default();

@@ -73,7 +73,7 @@ impl<'a> Transfer<'a> {
     fn copy(&self, spec: &ParameterSpec, values: &mut [f32]) -> Option<(usize, usize)> {
         let of_classes = ["output.", "items.", "history."].iter().any(|prefix| spec.name.starts_with(prefix));
         let head = of_classes || self.config.architecture == Architecture::Logreg;
-        if head && !self.same_classes {
+        if (head && !self.same_classes) || is_of_data(&spec.name) {
             return None;
         }
         let rows = spec.shape.first().copied().unwrap_or(1);
@@ -104,7 +104,12 @@ impl<'a> Transfer<'a> {
 }
 
 fn is_table(name: &str) -> bool {
-    name.starts_with("tokens.") || name.starts_with("categorical.")
+    name.starts_with("tokens.") || name.starts_with("categorical.") || (name.starts_with("text.") && name.ends_with(".tokens.weight"))
+}
+
+/// Whether a parameter means what today's data say: how rare words are, and the ids that the wide part remembers.
+fn is_of_data(name: &str) -> bool {
+    name.starts_with("wide.") || name.ends_with(".rarity")
 }
 
 /// The tables of the network over `new`, and which rows of `old`'s they take.

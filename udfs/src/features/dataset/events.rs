@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
+use super::attachments::{self, History};
 use super::store::HistoryStore;
 use super::{Dataset, Interrupt, check_enough, class_map};
 use crate::error::{Code, Error, Result};
 use crate::features::anchor::{Cutter, Grid, NONE_CODE, Question, Row, Summand, split_by_time};
-use crate::features::encoder::{Encoder, EventPlan, Fitted, RawRows, Source, fit, is_excluded, too_many_steps};
+use crate::features::encoder::{Encoder, EventPlan, RawRows, Source, fit, is_excluded, too_many_steps};
 use crate::features::events::{Events, Strings, UserHistory, UserKey, extra_name};
 use crate::features::inputs::{Inputs, Labels, Rows, Sequences};
 use crate::features::options::Options;
@@ -151,7 +152,8 @@ impl EventDatasetBuilder {
         // Raw and encoded numbers and ids stand side by side while encoding.
         let width = self.tabular.numeric_names().len() + EVENT_TYPES_MAX.min(self.store.strings.events.len()) * 6 + 8;
         let row = std::mem::size_of::<Row>() + width * 8 + 64;
-        self.store.bytes() + self.rows.len() * row + self.store.event_count() * 28
+        let words = self.store.event_count() * self.columns.text.len() * attachments::BYTES_PER_TEXT;
+        self.store.bytes() + self.rows.len() * row + self.store.event_count() * 28 + words
     }
 
     /// Fits the encoder on the train rows and encodes all rows.
@@ -187,8 +189,13 @@ impl EventDatasetBuilder {
         drop(raw);
         let sequence = self.fit_sequence(&known);
         inputs.sequence = Some(self.encode_sequences(&sequence)?);
+        let histories = History { store: &self.store, rows: &self.rows, columns: &self.columns };
+        let image = attachments::pictures(histories, &self.options, &mut inputs);
+        let texts = attachments::texts(histories, &known, &self.options, &mut inputs);
         let typical_gap_us = self.typical_gap_us(&known);
-        let encoder = self.encoder(fitted, sequence, typical_gap_us);
+        let mut plan = self.plan(sequence, typical_gap_us);
+        (plan.image, plan.texts) = (image, texts);
+        let encoder = Encoder::new(Source::Events(Box::new(plan)), fitted);
         Ok(Dataset {
             inputs,
             labels,
@@ -285,16 +292,17 @@ impl EventDatasetBuilder {
         (Labels::Class(kept), (before - self.rows.len()) as u64)
     }
 
-    fn encoder(&self, fitted: Fitted, sequence: SequencePlan, typical_gap_us: i64) -> Encoder {
-        let plan = EventPlan {
+    fn plan(&self, sequence: SequencePlan, typical_gap_us: i64) -> EventPlan {
+        EventPlan {
             columns: self.columns.clone(),
             tabular: self.tabular.clone(),
             sequence: Some(sequence),
+            image: None,
+            texts: Vec::new(),
             min_history: self.options.min_history.max(1),
             typical_gap_us,
             watermark_us: self.cutter.grid.watermark_us,
-        };
-        Encoder::new(Source::Events(Box::new(plan)), fitted)
+        }
     }
 
     /// Users, not rows, are dealt to the parts: without labels there is no window to keep apart.

@@ -32,6 +32,15 @@ impl Dataset {
             add(&mut hasher, sequence.numeric.len(), sequence.numeric.iter().map(|value| value.to_bits()));
             add(&mut hasher, sequence.spans.len(), sequence.spans.iter().flat_map(|(start, len)| [*start, *len]));
         }
+        for texts in &inputs.texts {
+            add(&mut hasher, texts.tokens.len(), texts.tokens.iter().copied());
+            add(&mut hasher, texts.spans.len(), texts.spans.iter().flat_map(|(start, len)| [*start, *len]));
+        }
+        if !inputs.images.is_empty() {
+            hasher.update(&(inputs.images.len() as u64).to_le_bytes());
+            hasher.update(&inputs.images);
+            add(&mut hasher, inputs.pictured.len(), inputs.pictured.iter().copied());
+        }
         match &self.labels {
             Labels::Class(classes) => add(&mut hasher, classes.len(), classes.iter().copied()),
             Labels::Value(values) => add(&mut hasher, values.len(), values.iter().map(|value| value.to_bits())),

@@ -110,5 +110,5 @@ impl HistoryStore {
 }
 
 fn recode(codes: &[u32], from: &Interner, to: &mut Interner, known: &mut CodeMap, out: &mut Vec<u32>) {
-    out.extend(codes.iter().map(|code| known.get(*code, NULL_CODE, || to.intern(from.get(*code)))));
+    out.extend(codes.iter().map(|code| known.get(*code, NULL_CODE, || to.intern_bytes(from.bytes_of(*code)))));
 }

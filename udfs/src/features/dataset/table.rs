@@ -15,8 +15,9 @@ use crate::features::images::{Pictures, bytes_of, holds_bytes, no_bytes};
 use crate::features::inputs::{Inputs, Labels, Rows};
 use crate::features::options::Options;
 use crate::features::roles::{is_number, is_text, sql_type, undefined_column};
-use crate::features::table::{TablePlan, column_of, to_micros, to_type};
+use crate::features::table::{TablePlan, column_of, text_of, to_micros, to_type};
 use crate::features::table_columns::TableColumns;
+use crate::features::text::{TextColumn, no_text};
 use crate::features::vocabulary::NULL_ID;
 use crate::kernels::intern::{Interner, NULL_CODE};
 use crate::kernels::splitmix;
@@ -55,6 +56,7 @@ pub struct TableDatasetBuilder {
     raw: RawRows,
     tables: Vec<Interner>,
     pictures: Option<Pictures>,
+    texts: Vec<TextColumn>,
     labels: LabelColumn,
     times: Vec<f64>,
     seen: u64,
@@ -102,6 +104,14 @@ fn pictures_of(schema: &SchemaRef, name: &str, options: &Options) -> Result<Pict
     Ok(Pictures::new(name, options.image_size))
 }
 
+fn text_column(schema: &SchemaRef, name: &str, options: &Options) -> Result<TextColumn> {
+    let (name, data_type) = field_name(schema, name)?;
+    if !is_text(&data_type) {
+        return Err(no_text(&name, &data_type));
+    }
+    Ok(TextColumn::new(name, options.network.max_text_len as usize))
+}
+
 /// The columns that may be features: those named, else all.
 fn features_of<'a>(schema: &'a SchemaRef, columns: &TableColumns, taken: &[&str]) -> Result<Vec<&'a str>> {
     let Some(names) = &columns.features else { return Ok(schema.fields().iter().map(|field| field.name().as_str()).collect()) };
@@ -126,10 +136,10 @@ impl TableDatasetBuilder {
         Self::with_columns(schema, label_column, &TableColumns::default(), options, split_time)
     }
 
-    /// As [`new`](Self::new), learning from some columns only, or from pictures.
+    /// As [`new`](Self::new), learning from some columns only, from pictures, or from texts.
     ///
     /// # Errors
-    /// As there, and `DatatypeMismatch` for a picture that is not `bytea`.
+    /// As there, and `DatatypeMismatch` for a picture that is not `bytea` or a text that is not text.
     pub fn with_columns(
         schema: SchemaRef,
         label_column: &str,
@@ -174,9 +184,16 @@ impl TableDatasetBuilder {
             Some(name) => Some(pictures_of(&schema, name, options)?),
             None => None,
         };
+        let texts = columns.texts.iter().map(|name| text_column(&schema, name, options)).collect::<Result<Vec<_>>>()?;
         let mut leave_out = vec![label_column.as_str()];
         leave_out.extend(split_time.as_deref());
         leave_out.extend(pictures.iter().map(|pictures| pictures.column.as_str()));
+        for text in &texts {
+            if leave_out.contains(&text.column.as_str()) {
+                return Err(Error::invalid(format!("column \"{}\" cannot play two roles", text.column)));
+            }
+            leave_out.push(&text.column);
+        }
         let named = features_of(&schema, columns, &leave_out)?;
         leave_out.extend(schema.fields().iter().map(|field| field.name().as_str()).filter(|name| !named.contains(name)));
         let (plan, unusable) = TablePlan::new(&schema, &leave_out);
@@ -192,6 +209,7 @@ impl TableDatasetBuilder {
             raw,
             tables,
             pictures,
+            texts,
             labels,
             times: Vec::new(),
             seen: 0,
@@ -233,6 +251,7 @@ impl TableDatasetBuilder {
             Some(pictures) => Some(bytes_of(column_of(batch, &pictures.column)?, &pictures.column)?),
             None => None,
         };
+        let texts = self.texts.iter().map(|text| text_of(batch, &text.column)).collect::<Result<Vec<_>>>()?;
         let keep: Vec<usize> = (0..batch.num_rows())
             .filter(|row| self.is_kept(*row, label, times.as_deref()) && self.sees(*row, pictures.as_deref()))
             .collect();
@@ -255,6 +274,9 @@ impl TableDatasetBuilder {
             }
         }
         for row in &keep {
+            for (own, texts) in self.texts.iter_mut().zip(&texts) {
+                own.push(texts.is_valid(*row).then(|| texts.value(*row)));
+            }
             self.raw.numbers.extend((0..self.raw.numeric_names.len()).map(|column| rows.number(*row, column)));
             for (column, table) in self.tables.iter_mut().enumerate() {
                 self.raw.codes.push(rows.text(*row, column).map_or(NULL_CODE, |text| table.intern(text)));
@@ -306,6 +328,7 @@ impl TableDatasetBuilder {
             + self.rows() * 24
             + self.tables.iter().map(Interner::bytes).sum::<usize>()
             + self.pictures.as_ref().map_or(0, Pictures::bytes)
+            + self.texts.iter().map(TextColumn::bytes).sum::<usize>()
     }
 
     /// Fits the encoder on the train rows and encodes all rows.
@@ -414,9 +437,14 @@ impl TableDatasetBuilder {
                     .hint("Cast it to the type that it had."));
             }
         }
+        let mut inputs = Inputs { rows: rows.len(), ..Inputs::default() };
+        for plan in &stored.texts {
+            let own = self.texts.iter().find(|text| text.column.eq_ignore_ascii_case(&plan.column));
+            let own = own.ok_or_else(|| Error::internal("the texts of a model were not read"))?;
+            inputs.texts.push(own.encode(plan, rows.iter().map(|row| *row as usize)));
+        }
         let numbers = place(stored.numeric_names(), &self.raw.numeric_names);
         let texts = place(stored.categorical_names(), &self.raw.categorical_names);
-        let mut inputs = Inputs { rows: rows.len(), ..Inputs::default() };
         if let Some(image) = &stored.image {
             let pictures = self.pictures.as_ref().filter(|pictures| pictures.column.eq_ignore_ascii_case(&image.column));
             let pictures = pictures.ok_or_else(|| Error::internal("the pictures of a model were not read"))?;
@@ -455,9 +483,9 @@ impl TableDatasetBuilder {
             columns.chain(&self.unusable).chain([&self.label_column]).chain(&self.split_time).cloned().collect::<Vec<String>>();
         options.exclude.extend(ids);
         options.exclude.extend(self.excluded_times());
-        // A picture alone is enough to learn from.
-        let fitted = match (&self.pictures, self.plan.columns.is_empty()) {
-            (Some(_), true) => Fitted::default(),
+        // A picture or a text alone is enough to learn from.
+        let fitted = match (self.pictures.is_some() || !self.texts.is_empty(), self.plan.columns.is_empty()) {
+            (true, true) => Fitted::default(),
             _ => fit(&self.raw, &train, &labels, &tables, &options, &also_known)?,
         };
         let mut inputs = self.raw.encode(self.rows(), &fitted, &tables);
@@ -466,6 +494,10 @@ impl TableDatasetBuilder {
         if let (Some(pictures), Some(image)) = (&self.pictures, &plan.image) {
             inputs.images = pictures.encode(0..self.rows(), image.shape);
         }
+        for text in &self.texts {
+            plan.texts.push(text.fit(train.iter().map(|row| (*row as usize, 1))));
+        }
+        inputs.texts = self.texts.iter().zip(&plan.texts).map(|(text, plan)| text.encode(plan, 0..self.rows())).collect();
         let sources = |sources: &mut dyn Iterator<Item = usize>| sources.collect::<Vec<usize>>();
         plan.keep_used(&sources(&mut fitted.numeric.iter().map(|f| f.source)), &sources(&mut fitted.categorical.iter().map(|f| f.source)));
         Ok(Dataset {

@@ -8,7 +8,7 @@ use crate::features::vocabulary::{FIRST_ID, Vocabulary};
 pub struct FeatureVocabulary<'a> {
     /// Stable name of the feature.
     pub feature: &'a str,
-    /// [`FeatureKind::Categorical`] or [`FeatureKind::Token`].
+    /// [`FeatureKind::Categorical`], [`FeatureKind::Token`] or [`FeatureKind::Text`].
     pub kind: FeatureKind,
     /// Its place among the features of its kind.
     pub index: usize,
@@ -22,8 +22,11 @@ impl<'a> FeatureVocabulary<'a> {
     /// The name of the table that networks keep for it.
     #[must_use]
     pub fn table(&self) -> String {
-        let part = if self.kind == FeatureKind::Token { "tokens" } else { "categorical" };
-        format!("{part}.{}.weight", self.index)
+        match self.kind {
+            FeatureKind::Token => format!("tokens.{}.weight", self.index),
+            FeatureKind::Text => format!("text.{}.tokens.weight", self.index),
+            _ => format!("categorical.{}.weight", self.index),
+        }
     }
 
     /// The string of an id; `None` for ids that stand for no string.
@@ -65,7 +68,7 @@ impl Encoder {
         own
     }
 
-    /// The vocabularies of all categorical features, then of all token fields, in their arrays' order.
+    /// The vocabularies of all categorical features, then of all token fields, then of all texts, in their arrays' order.
     #[must_use]
     pub fn vocabularies(&self) -> Vec<FeatureVocabulary<'_>> {
         let categorical = self.categorical.iter().enumerate().map(|(index, feature)| FeatureVocabulary {
@@ -92,6 +95,13 @@ impl Encoder {
                 known,
             }));
         }
+        all.extend(self.attachments().1.iter().enumerate().map(|(index, text)| FeatureVocabulary {
+            feature: &text.column,
+            kind: FeatureKind::Text,
+            index,
+            size: text.shape().vocabulary,
+            known: Some(&text.vocabulary),
+        }));
         all
     }
 }

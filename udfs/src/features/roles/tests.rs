@@ -101,7 +101,8 @@ fn mistakes() {
         ("user=customer_id, time=customer_id", Code::InvalidParameter, "both user and time"),
         ("value=price", Code::InvalidParameter, "not a number"),
         ("user=tags", Code::InvalidParameter, "text[]"),
-        ("image=tags", Code::FeatureNotSupported, "image"),
+        ("image=tags", Code::DatatypeMismatch, "bytea"),
+        ("text=price", Code::DatatypeMismatch, "must be text"),
     ] {
         let error = resolve(&source, columns).unwrap_err();
         assert_eq!(error.code, code, "{columns}");

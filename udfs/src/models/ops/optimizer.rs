@@ -5,6 +5,8 @@
 //! and each row counts its own steps for the bias correction (as LazyAdam and `torch.optim.SparseAdam` do, which count the
 //! table's). So a step costs what it read, whatever the size of the table. What differs from a dense step: moments of
 //! rows that were not read do not fade, and weight decay reaches a row only when it is read.
+//!
+//! The wide part of a network has [a rule of its own](super::ftrl).
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -12,6 +14,7 @@ use std::sync::Mutex;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::ftrl::{self, FTRL_PREFIX};
 use super::parallel;
 use super::storage::{modify, read};
 use super::tape::RowSums;
@@ -276,6 +279,10 @@ impl Optimizer {
         let gradient = guard.slice::<f32>()?;
         if gradient.len() != update.weights.elem_count() {
             return Err(Error::internal(format!("gradient of \"{}\" has another shape", update.name)));
+        }
+        if update.name.starts_with(FTRL_PREFIX) {
+            let Moments { first, second } = moments;
+            return modify::<f32>(update.weights, |weights| ftrl::step(weights, gradient, first, second, clip, learning_rate));
         }
         let rule = &self.rule;
         let decay = if update.decays { rule.weight_decay } else { 0.0 };

@@ -145,7 +145,7 @@ impl Fit<'_> {
     fn gradient_of(&self, rows: &[u32], user: u32, batch: &mut Batch) -> Result<(f64, Vec<Option<Tensor>>)> {
         let of_user = |random: Philox| random.at_step(self.steps).fork(user);
         Batch::gather(&self.data.inputs, &self.hyper.config.shape, rows, batch);
-        show_as_unseen(batch, self.hyper.unseen_rate, of_user(self.random("unseen")));
+        show_as_unseen(batch, &self.hyper.config.shape, self.hyper.unseen_rate, of_user(self.random("unseen")));
         let tape = Tape::recording(of_user(self.random("step")));
         let mut weights = Weights::default();
         for learned in &self.learned {
@@ -217,7 +217,7 @@ mod tests {
     fn inputs() -> (InputShape, Inputs, Vec<u32>) {
         let random = Philox::new(9, 9);
         let sequence = SequenceShape { fields: vec![5], numeric: 1, max_len: 6 };
-        let shape = InputShape { numeric: 2, categorical: vec![4], sequence: Some(sequence), image: None };
+        let shape = InputShape { numeric: 2, categorical: vec![4], sequence: Some(sequence), ..InputShape::default() };
         let mut inputs = Inputs { rows: ROWS, ..Inputs::default() };
         let (mut sequences, mut labels) = (Sequences::default(), Vec::new());
         for row in 0..ROWS as u64 {

@@ -111,7 +111,7 @@ impl LoadedPredictor {
                 answers.push_null();
             }
         }
-        clear(inputs);
+        inputs.clear();
         Ok(())
     }
 }
@@ -197,7 +197,7 @@ impl Predictor for LoadedPredictor {
             };
             encoded.push(one.as_ref().is_some_and(|one| one.rows == 1));
             if let Some(one) = one {
-                append(&mut inputs, one);
+                inputs.append(one);
             }
             if inputs.rows >= chunk_rows(&self.model) {
                 self.flush(&mut inputs, &mut encoded, &mut answers, tally)?;
@@ -239,31 +239,4 @@ pub(in crate::functions::ml) fn scored(scores: &Scores, row: usize) -> Scored<'_
         value: scores.values.get(row).copied().unwrap_or(f64::NAN),
         embedding: &scores.embedding[part(scores.embedding_dim)],
     }
-}
-
-/// Forgets the rows, keeps the buffers.
-pub(in crate::functions::ml) fn clear(inputs: &mut Inputs) {
-    inputs.rows = 0;
-    inputs.numeric.clear();
-    inputs.categorical.clear();
-    inputs.images.clear();
-    if let Some(sequence) = &mut inputs.sequence {
-        sequence.tokens.clear();
-        sequence.numeric.clear();
-        sequence.spans.clear();
-    }
-}
-
-/// Adds the rows of `more`, which have the same shape.
-fn append(inputs: &mut Inputs, more: Inputs) {
-    inputs.rows += more.rows;
-    inputs.numeric.extend(more.numeric);
-    inputs.categorical.extend(more.categorical);
-    let Some(added) = more.sequence else { return };
-    let sequence = inputs.sequence.get_or_insert_default();
-    // Steps so far: each row's stretch ends where the next begins.
-    let steps = sequence.spans.iter().map(|(start, len)| start + len).max().unwrap_or_default();
-    sequence.tokens.extend(added.tokens);
-    sequence.numeric.extend(added.numeric);
-    sequence.spans.extend(added.spans.into_iter().map(|(start, len)| (start + steps, len)));
 }

@@ -19,7 +19,7 @@ use crate::features::events::{Strings, UserKey};
 use crate::features::inputs::Inputs;
 use crate::features::{EventColumns, KeyType, UserHistory, UserReader};
 use crate::functions::MlContext;
-use crate::functions::ml::predict::loaded::{CHUNK_BYTES, chunk_rows, clear, event_source, key_array};
+use crate::functions::ml::predict::loaded::{CHUNK_BYTES, chunk_rows, event_source, key_array};
 use crate::functions::relation::{Arguments, Call};
 use crate::registry::{LoadedModel, ModelAction};
 use crate::train::Scores;
@@ -212,7 +212,7 @@ impl Worker {
     fn score(&self, waiting: &mut Waiting) -> Result<RecordBatch> {
         let scores = self.model.scorer.score(&waiting.inputs)?;
         self.passes.add(waiting.inputs.rows);
-        clear(&mut waiting.inputs);
+        waiting.inputs.clear();
         let scored = Scored {
             users: std::mem::take(&mut waiting.users),
             key_type: self.source.columns.key_type,

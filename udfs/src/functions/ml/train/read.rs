@@ -138,7 +138,11 @@ impl Reader {
 
     async fn table_parts(&self, sql: &str, cut: TableCut, all_parts: bool) -> DfResult<Loaded> {
         let columns = match &cut.stored {
-            Some(stored) => TableColumns { image: stored.encoder.image_column().map(str::to_owned), features: None },
+            Some(stored) => TableColumns {
+                image: stored.encoder.image_column().map(str::to_owned),
+                texts: stored.encoder.text_columns().into_iter().map(str::to_owned).collect(),
+                features: None,
+            },
             None => cut.columns,
         };
         let builder = self.table_rows(sql, cut.label.as_deref(), &columns, &cut.options).await?;

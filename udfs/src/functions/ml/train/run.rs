@@ -22,7 +22,7 @@ use crate::features::{Dataset, EventColumns, Options, RowPlan, Target};
 use crate::functions::MlContext;
 use crate::functions::relation::{Call, duration_text};
 use crate::functions::source::columns_for;
-use crate::models::{Architecture, Parameters, Task};
+use crate::models::{Architecture, NetworkConfig, Parameters, Task, TextModel};
 use crate::registry::{
     Earlier, FORMAT_VERSION, JobHandle, JobRequest, JobState, Manifest, ModelAction, ModelRef, RunCheckpoints, StoredSource, VersionInfo,
     VersionRequest, VersionTicket,
@@ -479,6 +479,35 @@ pub(super) struct Counts {
     pub(super) test: u64,
 }
 
+/// The inputs of a network, each through a branch of its own, when it reads more than features and a history.
+fn branches(config: &NetworkConfig) -> Vec<String> {
+    let shape = &config.shape;
+    if shape.image.is_none() && shape.texts.is_empty() {
+        return Vec::new();
+    }
+    let mut branches = Vec::new();
+    if shape.numeric + shape.categorical.len() > 0 {
+        branches.push("features".to_owned());
+    }
+    if shape.sequence.is_some() {
+        branches.push(format!("the history ({})", config.architecture));
+    }
+    if shape.image.is_some() {
+        branches.push("a picture (cnn)".to_owned());
+    }
+    let how = match (config.architecture, config.variant.text) {
+        (Architecture::Logreg, _) => "words",
+        (_, TextModel::Bag) => "bag",
+        (_, TextModel::Cnn) => "cnn",
+    };
+    match shape.texts.len() {
+        0 => {}
+        1 => branches.push(format!("a text ({how})")),
+        many => branches.push(format!("{many} texts ({how})")),
+    }
+    branches
+}
+
 /// The figures in words: the metric beside what knowing nothing, and knowing only recency and frequency, reach.
 fn message(trained: &Trained, sampled_out: u64) -> String {
     let nothing = match trained.metric {
@@ -492,6 +521,10 @@ fn message(trained: &Trained, sampled_out: u64) -> String {
     let mut parts = vec![format!("{} {:.3}", trained.metric, trained.test), format!("{nothing} {:.3}", trained.baseline)];
     if let Some(simple) = trained.simple_baseline {
         parts.push(format!("recency/frequency logistic {simple:.3}"));
+    }
+    let branches = branches(&trained.config);
+    if branches.len() > 1 {
+        parts.push(format!("one network reads {}", branches.join(", ")));
     }
     if trained.candidates.len() > 1 {
         let tried: Vec<String> = trained.candidates.iter().map(|c| format!("{} {:.3}", c.architecture, c.valid)).collect();

@@ -26,16 +26,18 @@ pub(crate) const COLUMNS: Parameter = Parameter::optional(
     Kind::Text,
     "'auto'",
     "Which column plays which role: auto recognises the usual names, or 'user=customer_id, time=ts, event=action, …'. A labelled \
-     table: auto reads every column, 'image=photo' pictures (PNG or JPEG in bytea) alone, 'image=photo, extra=price|brand' some \
-     columns beside them, 'auto, image=photo' all.",
+     table: auto reads every column, 'image=photo' pictures (PNG or JPEG in bytea) alone, 'text=title|review' free texts alone, \
+     'image=photo, extra=price|brand' some columns beside them, 'auto, image=photo, text=review' all. Of events, the image is the \
+     latest one up to the anchor, a text the words of the latest ones.",
 );
 pub(crate) const ARCH: Parameter = Parameter::optional(
     "arch",
     Kind::Text,
     "'auto'",
-    "logreg or dnn on features; rnn, gru, lstm, cnn or transformer on event sequences too; cnn on pictures; mf (matrix \
-     factorisation) and two_tower for next_item; auto trains the sensible candidates and keeps the best on validation. Without \
-     labels: autoencoder learns an embedding of users or rows, gan to make rows or pictures like those of the source (generate_rows).",
+    "logreg, dnn or wide_deep on features and texts; rnn, gru, lstm, cnn or transformer on event sequences, with the features, \
+     pictures and texts of the same moment beside them; cnn on pictures or texts of a table; mf (matrix factorisation) and two_tower \
+     for next_item; auto trains the sensible candidates and keeps the best on validation. Without labels: autoencoder learns an \
+     embedding of users or rows, gan to make rows or pictures like those of the source (generate_rows).",
 );
 pub(crate) const OPTIONS: Parameter = Parameter::optional(
     "options",
@@ -98,10 +100,12 @@ impl Lesson {
         };
         if let (Some(arch), Target::Column(_)) = (architecture, &target)
             && arch.is_sequential()
-            && !(arch == Architecture::Cnn && table_columns.image.is_some())
+            && !(arch == Architecture::Cnn && (table_columns.image.is_some() || !table_columns.texts.is_empty()))
         {
             let hint = match arch {
-                Architecture::Cnn => "Name a column of pictures, columns => 'image=photo', or use arch => 'dnn', 'logreg' or 'auto'.",
+                Architecture::Cnn => {
+                    "Name a column of pictures or texts, columns => 'image=photo' or 'text=review', or use arch => 'dnn', 'logreg' or 'auto'."
+                }
                 _ => "Use arch => 'dnn', 'logreg' or 'auto'.",
             };
             return Err(Error::invalid(format!("architecture \"{arch}\" reads event sequences, and a labelled table has none")).hint(hint));
@@ -109,7 +113,9 @@ impl Lesson {
         if let Some(arch) = architecture.filter(|arch| arch.is_retrieval() && target != Target::NextItem) {
             return Err(Error::invalid(format!("architecture \"{arch}\" chooses among items")).hint("Use target => 'next_item'."));
         }
-        private(&options, architecture, table_columns.image.is_some())?;
+        if options.privacy.is_some() {
+            private(&options, architecture, &TableColumns::parse(&columns)?)?;
+        }
         stacked(&options, architecture, !matches!(target, Target::Column(_)), table_columns.image.is_some())?;
         let horizon_us = match &target {
             Target::Column(_) => 0,
@@ -126,6 +132,7 @@ impl Lesson {
         match (self.architecture, self.label()) {
             (Some(_), _) => 1,
             (None, Some(_)) => match (&self.table_columns.image, &self.table_columns.features) {
+                (_, _) if !self.table_columns.texts.is_empty() => 3,
                 (None, _) => 2,
                 (Some(_), Some(features)) if features.is_empty() => 1,
                 (Some(_), _) => 3,
@@ -224,10 +231,7 @@ fn unlabelled(target: &Target, architecture: Option<Architecture>, options: &Opt
 }
 
 /// What privacy rules out is refused before anything is read.
-fn private(options: &Options, architecture: Option<Architecture>, pictures: bool) -> Result<()> {
-    if options.privacy.is_none() {
-        return Ok(());
-    }
+fn private(options: &Options, architecture: Option<Architecture>, columns: &TableColumns) -> Result<()> {
     if architecture.is_none() {
         return Err(Error::invalid("a private training needs one architecture")
             .detail("A choice between several would spend the budget several times.")
@@ -247,7 +251,12 @@ fn private(options: &Options, architecture: Option<Architecture>, pictures: bool
             return Err(Error::invalid(format!("a private training cannot have the option \"{option}\"")).detail(reason));
         }
     }
-    if pictures {
+    if !columns.texts.is_empty() {
+        return Err(
+            Error::invalid("a private training cannot read texts").detail("The words that a model knows would tell what its users wrote.")
+        );
+    }
+    if columns.image.is_some() {
         return Err(Error::invalid("a private training cannot read pictures")
             .detail("Their network normalises each batch, which mixes what users say."));
     }

@@ -5,7 +5,6 @@ use async_trait::async_trait;
 use super::MlContext;
 use super::view::{Column, Kind, View, int, text};
 use crate::error::{Code, Result};
-use crate::features::FeatureKind;
 
 #[derive(Debug)]
 pub(super) struct ModelFeatures;
@@ -38,15 +37,7 @@ impl View for ModelFeatures {
             int(&rows, |(reference, ..)| Some(reference.version)),
             int(&rows, |(_, position, _)| Some(*position)),
             text(&rows, |(.., feature)| Some(&feature.name)),
-            text(&rows, |(.., feature)| {
-                Some(match feature.kind {
-                    FeatureKind::Numeric => "numeric",
-                    FeatureKind::Categorical => "categorical",
-                    FeatureKind::Token => "token",
-                    FeatureKind::Step => "step",
-                    FeatureKind::Image => "image",
-                })
-            }),
+            text(&rows, |(.., feature)| Some(feature.kind.name())),
         ])
     }
 }
