@@ -7,8 +7,8 @@ use candle_core::Tensor;
 
 use super::ops::{self, BatchStatistics, Philox, Tape, Var, parallel};
 use super::{
-    Architecture, Batch, Compressed, ItemTable, Network, NetworkConfig, Outputs, Parameters, Task, autoencoder, cnn, compressed, dnn, fused,
-    gan, image_cnn, logreg, mf, recurrent, step, transformer, two_tower, wide_deep,
+    Architecture, Batch, Compressed, ItemTable, Network, NetworkConfig, Outputs, Parameters, Task, autoencoder, cnn, compressed, dnn,
+    fused, gan, image_cnn, logreg, mf, recurrent, step, transformer, two_tower, wide_deep,
 };
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;

@@ -199,7 +199,13 @@ mod tests {
         let sequence = SequenceShape { fields: vec![6], numeric: 1, max_len: 4 };
         NetworkConfig {
             architecture,
-            shape: InputShape { numeric: 2, categorical: vec![4], sequence: architecture.is_sequential().then_some(sequence), image: None },
+            shape: InputShape {
+                numeric: 2,
+                categorical: vec![4],
+                sequence: architecture.is_sequential().then_some(sequence),
+                image: None,
+                ..InputShape::default()
+            },
             outputs: 2,
             task: Task::Classification,
             hidden_dim: 4,
@@ -209,6 +215,8 @@ mod tests {
             members: if architecture == Architecture::Dnn { 2 } else { 1 },
             bins: 0,
             numeric_embedding_dim: 2,
+            catalogue: None,
+            variant: crate::models::Variant::default(),
         }
     }
 

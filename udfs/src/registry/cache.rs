@@ -37,7 +37,7 @@ impl LoadedModel {
         let fits = |error: crate::Error| if error.code == Code::Internal { corrupted(path, &error.message) } else { error };
         let network = match &manifest.ensemble {
             None => models::load_bytes(&manifest.config, weights),
-            Some(_) => Parameters::from_safetensors(weights)
+            Some(_) => models::Parameters::from_safetensors(weights)
                 .and_then(|parameters| models::load_any(&manifest.config, manifest.ensemble.as_ref(), &parameters)),
         };
         let network = network.map_err(fits)?;

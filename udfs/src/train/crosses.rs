@@ -55,6 +55,7 @@ fn telling(data: &Data<'_>) -> Vec<[usize; 2]> {
     let fields = data.inputs.categorical.len() / data.inputs.rows.max(1);
     let truth = merged(&match &data.targets {
         Targets::Classes(labels) => rows.iter().map(|row| labels[*row as usize]).collect::<Vec<_>>(),
+        Targets::Rows => Vec::new(),
         Targets::Values(values) => bins_of(&rows.iter().map(|row| values[*row as usize]).collect::<Vec<_>>()),
     });
     let column = |field: usize| -> Vec<u32> {

@@ -327,6 +327,7 @@ impl Stack<'_> {
                 let truth: Vec<f32> = rows.iter().map(|row| values[*row as usize]).collect();
                 Blend { signals: &seen, outputs, truth: Truth::Values(&truth) }.weights()
             }
+            Targets::Rows => return Err(Error::internal("rows without labels are not blended")),
         })
     }
 }

@@ -291,6 +291,8 @@ impl Judge<'_> {
             progress: &|_| {},
             init: None,
             checkpoints: None,
+            catalogue: None,
+            teacher: None,
         })?;
         Ok(Scorer::new(Arc::from(models::load(&trained.config, &trained.parameters)?), trained.calibration))
     }

@@ -1,8 +1,8 @@
 //! The trainer on small made-up data: it learns what is there, nothing where nothing is, and the same thing every time.
 
-mod items;
 mod ensembles;
 mod fusion;
+mod items;
 mod learning;
 mod markov;
 mod pictures;

@@ -15,6 +15,7 @@ fn config(architecture: Architecture) -> NetworkConfig {
             categorical: vec![5, 90],
             sequence: Some(SequenceShape { fields: vec![70, 40], numeric: 2, max_len: 9 }),
             image: None,
+            ..InputShape::default()
         },
         outputs: 3,
         task: Task::Classification,
@@ -25,6 +26,8 @@ fn config(architecture: Architecture) -> NetworkConfig {
         members: if architecture == Architecture::Dnn { 4 } else { 1 },
         bins: if architecture == Architecture::Logreg { 0 } else { 6 },
         numeric_embedding_dim: 4,
+        catalogue: None,
+        variant: crate::models::Variant::default(),
     }
 }
 

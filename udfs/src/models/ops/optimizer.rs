@@ -231,6 +231,15 @@ impl Optimizer {
         if rows * width != total || values.len() != ids.len() * width || ids.iter().any(|id| *id as usize >= rows) {
             return Err(Error::internal(format!("gradient of rows of \"{}\" does not fit", update.name)));
         }
+        if update.name.starts_with(FTRL_PREFIX) {
+            // A coordinate without a gradient stays where it is, so the dense step is the same.
+            let mut dense = vec![0f32; total];
+            for (id, gradient) in ids.iter().zip(values.chunks_exact(width)) {
+                dense[*id as usize * width..][..width].copy_from_slice(gradient);
+            }
+            let Moments { first, second, .. } = moments;
+            return modify::<f32>(update.weights, |weights| ftrl::step(weights, &dense, first, second, clip, learning_rate));
+        }
         let decay = if update.decays { self.rule.weight_decay } else { 0.0 };
         moments.taken.resize(rows, 0);
         moments.first.resize(total, 0.0);
@@ -281,7 +290,7 @@ impl Optimizer {
             return Err(Error::internal(format!("gradient of \"{}\" has another shape", update.name)));
         }
         if update.name.starts_with(FTRL_PREFIX) {
-            let Moments { first, second } = moments;
+            let Moments { first, second, .. } = moments;
             return modify::<f32>(update.weights, |weights| ftrl::step(weights, gradient, first, second, clip, learning_rate));
         }
         let rule = &self.rule;

@@ -156,6 +156,8 @@ impl Terms {
             class_weights,
             resampled: None,
             users: &[],
+            teacher: None,
+            catalogue: None,
         })
     }
 }
@@ -390,6 +392,8 @@ fn base<'a>(request: &FederatedRequest<'a>) -> Request<'a> {
         progress: request.progress,
         init: None,
         checkpoints: None,
+        catalogue: None,
+        teacher: None,
     }
 }
 
@@ -452,6 +456,8 @@ fn first_weights(terms: &Terms, sample: &Inputs) -> Result<Parameters> {
         class_weights: None,
         resampled: None,
         users: &[],
+        teacher: None,
+        catalogue: None,
     };
     Local::new(&data, &hyper)?.parameters()
 }

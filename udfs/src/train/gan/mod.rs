@@ -143,7 +143,13 @@ fn recipe(request: &GanRequest<'_>) -> Result<Recipe> {
     let rate = options.learning_rate.unwrap_or(2e-4);
     let config = NetworkConfig {
         architecture: Architecture::Gan,
-        shape: InputShape { numeric, categorical: if pictures { Vec::new() } else { groups }, sequence: None, image },
+        shape: InputShape {
+            numeric,
+            categorical: if pictures { Vec::new() } else { groups },
+            sequence: None,
+            image,
+            ..InputShape::default()
+        },
         outputs: classes,
         task: Task::Regression,
         hidden_dim: size(options.hidden_dim, if pictures { 32 } else { 256 }),
@@ -153,6 +159,8 @@ fn recipe(request: &GanRequest<'_>) -> Result<Recipe> {
         members: 1,
         bins: 0,
         numeric_embedding_dim: 1,
+        catalogue: None,
+        variant: crate::models::Variant::default(),
     };
     models::module(&config)?;
     Ok(Recipe {
@@ -323,6 +331,9 @@ fn finish(request: &GanRequest<'_>, recipe: Recipe, played: Played, started: Ins
         simple_baseline: None,
         candidates: vec![report],
         trials: Vec::new(),
+        ensemble: None,
+        members: Vec::new(),
+        folds: Vec::new(),
         options: request.options.clone(),
         privacy: None,
         notes: all.collect(),

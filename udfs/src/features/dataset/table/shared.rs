@@ -58,7 +58,7 @@ impl TableDatasetBuilder {
     fn label_statistics(&self, rows: &[u32], count_min: u64) -> Result<LabelStatistics> {
         let values = match &self.labels {
             LabelColumn::Numbers { values, .. } => Some(Sketch::of(rows.iter().map(|row| values[*row as usize] as f32), count_min)),
-            LabelColumn::Texts(..) => None,
+            LabelColumn::Texts(..) | LabelColumn::Nothing(_) => None,
         };
         let (labels, names) = self.labels()?;
         let classes = match labels {
@@ -102,6 +102,7 @@ impl TableDatasetBuilder {
             inputs,
             labels,
             classes: shared.classes.clone(),
+            of_items: false,
             split,
             users: Vec::new(),
             anchors_us: Vec::new(),

@@ -261,6 +261,7 @@ async fn work(
         info,
         preprocessor: dataset.encoder.reading_only(&trained.config.shape),
         config: trained.config,
+        ensemble: None,
         calibration: trained.calibration,
     };
     let reference = registry.publish(ticket, manifest, &trained.parameters).await?;

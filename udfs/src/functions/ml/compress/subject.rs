@@ -89,7 +89,7 @@ impl Subject {
             .ok_or_else(|| Error::new(Code::NotReady, format!("{} does not know the source it was trained from", self.model.reference)))?;
         let stored = Some(Stored { encoder: self.model.manifest.preprocessor.clone(), classes: info.classes.clone() });
         if let Target::Column(label) = Target::parse(&info.target)? {
-            let cut = TableCut { label, columns: TableColumns::default(), options, stored, all_rows: false };
+            let cut = TableCut { label: Some(label), columns: TableColumns::default(), options, stored, all_rows: false };
             return self.reader.all_table(&source.sql, cut).await;
         }
         let columns = source.columns.clone().ok_or_else(|| Error::internal("a model of events has no columns"))?;

@@ -132,5 +132,5 @@ fn learned(plan: &crate::features::RowPlan) -> TableColumns {
     let image = plan.image_column().map(str::to_owned);
     let names = plan.fields().into_iter().map(|field| field.name);
     let features = if image.is_some() { Vec::new() } else { names.collect() };
-    TableColumns { image, features: Some(features) }
+    TableColumns { image, features: Some(features), ..TableColumns::default() }
 }

@@ -126,7 +126,7 @@ impl Waiting {
         let batch = if self.users.is_empty() { None } else { visitor.visit(self)? };
         self.users.clear();
         self.histories.clear();
-        clear(&mut self.inputs);
+        self.inputs.clear();
         Ok(batch)
     }
 }

@@ -75,6 +75,7 @@ fn dataset(table: RowTable) -> Dataset {
         inputs: Inputs::default(),
         labels: Labels::Value(Vec::new()),
         classes: Vec::new(),
+        of_items: false,
         split: split.into_iter().flat_map(|(count, part)| std::iter::repeat_n(part, count)).collect(),
         users: Vec::new(),
         anchors_us: Vec::new(),
