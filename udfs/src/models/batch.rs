@@ -27,6 +27,8 @@ pub struct Batch {
     pub lengths: Vec<u32>,
     /// `[rows, height, width, channels]`, row-major; empty when the shape has no picture.
     pub images: Vec<u8>,
+    /// Whether networks take all sequences as one chunk, as a device wants them.
+    pub one_chunk: bool,
 }
 
 impl Batch {

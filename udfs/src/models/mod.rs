@@ -9,6 +9,7 @@
 pub mod architecture;
 pub mod batch;
 pub mod cnn;
+pub mod cuda;
 pub mod dnn;
 mod events;
 pub mod gru;
@@ -151,6 +152,11 @@ pub trait Network: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// `Internal` when the batch does not have the shape of the network.
     fn forward(&self, batch: &Batch) -> Result<Outputs>;
+
+    /// The same network with its weights on `device`; `None` when it can only run on the host.
+    fn on_device(self: std::sync::Arc<Self>, _device: &std::sync::Arc<cuda::Device>) -> Option<Result<std::sync::Arc<dyn Network>>> {
+        None
+    }
 
     /// Numbers learned.
     fn parameter_count(&self) -> usize;

@@ -160,6 +160,7 @@ fn run(request: &Request<'_>) -> Result<Trained> {
         options,
         notes: problem.notes.iter().cloned().chain(notes).collect(),
         privacy: best.fitted.privacy,
+        device: best.fitted.device,
         seconds: started.elapsed().as_secs_f64(),
     })
 }

@@ -4,6 +4,7 @@ use super::privacy;
 use super::schedule::{Decay, Schedule};
 use crate::features::inputs::InputShape;
 use crate::features::options::{self, Augment, Options, Privacy};
+use crate::models::cuda::Precision;
 use crate::models::ops::{Focal, OptimizerKind};
 use crate::models::{Architecture, NetworkConfig, Task};
 
@@ -42,6 +43,10 @@ pub struct Hyper {
     pub seed: u64,
     /// What a private training may spend; `None` = an ordinary one.
     pub privacy: Option<Privacy>,
+    /// Where it is computed: the option `device`.
+    pub device: String,
+    /// How exactly products of matrices are computed on a GPU.
+    pub precision: Precision,
 }
 
 impl Hyper {
@@ -220,6 +225,12 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
         augment: options.augment,
         seed: options.seed,
         privacy: options.privacy,
+        device: options.device.clone(),
+        precision: match options.precision {
+            options::Precision::Full => Precision::Full,
+            options::Precision::Tf32 => Precision::Tf32,
+            options::Precision::Bf16 => Precision::Bf16,
+        },
     };
     privacy::adapted(hyper, options, train_rows)
 }

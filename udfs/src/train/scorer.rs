@@ -1,22 +1,27 @@
 //! Batch scoring: encoded rows in, calibrated probabilities, values and embeddings out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
 use super::calibration::Calibration;
 use crate::error::{Error, Result};
 use crate::features::inputs::{InputShape, Inputs};
+use crate::models::cuda::{Precision, choose};
 use crate::models::{Batch, Network, NetworkConfig, Task};
 
 /// Rows of one forward pass: enough to keep the matrix kernels busy, few enough to stay in cache.
 const CHUNK_ROWS: usize = 256;
+/// The same on a GPU.
+const DEVICE_ROWS: usize = 4096;
 
 /// Scores rows with one trained network. Cheap to clone; weights are shared.
 #[derive(Debug, Clone)]
 pub struct Scorer {
     network: Arc<dyn Network>,
     calibration: Calibration,
+    /// The same network on a GPU, once a call was large enough to ask for one; `None` when there is none.
+    on_device: Arc<OnceLock<Option<Arc<dyn Network>>>>,
 }
 
 /// What a model says about each row.
@@ -39,7 +44,7 @@ pub struct Scores {
 impl Scorer {
     /// A scorer for `network`, whose outputs `calibration` turns into probabilities or values.
     pub fn new(network: Arc<dyn Network>, calibration: Calibration) -> Self {
-        Self { network, calibration }
+        Self { network, calibration, on_device: Arc::default() }
     }
 
     /// The network's configuration.
@@ -105,6 +110,21 @@ impl Scorer {
         Ok(self.forward(inputs, rows, cancel)?.0)
     }
 
+    /// The network for `rows` rows, and how many it takes at a time: a GPU's when there is one and the way is worth it.
+    fn network_for(&self, rows: usize) -> (&Arc<dyn Network>, usize) {
+        let config = self.network.config();
+        let open = || {
+            let chosen = choose::choose("auto", Precision::Full, config, rows, None).ok()?;
+            chosen.note.iter().for_each(|note| tracing::info!("{note}"));
+            let moved = Arc::clone(&self.network).on_device(&chosen.device?)?;
+            moved.map_err(|error| tracing::warn!("the network stays on the CPU: {error}")).ok()
+        };
+        match choose::is_worth(config, rows).then(|| self.on_device.get_or_init(open).as_ref()).flatten() {
+            Some(network) => (network, DEVICE_ROWS),
+            None => (&self.network, CHUNK_ROWS),
+        }
+    }
+
     /// Outputs and embeddings of `rows`, in their order.
     fn forward(&self, inputs: &Inputs, rows: &[u32], cancel: Option<&CancellationToken>) -> Result<(Vec<f32>, Vec<f32>)> {
         let config = self.network.config();
@@ -115,15 +135,16 @@ impl Scorer {
         if let (true, Some(sequence)) = (config.architecture.is_sequential(), &inputs.sequence) {
             order.sort_by_key(|&at| sequence.spans[rows[at as usize] as usize].1);
         }
-        let (mut batch, mut chunk_rows) = (Batch::default(), Vec::with_capacity(CHUNK_ROWS));
-        for chunk in order.chunks(config.shape.pass_rows(CHUNK_ROWS)) {
+        let (mut batch, mut chunk_rows) = (Batch::default(), Vec::new());
+        let (network, chunk_max) = self.network_for(rows.len());
+        for chunk in order.chunks(config.shape.pass_rows(chunk_max)) {
             if cancel.is_some_and(CancellationToken::is_cancelled) {
                 return Err(Error::cancelled());
             }
             chunk_rows.clear();
             chunk_rows.extend(chunk.iter().map(|&at| rows[at as usize]));
             Batch::gather(inputs, &config.shape, &chunk_rows, &mut batch);
-            let out = self.network.forward(&batch)?;
+            let out = network.forward(&batch)?;
             for (from, &to) in chunk.iter().enumerate() {
                 let to = to as usize;
                 logits[to * outputs..][..outputs].copy_from_slice(&out.logits[from * outputs..][..outputs]);

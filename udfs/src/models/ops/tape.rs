@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Tensor};
 
+use super::super::cuda::{Array, DeviceTape};
 use super::matmul::Panels;
 use super::philox::Philox;
 use super::real::Real;
@@ -18,6 +19,8 @@ pub struct Var {
     value: Tensor,
     node: Option<usize>,
     packed: Option<Arc<Packed>>,
+    /// On a device the numbers are here, and `value` tells the shape alone.
+    array: Option<Array>,
 }
 
 /// A weight matrix as products want it, made when the first of them asks and shared by all that hold the weight.
@@ -68,6 +71,31 @@ impl Var {
         Ok(self.value.dims2()?)
     }
 
+    /// A value on a device. Its tensor has the shape and a type that no operator of the host takes.
+    ///
+    /// # Errors
+    /// `Internal` when shape and length disagree.
+    pub(in super::super) fn on_device(dims: &[usize], array: Array, node: Option<usize>) -> Result<Self> {
+        if dims.iter().product::<usize>() != array.len() {
+            return Err(Error::internal(format!("an array of {} numbers has no shape {dims:?}", array.len())));
+        }
+        let value = Tensor::zeros((), DType::U8, &candle_core::Device::Cpu)?.broadcast_as(dims)?;
+        Ok(Self { value, node, packed: None, array: Some(array) })
+    }
+
+    /// Where its numbers lie on a device.
+    ///
+    /// # Errors
+    /// `Internal` when they lie on the host.
+    pub(in super::super) fn array(&self) -> Result<&Array> {
+        self.array.as_ref().ok_or_else(|| Error::internal("a value of the host met one of a device"))
+    }
+
+    /// Its place on the tape.
+    pub(in super::super) fn node(&self) -> Option<usize> {
+        self.node
+    }
+
     /// The only number of a one-element tensor.
     ///
     /// # Errors
@@ -96,6 +124,8 @@ struct Node {
 pub struct Tape {
     nodes: Option<RefCell<Vec<Node>>>,
     random: Philox,
+    /// Operators run there instead.
+    device: Option<Box<DeviceTape>>,
 }
 
 /// Where an operator's backward pass leaves the gradients of its inputs.
@@ -231,12 +261,38 @@ impl RawGradients {
 impl Tape {
     /// A tape that records. `random` feeds dropout; give every step its own.
     pub fn recording(random: Philox) -> Self {
-        Self { nodes: Some(RefCell::new(Vec::with_capacity(64))), random }
+        Self { nodes: Some(RefCell::new(Vec::with_capacity(64))), random, device: None }
     }
 
     /// A tape that records nothing: for scoring.
     pub fn silent() -> Self {
-        Self { nodes: None, random: Philox::new(0, 0) }
+        Self { nodes: None, random: Philox::new(0, 0), device: None }
+    }
+
+    /// A tape whose operators run on a device.
+    pub fn on(device: DeviceTape) -> Self {
+        Self { device: Some(Box::new(device)), ..Self::silent() }
+    }
+
+    /// The device's tape, where there is one: operators hand their work to it.
+    pub(super) fn device(&self) -> Option<&DeviceTape> {
+        self.device.as_deref()
+    }
+
+    /// The same, to go back on.
+    pub(in super::super) fn into_device(self) -> Option<DeviceTape> {
+        self.device.map(|device| *device)
+    }
+
+    /// The numbers of a value, on the host.
+    ///
+    /// # Errors
+    /// `Internal` for other types than f32, or when the device fails.
+    pub(in super::super) fn read(&self, var: &Var) -> Result<Vec<f32>> {
+        match self.device() {
+            Some(device) => device.read(var),
+            None => super::storage::to_vec::<f32>(var.value()),
+        }
     }
 
     /// Whether it records.
@@ -255,7 +311,10 @@ impl Tape {
     /// # Errors
     /// `Internal` for element types other than `f32` and `f64`.
     pub fn constant(&self, value: &Tensor) -> Result<Var> {
-        Ok(Var { value: contiguous(value)?, node: None, packed: Some(Arc::default()) })
+        if let Some(device) = &self.device {
+            return device.constant(value);
+        }
+        Ok(Var { value: contiguous(value)?, node: None, packed: Some(Arc::default()), array: None })
     }
 
     /// A value whose gradient is wanted.
@@ -263,7 +322,7 @@ impl Tape {
     /// # Errors
     /// `Internal` for element types other than `f32` and `f64`.
     pub fn leaf(&self, value: &Tensor) -> Result<Var> {
-        Ok(self.leaf_of(&Var { value: contiguous(value)?, node: None, packed: Some(Arc::default()) }))
+        Ok(self.leaf_of(&Var { value: contiguous(value)?, node: None, packed: Some(Arc::default()), array: None }))
     }
 
     /// A leaf with the value of `var`, of any tape; both use the same packed matrices.
@@ -289,7 +348,7 @@ impl Tape {
         backward: impl FnOnce(Tensor, &mut Sink<'_>) -> Result<()> + 'static,
     ) -> Var {
         let Some(nodes) = self.nodes.as_ref().filter(|_| self.tracks(inputs)) else {
-            return Var { value, node: None, packed: None };
+            return Var { value, node: None, packed: None, array: None };
         };
         let mut nodes = nodes.borrow_mut();
         nodes.push(Node {
@@ -297,7 +356,7 @@ impl Tape {
             parents: inputs.iter().map(|input| input.node).collect(),
             backward: Some(Box::new(backward)),
         });
-        Var { value, node: Some(nodes.len() - 1), packed: None }
+        Var { value, node: Some(nodes.len() - 1), packed: None, array: None }
     }
 
     /// The gradients of `scalar` with respect to every leaf it depends on. Iterative: depth costs no stack.

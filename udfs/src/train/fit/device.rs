@@ -1,0 +1,117 @@
+//! The fit's way to a device and back. The device has the weights while an epoch runs; behind it they are brought home, so
+//! that everything between epochs (evaluation, the best weights, checkpoints) finds them where it always does. A device
+//! answers one batch late: its last one is computed while the host makes the next ready.
+
+use std::sync::Arc;
+
+use super::{Fit, rule};
+use crate::error::{Code, Error, Result};
+use crate::models::cuda::{Device, Trainer, choose};
+use crate::models::ops::{Optimizer, OptimizerState, storage};
+use crate::models::step::Step;
+use crate::models::{Batch, Outputs};
+
+/// Rows of one pass over the validation rows.
+pub(super) const PASS_ROWS: usize = 4096;
+
+/// What a device holds of a fit.
+pub(super) struct OnDevice {
+    /// Released when a pass finds no memory.
+    device: Arc<Device>,
+    trainer: Trainer,
+    name: String,
+}
+
+impl OnDevice {
+    /// Orders a step; what the steps before it came to.
+    pub(super) fn step(&mut self, step: &Step<'_>, rows: usize, rate: f64) -> Result<Vec<(usize, Option<f64>)>> {
+        self.trainer.step(step, rows, rate)?;
+        self.trainer.finished(false)
+    }
+
+    /// A pass through the network as it is; `on_host` is the way when there is no memory for it.
+    pub(super) fn outputs(&self, fit: &Fit<'_>, batch: &Batch, on_host: &dyn Fn(&Batch) -> Result<Outputs>) -> Result<Outputs> {
+        match self.trainer.outputs(&fit.hyper.config, &*fit.module, batch) {
+            Err(error) if error.code == Code::OutOfMemory => {
+                self.device.release();
+                on_host(batch)
+            }
+            other => other,
+        }
+    }
+
+    /// Begins anew from these weights.
+    pub(super) fn restart(&mut self, parameters: &crate::models::Parameters) -> Result<()> {
+        self.trainer.put(parameters)?;
+        self.trainer.forget()
+    }
+}
+
+impl Fit<'_> {
+    /// Goes to the device that the options ask for and the work is worth; says why when it stays here against expectation.
+    ///
+    /// # Errors
+    /// `FeatureNotSupported` when a device is asked for by name and not there or cannot run this fit.
+    pub(super) fn settle(&mut self) -> Result<Option<String>> {
+        let beside = self.private.is_some().then_some("a private training takes one user at a time");
+        let rows = self.data.train.len() * self.hyper.epochs.min(10);
+        let chosen = choose::choose(&self.hyper.device, self.hyper.precision, &self.hyper.config, rows, beside)?;
+        let Some(device) = chosen.device else { return Ok(chosen.note) };
+        self.move_to(&device, chosen.name)
+    }
+
+    /// Puts weights and moments on `device`; says so when they do not fit.
+    pub(super) fn move_to(&mut self, device: &Arc<Device>, name: String) -> Result<Option<String>> {
+        let fixed = |spec_name: &str| self.learned.iter().any(|learned| learned.spec.name == spec_name && !learned.trainable);
+        let specs = self.module.specs();
+        let state = self.optimizer.state();
+        match Trainer::new(device, &specs, &self.parameters()?, &|spec| !fixed(&spec.name), rule(self.hyper), state) {
+            Ok(trainer) => {
+                self.on_device = Some(OnDevice { device: Arc::clone(device), trainer, name });
+                Ok(None)
+            }
+            Err(error) if error.code == Code::OutOfMemory => {
+                Ok(Some(format!("the model does not fit the memory of device \"{name}\": training runs on the CPU")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the fit runs.
+    pub(super) fn device_name(&self) -> String {
+        self.on_device.as_ref().map_or_else(|| "cpu".to_owned(), |on_device| on_device.name.clone())
+    }
+
+    /// Waits for the device and copies its weights here; what its last steps came to.
+    pub(super) fn bring_home(&mut self) -> Result<Vec<(usize, Option<f64>)>> {
+        let Some(on_device) = &mut self.on_device else { return Ok(Vec::new()) };
+        let done = on_device.trainer.finished(true)?;
+        let mut parameters = on_device.trainer.parameters()?;
+        for learned in self.learned.iter_mut().filter(|learned| learned.trainable) {
+            let (shape, values) = parameters.0.remove(&learned.spec.name).ok_or_else(|| Error::internal("the device lost a parameter"))?;
+            learned.tensor = storage::tensor(values, &shape)?;
+        }
+        Ok(done)
+    }
+
+    /// What a checkpoint keeps of the optimizer, wherever it is.
+    pub(super) fn optimizer_state(&self) -> Result<OptimizerState> {
+        match &self.on_device {
+            Some(on_device) => on_device.trainer.state(),
+            None => Ok(self.optimizer.state().clone()),
+        }
+    }
+
+    /// Leaves a device that has no memory for a few rows of a batch, and takes the step on `rows` here.
+    pub(super) fn leave_device(&mut self, rows: &[u32]) -> Result<Vec<(usize, Option<f64>)>> {
+        let mut done = self.bring_home()?;
+        self.optimizer = Optimizer::resume(rule(self.hyper), self.optimizer_state()?);
+        let name = self.device_name();
+        self.on_device = None;
+        self.left_device = Some(format!("device \"{name}\" ran out of memory: training went on on the CPU"));
+        // The step that failed is taken again.
+        self.steps -= 1;
+        done.extend(self.step(rows)?);
+        Ok(done)
+    }
+}
