@@ -11,7 +11,7 @@ pub(super) fn join(parts: Vec<Batch>) -> Batch {
         all.numeric.extend(part.numeric);
         all.categorical.extend(part.categorical);
         all.images.extend(part.images);
-        let padded = |values: usize| if part.rows * part.seq_len == 0 { 0 } else { values / (part.rows * part.seq_len) };
+        let padded = |values: usize| values.checked_div(part.rows * part.seq_len).unwrap_or(0);
         let (fields, numeric) = (padded(part.tokens.len()), padded(part.step_numeric.len()));
         pad(&part.tokens, part.seq_len * fields, (seq_len - part.seq_len) * fields, &mut all.tokens);
         pad(&part.step_numeric, part.seq_len * numeric, (seq_len - part.seq_len) * numeric, &mut all.step_numeric);

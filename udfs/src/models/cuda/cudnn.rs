@@ -4,6 +4,7 @@
 //! Used when the library loads and [`agrees`](super::choose) with our own kernels on a small example.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
 use std::sync::{Mutex, PoisonError};
@@ -144,10 +145,10 @@ impl Cudnn {
     /// What cuDNN says of a layer; `weights` is a block for its weights when there is one already.
     fn layer<'a>(&self, inner: &'a mut Inner, shape: &LayerShape, weights: u64) -> Result<&'a Layer> {
         let key = (shape.cell, shape.inputs, shape.hidden);
-        if !inner.layers.contains_key(&key) {
-            inner.layers.insert(key, self.describe(shape)?);
-        }
-        let layer = inner.layers.get_mut(&key).ok_or_else(|| Error::internal("a recurrent layer is lost"))?;
+        let layer = match inner.layers.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(self.describe(shape)?),
+        };
         if layer.moves.is_empty() && weights != 0 {
             layer.moves = self.moves(layer, shape, weights)?;
         }

@@ -131,6 +131,7 @@ impl Device {
     }
 
     /// Uses whole recurrent layers or not.
+    #[cfg(any(feature = "cuda", test))]
     pub(super) fn use_layers(&self, whole: bool) {
         self.whole_layers.store(whole, Ordering::Relaxed);
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::shim::Shim;
-use super::{Device, DeviceTape, Shards, Trainer};
+use super::{Cell, Device, DeviceTape, Shards, Trainer};
 use crate::error::{Code, Result};
 use crate::features::inputs::{InputShape, Inputs, SequenceShape, Sequences};
 use crate::models::architecture::{Forward, ParameterSpec, Weights};
@@ -207,6 +207,17 @@ fn losses() {
                 ops::mean_squared_error(tape, &v[0], &values, weights)
             });
         }
+    }
+}
+
+/// The example that a library of recurrent layers is judged by is not all zeros, and without a library nothing is judged.
+#[test]
+fn the_trial_of_a_library_sees_something() {
+    let device = Shim::usual();
+    super::trial::settle(&device);
+    for cell in [Cell::Tanh, Cell::Relu, Cell::Gru, Cell::Lstm] {
+        let seen = super::trial::example(&device, cell).unwrap();
+        assert!(seen.iter().filter(|value| value.abs() > 0.05).count() > 20, "{cell:?}: {seen:?}");
     }
 }
 

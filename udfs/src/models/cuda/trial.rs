@@ -42,7 +42,7 @@ fn agrees(device: &Arc<Device>, cell: Cell) -> Result<bool> {
 }
 
 /// States and gradients of a layer over a few short rows.
-fn example(device: &Arc<Device>, cell: Cell) -> Result<Vec<f32>> {
+pub(super) fn example(device: &Arc<Device>, cell: Cell) -> Result<Vec<f32>> {
     let (lengths, inputs, hidden) = ([2, 5, 1, 3], 6, 8);
     let packing = Packing::whole(&lengths);
     let (steps, rows) = (packing.steps(), cell.gates() * hidden);

@@ -49,7 +49,7 @@ impl Layer {
     }
 
     /// `to [rows, width] (+)= h · weightᵀ` for the states before a time step.
-    fn from_state(&self, h: &Array, step: usize, to: &Array, held: bool) -> Result<()> {
+    fn state_share(&self, h: &Array, step: usize, to: &Array, held: bool) -> Result<()> {
         let (span, before, hidden, width) = (&self.spans[step], self.spans[step - 1].start, self.hidden, self.width());
         let (h, to) = (h.from(before * hidden), to.from(span.start * width));
         self.device.multiply([span.len(), width, hidden], plain(h, hidden), turned(self.weights[1].at(), hidden), (to, width), held)
@@ -72,7 +72,7 @@ impl Layer {
             let (rows, from) = (span.len(), span.start);
             if step > 0 {
                 let gru = self.cell == Cell::Gru;
-                self.from_state(&h, step, if gru { &cells } else { &gates }, !gru)?;
+                self.state_share(&h, step, if gru { &cells } else { &gates }, !gru)?;
             }
             let before = |states: &Array| if step > 0 { states.from(self.spans[step - 1].start * hidden) } else { 0 };
             let (own_gates, own_h) = (gates.from(from * width), h.from(from * hidden));
