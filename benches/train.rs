@@ -119,6 +119,7 @@ impl Learner {
     /// Losses of the steps that are done: a device is one behind.
     fn step(&mut self) -> Vec<f64> {
         self.steps += 1;
+        let trainer = self.trainer.take();
         let silent = Tape::silent();
         let mut weights = Weights::default();
         for (spec, tensor) in &self.tensors {
@@ -133,7 +134,7 @@ impl Learner {
             loss: &|tape, forward, rows| ops::softmax_cross_entropy(tape, &forward.logits, &self.targets[rows].into(), None),
             weight: &|rows| rows.len() as f64,
         };
-        if let Some(mut trainer) = self.trainer.take() {
+        if let Some(mut trainer) = trainer {
             trainer.step(&step, self.targets.len(), 1e-3).unwrap();
             let done = trainer.finished(false).unwrap();
             self.trainer = Some(trainer);
