@@ -115,3 +115,89 @@ impl Fit<'_> {
         Ok(done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::{Data, Fit, Hyper, Part, Start, Targets, Watch};
+    use crate::features::inputs::{InputShape, Inputs};
+    use crate::features::options::{Freeze, Options};
+    use crate::models::cuda::shim::Shim;
+    use crate::models::ops::Philox;
+    use crate::models::{Architecture, Parameters, Task};
+    use crate::train::hyper;
+
+    const ROWS: usize = 300;
+
+    /// Losses and weights after some epochs, on the host or a device with so many bytes.
+    fn fitted(data: &Data<'_>, hyper: &Hyper, bytes: Option<usize>) -> (Vec<f64>, Parameters, Option<String>) {
+        let cancel = CancellationToken::new();
+        let watch = Watch {
+            cancel: &cancel,
+            progress: &|_| {},
+            deadline: None,
+            keep_partial: false,
+            metric: &|logits| f64::from(logits.iter().sum::<f32>()),
+            part: Part::default(),
+            checkpoints: None,
+        };
+        let mut fit = Fit::new(data, hyper, Start { warm: None, freeze: &Freeze::AllButHead(false) }).unwrap().0;
+        if let Some(bytes) = bytes {
+            assert_eq!(fit.move_to(&Shim::device(bytes, false), "shim".into()).unwrap(), None);
+            assert_eq!(fit.device_name(), "shim");
+        }
+        let mut losses = Vec::new();
+        for epoch in 1..=3 {
+            let done = fit.epoch(epoch, &watch).unwrap();
+            let record = fit.evaluate(epoch, &done, &watch).unwrap();
+            losses.extend([record.train_loss, record.valid_loss, record.valid_metric / ROWS as f64]);
+        }
+        (losses, fit.parameters().unwrap(), fit.left_device.take())
+    }
+
+    /// A fit on a device is that on the host, evaluation included, and one whose device runs out of memory goes on here.
+    #[test]
+    fn a_fit_is_the_same_wherever_it_runs() {
+        let random = Philox::new(4, 4);
+        let shape = InputShape { numeric: 3, categorical: vec![6], sequence: None, image: None };
+        let inputs = Inputs {
+            rows: ROWS,
+            numeric: (0..3 * ROWS as u64).map(|i| random.normal(i) as f32).collect(),
+            categorical: (0..ROWS as u64).map(|row| random.fork(1).below(row, 6)).collect(),
+            ..Inputs::default()
+        };
+        let labels: Vec<u32> = (0..ROWS).map(|row| u32::from(inputs.numeric[3 * row] > 0.1)).collect();
+        let data = Data {
+            inputs: Cow::Borrowed(&inputs),
+            targets: Targets::Classes(Cow::Borrowed(&labels)),
+            train: (0..200).collect(),
+            validation: (200..ROWS as u32).collect(),
+            test: Vec::new(),
+            class_weights: Some(vec![1.0, 2.0]),
+            resampled: None,
+            users: &[],
+        };
+        let options = Options {
+            hidden_dim: Some(16),
+            batch_size: Some(64),
+            optimizer: crate::features::options::Optimizer::Sgd,
+            learning_rate: Some(0.05),
+            dropout: Some(0.1),
+            ..Options::default()
+        };
+        let hyper = hyper::resolve(Architecture::Dnn, &shape, 2, Task::Classification, &options, ROWS);
+        let (losses, parameters, _) = fitted(&data, &hyper, None);
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-4 * b.abs().max(1.0);
+        for bytes in [1 << 30, 400 << 10] {
+            let (got, weights, left) = fitted(&data, &hyper, Some(bytes));
+            assert!(got.iter().zip(&losses).all(|(a, b)| close(*a, *b)), "{got:?} instead of {losses:?}");
+            for (name, (_, values)) in &parameters.0 {
+                assert!(weights.0[name].1.iter().zip(values).all(|(a, b)| close(f64::from(*a), f64::from(*b))), "{name}");
+            }
+            assert!(left.is_none() || bytes < 1 << 30, "{left:?}");
+        }
+    }
+}
