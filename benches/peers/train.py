@@ -115,6 +115,8 @@ def rate(step, batch, seconds):
         while time.perf_counter() - began < seconds / 3:
             step()
             count += 1
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         best = max(best, count * batch / (time.perf_counter() - began))
     return best
 
@@ -156,9 +158,14 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=9)
     parser.add_argument("--only", default="", help="networks whose names start so")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--rows", default="32,256", help="rows of a batch")
+    parser.add_argument("--tf32", action="store_true", help="products in TF32, on a GPU")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(1)
+    device = torch.device(options.device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
     networks = {
         "lstm 2x128": Recurrent(nn.LSTM, 128, 2, 10),
         "gru 64": Recurrent(nn.GRU, 64, 1, 10),
@@ -171,7 +178,8 @@ def main():
     for name, network in networks.items():
         if not name.startswith(options.only):
             continue
-        for batch in (32, 256):
+        network.to(device)
+        for batch in map(int, options.rows.split(",")):
             events = 50 if name.startswith("transformer") else 100
             if name.startswith("dnn"):
                 inputs = torch.randn(batch, 64)
@@ -179,7 +187,7 @@ def main():
                 inputs = torch.randn(batch, 1, 28, 28).contiguous(memory_format=torch.channels_last)
             else:
                 inputs = torch.randint(0, 10_000, (batch, events))
-            labels = torch.randint(0, 10, (batch,))
+            inputs, labels = inputs.to(device), torch.randint(0, 10, (batch,)).to(device)
             optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
 
             def step():
@@ -190,11 +198,12 @@ def main():
             results[f"train {name} batch {batch}"] = rate(step, batch, options.seconds)
         network.eval()
         with torch.inference_mode():
-            results[f"score {name} batch 256"] = rate(lambda: network(inputs), 256, options.seconds)
-            runtime = onnx_rates(network.eval(), inputs, options.threads, options.seconds)
+            results[f"score {name} batch {batch}"] = rate(lambda: network(inputs), batch, options.seconds)
+            # The runtime's packages here run on the CPU.
+            runtime = onnx_rates(network.eval(), inputs, options.threads, options.seconds) if device.type == "cpu" else ()
             for kind, found in zip(("onnx", "onnx int8"), runtime):
                 if found:
-                    results[f"{kind} {name} batch 256"] = found
+                    results[f"{kind} {name} batch {batch}"] = found
     print(json.dumps(results))
 
 

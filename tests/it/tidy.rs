@@ -141,6 +141,7 @@ fn engine_crates_stay_in_their_rooms() {
     let rules: &[(&str, &str, &[&str])] = &[
         ("udfs/src", "datafusion", &["functions/", "context.rs", "error.rs", "lib.rs"]),
         ("udfs/src", "candle_core", &["models/", "error.rs"]),
+        ("udfs/src", "cudarc", &["models/cuda/"]),
         ("udfs/src/models", "arrow", &[]),
         ("src", "pgwire", &["pg/"]),
         ("src", "deltalake_core", &["storage/"]),

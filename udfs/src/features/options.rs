@@ -13,7 +13,7 @@ use serde_json::Value;
 
 pub use self::federated::Federated;
 pub use self::learning::{
-    CheckpointEvery, Dimension, Ensemble, Freeze, Loss, Oversample, Spread, Strategy, Tune, WHOLE, number as tuned_number,
+    CheckpointEvery, Dimension, Ensemble, Freeze, Loss, Oversample, Precision, Spread, Strategy, Tune, WHOLE, number as tuned_number,
 };
 pub use self::network::{Activation, Crosses, NetworkOptions, NumericEmbedding, TextChoice};
 pub use self::private::{Budget, Privacy};
@@ -171,6 +171,7 @@ pub struct Options {
     pub seed: u64,
     pub max_seconds: Option<f64>,
     pub device: String,
+    pub precision: Precision,
     pub warm_from: Option<String>,
     pub freeze: Freeze,
     pub sample: f64,
@@ -227,6 +228,7 @@ impl Default for Options {
             seed: 42,
             max_seconds: None,
             device: "auto".into(),
+            precision: Precision::Full,
             warm_from: None,
             freeze: Freeze::AllButHead(false),
             sample: 1.0,
@@ -363,6 +365,7 @@ pub const OPTION_KEYS: &[OptionDoc] = &[
     option("seed", "bigint", "42", "All randomness follows from it; the same seed gives the same model."),
     option("max_seconds", "double precision", "none", "Training stops after this long and keeps the best epoch so far."),
     option("device", "text", "auto", "auto, cpu, cuda or cuda:<n>."),
+    option("precision", "text", "full", "How products of matrices are rounded on a GPU: full (as f32), tf32 or bf16, which are faster."),
     option("warm_from", "text", "none", "A model or model@version whose weights training starts from, where name and shape agree."),
     option(
         "freeze",

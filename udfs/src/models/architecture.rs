@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use super::cuda::{Device, DeviceNetwork, choose};
 use super::ops::{self, BatchStatistics, Philox, Tape, Var, parallel};
 use super::{
     Architecture, Batch, Compressed, ItemTable, Network, NetworkConfig, Outputs, Parameters, Task, autoencoder, cnn, compressed, dnn,
@@ -302,6 +303,26 @@ impl Network for Loaded {
         outputs(&self.config, &*self.module, &self.weights, batch, true)
     }
 
+    fn has_kernels(&self) -> bool {
+        choose::supports(&self.config) && self.weights.iter().all(|(_, var)| var.eight().is_none())
+    }
+
+    fn on_device(self: Arc<Self>, device: &Arc<Device>) -> Option<Result<Arc<dyn Network>>> {
+        if !self.has_kernels() {
+            return None;
+        }
+        let parameters = || {
+            let mut parameters = Parameters::default();
+            for (name, var) in self.weights.iter() {
+                parameters.0.insert(name.to_owned(), (var.dims().to_vec(), ops::storage::to_vec::<f32>(var.value())?));
+            }
+            Ok(parameters)
+        };
+        let host: Arc<dyn Network> = Arc::clone(&self) as Arc<dyn Network>;
+        let made = parameters().and_then(|parameters| DeviceNetwork::new(host, module(&self.config)?, &parameters, device));
+        Some(made.map(|network| Arc::new(network) as Arc<dyn Network>))
+    }
+
     fn parameter_count(&self) -> usize {
         self.count
     }
@@ -374,17 +395,29 @@ pub(crate) fn outputs(
 }
 
 fn shard_outputs(config: &NetworkConfig, module: &dyn Module, weights: &Weights, batch: &Batch, want_embedding: bool) -> Result<Outputs> {
+    tape_outputs(&Tape::silent(), config, module, weights, batch, want_embedding)
+}
+
+/// A pass on `tape`, wherever that computes.
+pub(super) fn tape_outputs(
+    tape: &Tape,
+    config: &NetworkConfig,
+    module: &dyn Module,
+    weights: &Weights,
+    batch: &Batch,
+    want_embedding: bool,
+) -> Result<Outputs> {
     if batch.rows == 0 {
         return Ok(Outputs::default());
     }
-    let forward = module.forward(&Tape::silent(), weights, batch, want_embedding)?;
-    let logits = ops::storage::to_vec::<f32>(forward.logits.value())?;
+    let forward = module.forward(tape, weights, batch, want_embedding)?;
+    let logits = tape.read(&forward.logits)?;
     let logits = match (forward.members, config.task) {
         (1, _) => logits,
         (members, Task::Classification) => mean_probabilities(&logits, members, config.outputs),
         (members, Task::Regression) => logits.chunks_exact(members).map(|group| group.iter().sum::<f32>() / members as f32).collect(),
     };
-    let embedding = forward.embedding.map(|embedding| ops::storage::to_vec::<f32>(embedding.value())).transpose()?.unwrap_or_default();
+    let embedding = forward.embedding.map(|embedding| tape.read(&embedding)).transpose()?.unwrap_or_default();
     Ok(Outputs { logits, embedding })
 }
 

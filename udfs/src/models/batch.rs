@@ -31,6 +31,8 @@ pub struct Batch {
     pub pictured: Vec<u32>,
     /// The words of each text column.
     pub texts: Vec<Words>,
+    /// Whether networks take all sequences as one chunk, as a device wants them.
+    pub one_chunk: bool,
 }
 
 /// The words of the rows of a batch, row after row.

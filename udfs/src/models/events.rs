@@ -47,7 +47,7 @@ impl EventEmbedding {
         if batch.lengths.len() != batch.rows {
             return Err(Error::internal("the batch has no sequences"));
         }
-        Ok(Packing::new(&batch.lengths))
+        Ok(if batch.one_chunk { Packing::whole(&batch.lengths) } else { Packing::new(&batch.lengths) })
     }
 
     /// Every step as one vector, packed: `[steps, width]`.

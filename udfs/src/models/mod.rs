@@ -12,6 +12,7 @@ pub mod batch;
 mod branches;
 pub mod cnn;
 pub mod compressed;
+pub mod cuda;
 pub mod dnn;
 pub mod ensemble;
 mod events;
@@ -234,6 +235,16 @@ pub trait Network: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// `Internal` when the batch does not have the shape of the network.
     fn forward(&self, batch: &Batch) -> Result<Outputs>;
+
+    /// Whether a device could compute it: every operator has kernels, and weights are floats.
+    fn has_kernels(&self) -> bool {
+        false
+    }
+
+    /// The same network with its weights on `device`; `None` when it can only run on the host.
+    fn on_device(self: std::sync::Arc<Self>, _device: &std::sync::Arc<cuda::Device>) -> Option<Result<std::sync::Arc<dyn Network>>> {
+        None
+    }
 
     /// Numbers learned.
     fn parameter_count(&self) -> usize;

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 /// Numbers that are added up before the next: they stay in the first-level cache.
 const SUM_BLOCK: usize = 4096;
 /// Sets the shards' random streams apart from those of operators.
-const SHARD_STREAM: u32 = 1 << 16;
+pub(super) const SHARD_STREAM: u32 = 1 << 16;
 
 /// What one step asks of each shard.
 #[allow(missing_debug_implementations, reason = "holds closures")]

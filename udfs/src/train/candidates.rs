@@ -566,6 +566,7 @@ impl<'a> Problem<'a> {
             options,
             notes: self.notes.iter().cloned().chain(notes).collect(),
             privacy: best.fitted.privacy,
+            device: best.fitted.device,
             seconds: started.elapsed().as_secs_f64(),
         }
     }

@@ -66,6 +66,9 @@ pub(super) fn choose(
     deadline: Option<Instant>,
 ) -> Result<(Found, Recipe)> {
     let ensemble = request.options.ensemble.clone();
+    if ensemble.is_some() {
+        models::cuda::choose::refuse(&request.options.device, "the networks of an ensemble are trained on the CPU")?;
+    }
     if let Some(Ensemble::Stacking { members, .. }) = &ensemble {
         let recipe = Recipe { architecture: parse(members)?[0], options: request.options.clone(), ensemble };
         let place = Place { label: String::new(), part: None, deadline };
@@ -353,6 +356,7 @@ fn assemble(
         history: longest.fitted.history.clone(),
         notes: Vec::new(),
         privacy: None,
+        device: "cpu".into(),
         seconds: alone.iter().map(|member| member.fitted.seconds).sum(),
     };
     let network: Arc<dyn Network> = Arc::from(load_any(&fitted.config, Some(&config), &fitted.parameters)?);

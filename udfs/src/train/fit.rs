@@ -3,6 +3,7 @@
 //! Life of a fit: [`Running::start`] makes the first weights, or takes up a checkpoint → [`Running::advance`] runs epochs
 //! until one is reached, patience or time is over, or somebody cancels → [`Running::fitted`] gives the best weights.
 
+mod device;
 mod items;
 mod local;
 mod private;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use crate::models::Tensor;
 use tokio_util::sync::CancellationToken;
 
+use self::device::OnDevice;
 use self::items::Items;
 pub(super) use self::local::{Local, Pull};
 use self::private::Private;
@@ -32,8 +34,8 @@ use crate::features::events::UserKey;
 use crate::features::inputs::{InputShape, Inputs};
 use crate::models::architecture::{Forward, ParameterSpec, Weights, module, outputs};
 use crate::models::ops::{self, BatchStatistics, Focal, Optimizer, Philox, RowUpdate, Rule, StepOutcome, Tape, Update, Var, storage};
-use crate::models::step::Step;
-use crate::models::{Batch, Module, NetworkConfig, Parameters, autoencoder};
+use crate::models::step::{Found, Step};
+use crate::models::{Batch, Module, NetworkConfig, Outputs, Parameters, autoencoder};
 
 /// Rows of one pass over the validation rows.
 const EVALUATION_ROWS: usize = 512;
@@ -170,6 +172,8 @@ pub(super) struct Fitted {
     pub(super) history: Vec<EpochRecord>,
     pub(super) notes: Vec<String>,
     pub(super) privacy: Option<PrivacyReport>,
+    /// Where it was fitted.
+    pub(super) device: String,
     pub(super) seconds: f64,
 }
 
@@ -194,6 +198,10 @@ struct Fit<'a> {
     items: Option<Items>,
     /// Holds the weights near given ones.
     pull: Option<Pull>,
+    /// Where the weights are, when not here: `learned` holds those of the last epoch then.
+    on_device: Option<OnDevice>,
+    /// Why a device was left, for a person to know.
+    left_device: Option<String>,
 }
 
 /// What one epoch did.
@@ -202,6 +210,41 @@ struct Epoch {
     seconds: f64,
     rows: usize,
     end: End,
+}
+
+/// What the batches of an epoch came to, so far.
+#[derive(Debug, Default)]
+struct Tally {
+    loss_sum: f64,
+    rows: usize,
+    /// Batches in a row that were not finite.
+    bad: usize,
+}
+
+impl Tally {
+    /// Takes in rows and losses of batches that are done.
+    fn add(&mut self, done: Vec<(usize, Option<f64>)>) {
+        for (rows, loss) in done {
+            match loss {
+                Some(loss) => {
+                    self.bad = 0;
+                    self.loss_sum += loss * rows as f64;
+                    self.rows += rows;
+                }
+                None => self.bad += 1,
+            }
+        }
+    }
+
+    fn loss(&self) -> f64 {
+        self.loss_sum / self.rows.max(1) as f64
+    }
+
+    /// The epoch, as it ends now.
+    fn epoch(&self, started: Instant, end: End) -> Epoch {
+        let loss = if end == End::Diverged { f64::NAN } else { self.loss() };
+        Epoch { loss, seconds: started.elapsed().as_secs_f64(), rows: self.rows, end }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,6 +314,7 @@ impl<'a> Running<'a> {
             fit.resume(&saved)?;
             place = saved.place;
         }
+        place.notes.extend(fit.settle()?);
         Ok(Self { fit, place, label: label.to_owned(), saved: Instant::now() })
     }
 
@@ -309,7 +353,7 @@ impl<'a> Running<'a> {
         let state = checkpoint::State {
             place: self.place.clone(),
             parameters: fit.parameters()?,
-            optimizer: fit.optimizer.state().clone(),
+            optimizer: fit.optimizer_state()?,
             learning_rate: fit.learning_rate,
             steps: fit.steps,
         };
@@ -321,6 +365,7 @@ impl<'a> Running<'a> {
         place.epoch += 1;
         let epoch = place.epoch;
         let done = fit.epoch(epoch, watch)?;
+        place.notes.extend(fit.left_device.take());
         if done.end == End::Diverged {
             let best = place.best.as_ref().ok_or_else(diverged)?;
             place.steps_back += 1;
@@ -374,6 +419,7 @@ impl<'a> Running<'a> {
             history: self.place.history.clone(),
             notes: self.place.notes.clone(),
             privacy: self.fit.private.as_ref().map(|private| private.plan.report(u64::from(self.fit.steps))),
+            device: self.fit.device_name(),
             seconds: self.place.seconds,
         })
     }
@@ -403,7 +449,21 @@ impl<'a> Fit<'a> {
         let items = Items::new(data, hyper, &*module)?;
         let learning_rate = hyper.learning_rate;
         let optimizer = Optimizer::new(rule(hyper));
-        let fit = Self { data, hyper, module, learned, optimizer, learning_rate, steps: 0, steps_in_all: 0, private, items, pull: None };
+        let fit = Self {
+            data,
+            hyper,
+            module,
+            learned,
+            optimizer,
+            learning_rate,
+            steps: 0,
+            steps_in_all: 0,
+            private,
+            items,
+            pull: None,
+            on_device: None,
+            left_device: None,
+        };
         Ok((fit, note))
     }
 
@@ -431,7 +491,7 @@ impl<'a> Fit<'a> {
             None => batches::epoch(&self.data.train, lengths, self.hyper.batch_size, self.random("shuffle"), epoch),
         };
         self.steps_in_all = u32::try_from(batches.len() * self.hyper.epochs).unwrap_or(u32::MAX);
-        let (mut loss_sum, mut rows, mut bad) = (0.0, 0usize, 0usize);
+        let (mut tally, bad_max) = (Tally::default(), BAD_BATCHES_MAX.min(batches.len()));
         for (at, batch) in batches.iter().enumerate() {
             let stopped = if watch.cancel.is_cancelled() {
                 Some(End::Cancelled)
@@ -441,20 +501,13 @@ impl<'a> Fit<'a> {
                 None
             };
             if let Some(end) = stopped {
-                let loss = loss_sum / rows.max(1) as f64;
-                return Ok(Epoch { loss, seconds: started.elapsed().as_secs_f64(), rows, end });
+                tally.add(self.bring_home()?);
+                return Ok(tally.epoch(started, end));
             }
-            let done = if self.private.is_some() { self.private_step(batch)? } else { self.step(batch)? };
-            match done {
-                Some(loss) => {
-                    bad = 0;
-                    loss_sum += loss * batch.len() as f64;
-                    rows += batch.len();
-                }
-                None => bad += 1,
-            }
-            if bad >= BAD_BATCHES_MAX.min(batches.len()) {
-                return Ok(Epoch { loss: f64::NAN, seconds: started.elapsed().as_secs_f64(), rows, end: End::Diverged });
+            tally.add(if self.private.is_some() { vec![(batch.len(), self.private_step(batch)?)] } else { self.step(batch)? });
+            if tally.bad >= bad_max {
+                self.bring_home()?;
+                return Ok(tally.epoch(started, End::Diverged));
             }
             let seconds = started.elapsed().as_secs_f64();
             let epoch_seconds = seconds * batches.len() as f64 / (at + 1) as f64;
@@ -465,12 +518,13 @@ impl<'a> Fit<'a> {
                 epochs: self.hyper.epochs,
                 batch: at + 1,
                 batches: batches.len(),
-                loss: loss_sum / rows.max(1) as f64,
-                rows_per_s: rows as f64 / seconds.max(1e-9),
+                loss: tally.loss(),
+                rows_per_s: tally.rows as f64 / seconds.max(1e-9),
                 eta_seconds: (epoch_seconds - seconds).max(0.0) + epoch_seconds * (self.hyper.epochs - epoch) as f64,
             });
         }
-        Ok(Epoch { loss: loss_sum / rows.max(1) as f64, seconds: started.elapsed().as_secs_f64(), rows, end: End::Complete })
+        tally.add(self.bring_home()?);
+        Ok(tally.epoch(started, if !batches.is_empty() && tally.bad >= bad_max { End::Diverged } else { End::Complete }))
     }
 
     /// The learning rate of the step that comes or came last.
@@ -478,13 +532,14 @@ impl<'a> Fit<'a> {
         self.learning_rate * self.hyper.schedule.share(self.steps.max(1), self.steps_in_all)
     }
 
-    /// One step; the loss before it, or `None` when loss or gradient were not finite and nothing was changed.
-    fn step(&mut self, rows: &[u32]) -> Result<Option<f64>> {
+    /// One step. Returns rows and loss of batches that are done with: this one's, or a device's last; `None` where loss or
+    /// gradient were not finite and nothing was changed.
+    fn step(&mut self, rows: &[u32]) -> Result<Vec<(usize, Option<f64>)>> {
         self.steps += 1;
         let rate = self.learning_rate();
         let mut weights = Weights::default();
         let silent = Tape::silent();
-        for learned in &self.learned {
+        for learned in self.learned.iter().filter(|_| self.on_device.is_none()) {
             weights.insert(learned.spec.name.clone(), silent.constant(&learned.tensor)?);
         }
         let frozen: BTreeSet<&str> = self.learned.iter().filter(|learned| !learned.trainable).map(|learned| &*learned.spec.name).collect();
@@ -509,6 +564,12 @@ impl<'a> Fit<'a> {
             loss: &|tape, forward, own| self.data.loss(tape, forward, &rows[own], self.hyper),
             weight: &|own| self.data.weight(&rows[own]),
         };
+        if let Some(on_device) = &mut self.on_device {
+            return match on_device.step(&step, rows.len(), rate) {
+                Err(error) if error.code == Code::OutOfMemory => self.leave_device(rows),
+                other => other,
+            };
+        }
         let found = match &chosen {
             None => step.run_lazily(rows.len())?,
             Some(chosen) => step.run_by(rows.len(), &|tape, weights, batch, own| {
@@ -516,6 +577,12 @@ impl<'a> Fit<'a> {
                 Ok((chosen.loss(&*self.module, tape, weights, batch, &targets)?, Vec::new()))
             })?,
         };
+        let loss = self.move_weights(&found, rate)?;
+        Ok(vec![(rows.len(), loss)])
+    }
+
+    /// The update of a step; its loss, or `None` when loss or gradient were not finite and nothing was changed.
+    fn move_weights(&mut self, found: &Found, rate: f64) -> Result<Option<f64>> {
         if !found.loss.is_finite() {
             return Ok(None);
         }
@@ -574,7 +641,10 @@ impl<'a> Fit<'a> {
                 (valid_loss, valid_metric) = self.evaluate_ranking(items, &weights, watch)?;
                 return Ok(self.record(epoch, done, valid_loss, valid_metric));
             }
-            let logits = predict(&self.data.inputs, &self.hyper.config, &*self.module, &weights, &self.data.validation, watch.cancel)?;
+            let on_host = |batch: &Batch| outputs(&self.hyper.config, &*self.module, &weights, batch, false);
+            let pass = |batch: &Batch| self.on_device.as_ref().map_or_else(|| on_host(batch), |own| own.outputs(self, batch, &on_host));
+            let most = if self.on_device.is_some() { device::PASS_ROWS } else { EVALUATION_ROWS };
+            let logits = predict(&self.data.inputs, &self.hyper.config, &self.data.validation, most, &pass, watch.cancel)?;
             valid_loss = mean_loss(self.data, &logits, &self.data.validation, self.hyper);
             valid_metric = (watch.metric)(&logits);
         }
@@ -613,7 +683,10 @@ impl<'a> Fit<'a> {
             }
         }
         self.optimizer = Optimizer::new(rule(self.hyper));
-        Ok(())
+        match &mut self.on_device {
+            Some(on_device) => on_device.restart(parameters),
+            None => Ok(()),
+        }
     }
 }
 
@@ -645,20 +718,20 @@ fn show_as_unseen(batch: &mut Batch, shape: &InputShape, rate: f64, random: Phil
     }
 }
 
-/// Outputs `[rows.len(), outputs]` in the order of `rows`.
+/// Outputs `[rows.len(), outputs]` in the order of `rows`, at most `most` at a time; `pass` is the network.
 ///
 /// # Errors
 /// `Cancelled`, looked at once per chunk.
 pub(super) fn predict(
     inputs: &Inputs,
     config: &NetworkConfig,
-    module: &dyn Module,
-    weights: &Weights,
     rows: &[u32],
+    most: usize,
+    pass: &dyn Fn(&Batch) -> Result<Outputs>,
     cancel: &CancellationToken,
 ) -> Result<Vec<f32>> {
     let mut all = vec![0f32; rows.len() * config.outputs];
-    passes(inputs, config, module, weights, rows, cancel, |places, logits| {
+    passes(inputs, config, rows, most, pass, cancel, |places, logits| {
         for (from, to) in logits.chunks_exact(config.outputs).zip(places) {
             all[*to as usize * config.outputs..][..config.outputs].copy_from_slice(from);
         }
@@ -673,9 +746,9 @@ pub(super) fn predict(
 fn passes(
     inputs: &Inputs,
     config: &NetworkConfig,
-    module: &dyn Module,
-    weights: &Weights,
     rows: &[u32],
+    most: usize,
+    pass: &dyn Fn(&Batch) -> Result<Outputs>,
     cancel: &CancellationToken,
     mut take: impl FnMut(&[u32], &[f32]),
 ) -> Result<()> {
@@ -684,13 +757,13 @@ fn passes(
         order.sort_by_key(|at| sequence.spans[rows[*at as usize] as usize].1);
     }
     let mut batch = Batch::default();
-    for chunk in order.chunks(pass_rows(config, EVALUATION_ROWS)) {
+    for chunk in order.chunks(pass_rows(config, most)) {
         if cancel.is_cancelled() {
             return Err(Error::cancelled());
         }
         let chunk_rows: Vec<u32> = chunk.iter().map(|at| rows[*at as usize]).collect();
         Batch::gather(inputs, &config.shape, &chunk_rows, &mut batch);
-        take(chunk, &outputs(config, module, weights, &batch, false)?.logits);
+        take(chunk, &pass(&batch)?.logits);
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::privacy;
 use super::schedule::{Decay, Schedule};
 use crate::features::inputs::InputShape;
 use crate::features::options::{self, Augment, NumericEmbedding, Options, Privacy, TextChoice};
+use crate::models::cuda::Precision;
 use crate::models::ops::{Focal, OptimizerKind};
 use crate::models::{Architecture, NetworkConfig, Numbers, Task, TextModel, Variant};
 
@@ -46,6 +47,10 @@ pub struct Hyper {
     pub negatives: usize,
     /// Weight of a pair of user and item that was not seen (mf).
     pub unseen_weight: f64,
+    /// Where it is computed: the option `device`, and `cpu` for the networks of an ensemble.
+    pub device: String,
+    /// How exactly products of matrices are computed on a GPU.
+    pub precision: Precision,
 }
 
 impl Hyper {
@@ -287,6 +292,12 @@ pub fn resolve(architecture: Architecture, shape: &InputShape, outputs: usize, t
         privacy: options.privacy,
         negatives: options.negatives.map_or(NEGATIVES, |count| count as usize),
         unseen_weight: options.unseen_weight.unwrap_or(UNSEEN_WEIGHT),
+        device: if options.ensemble.is_some() { "cpu".into() } else { options.device.clone() },
+        precision: match options.precision {
+            options::Precision::Full => Precision::Full,
+            options::Precision::Tf32 => Precision::Tf32,
+            options::Precision::Bf16 => Precision::Bf16,
+        },
     };
     privacy::adapted(hyper, options, train_rows)
 }

@@ -310,6 +310,8 @@ pub struct Trained {
     pub options: Options,
     /// What a private training spent.
     pub privacy: Option<PrivacyReport>,
+    /// Where it was trained: `cpu`, `cuda:0`.
+    pub device: String,
     /// What a person should know: a budget that ran out, a target taken in logarithms, batches left out.
     pub notes: Vec<String>,
     /// Wall time of everything.

@@ -1,6 +1,6 @@
 //! Batch scoring: encoded rows in, calibrated probabilities, values and embeddings out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
@@ -8,16 +8,21 @@ use super::calibration::Calibration;
 use super::ranked::{Standings, pass_rows};
 use crate::error::{Error, Result};
 use crate::features::inputs::{InputShape, Inputs};
+use crate::models::cuda::{Precision, choose};
 use crate::models::{Batch, Network, NetworkConfig, Outputs, Task};
 
 /// Rows of one forward pass: enough to keep the matrix kernels busy, few enough to stay in cache.
 const CHUNK_ROWS: usize = 256;
+/// The same on a GPU.
+const DEVICE_ROWS: usize = 4096;
 
 /// Scores rows with one trained network. Cheap to clone; weights are shared.
 #[derive(Debug, Clone)]
 pub struct Scorer {
     network: Arc<dyn Network>,
     calibration: Calibration,
+    /// The same network on a GPU, once a call was large enough to ask for one; `None` when there is none.
+    on_device: Arc<OnceLock<Option<Arc<dyn Network>>>>,
 }
 
 /// What a model says about each row.
@@ -40,7 +45,7 @@ pub struct Scores {
 impl Scorer {
     /// A scorer for `network`, whose outputs `calibration` turns into probabilities or values.
     pub fn new(network: Arc<dyn Network>, calibration: Calibration) -> Self {
-        Self { network, calibration }
+        Self { network, calibration, on_device: Arc::default() }
     }
 
     /// The network's configuration.
@@ -112,6 +117,7 @@ impl Scorer {
         self.passes_of(
             inputs,
             &rows,
+            CHUNK_ROWS,
             None,
             |batch| self.network.embed(batch),
             |places, out| {
@@ -147,6 +153,22 @@ impl Scorer {
         Ok(standings)
     }
 
+    /// The network for `rows` rows, and how many it takes at a time: a GPU's when there is one and the way is worth it.
+    fn network_for(&self, rows: usize) -> (&Arc<dyn Network>, usize) {
+        let config = self.network.config();
+        let open = || {
+            let chosen = choose::choose("auto", Precision::Full, config, rows, None).ok()?;
+            chosen.note.iter().for_each(|note| tracing::info!("{note}"));
+            let moved = Arc::clone(&self.network).on_device(&chosen.device?)?;
+            moved.map_err(|error| tracing::warn!("the network stays on the CPU: {error}")).ok()
+        };
+        let worth = choose::is_worth(config, rows) && self.network.has_kernels();
+        match worth.then(|| self.on_device.get_or_init(open).as_ref()).flatten() {
+            Some(network) => (network, DEVICE_ROWS),
+            None => (&self.network, CHUNK_ROWS),
+        }
+    }
+
     /// Outputs and embeddings of `rows`, in their order.
     fn forward(&self, inputs: &Inputs, rows: &[u32], cancel: Option<&CancellationToken>) -> Result<(Vec<f32>, Vec<f32>)> {
         let config = self.network.config();
@@ -171,13 +193,16 @@ impl Scorer {
         cancel: Option<&CancellationToken>,
         take: impl FnMut(&[u32], &Outputs),
     ) -> Result<()> {
-        self.passes_of(inputs, rows, cancel, |batch| self.network.forward(batch), take)
+        let (network, most) = self.network_for(rows.len());
+        self.passes_of(inputs, rows, most, cancel, |batch| network.forward(batch), take)
     }
 
+    /// The same, at most `most` rows at a time, with an answer of `ask`'s.
     fn passes_of<R>(
         &self,
         inputs: &Inputs,
         rows: &[u32],
+        most: usize,
         cancel: Option<&CancellationToken>,
         ask: impl Fn(&Batch) -> Result<R>,
         mut take: impl FnMut(&[u32], &R),
@@ -188,7 +213,7 @@ impl Scorer {
             order.sort_by_key(|&at| sequence.spans[rows[at as usize] as usize].1);
         }
         let (mut batch, mut chunk_rows) = (Batch::default(), Vec::with_capacity(CHUNK_ROWS));
-        for chunk in order.chunks(pass_rows(config, CHUNK_ROWS)) {
+        for chunk in order.chunks(pass_rows(config, most)) {
             if cancel.is_some_and(CancellationToken::is_cancelled) {
                 return Err(Error::cancelled());
             }

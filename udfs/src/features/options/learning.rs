@@ -11,6 +11,18 @@ use super::{Given, Options, parse_interval_us};
 use crate::error::{Error, Result};
 use crate::kernels::nearest::nearest;
 
+/// How products of matrices are rounded on a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// As f32.
+    Full,
+    /// Factors to TF32.
+    Tf32,
+    /// Factors to bfloat16.
+    Bf16,
+}
+
 /// Which loss classes are learned with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -155,6 +167,9 @@ pub(super) fn set(options: &mut Options, given: &Given<'_>) -> Result<bool> {
         "nesterov" => options.nesterov = given.boolean()?,
         "loss" => options.loss = given.one_of(&[("cross_entropy", Loss::CrossEntropy), ("focal", Loss::Focal)])?,
         "gamma" => options.gamma = given.optional_number(0.0, 10.0)?,
+        "precision" => {
+            options.precision = given.one_of(&[("full", Precision::Full), ("tf32", Precision::Tf32), ("bf16", Precision::Bf16)])?;
+        }
         "label_smoothing" => options.label_smoothing = given.optional_number(0.0, 0.9)?.unwrap_or(0.0),
         "oversample" => {
             let choices = [("none", Oversample::None), ("random", Oversample::Random), ("smote", Oversample::Smote)];

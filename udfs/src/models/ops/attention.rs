@@ -157,6 +157,9 @@ fn columns<T>(values: &[T], width: usize) -> Strided<'_, T> {
 /// # Errors
 /// `Internal` when shapes disagree.
 pub fn attention(tape: &Tape, q: &Var, kv: &Var, packing: &Arc<Packing>, heads: usize, queries: Queries) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.attention(q, kv, packing, heads, queries);
+    }
     let (query_rows, width) = q.dims2()?;
     let expected = if queries == Queries::All { packing.steps() } else { packing.rows() };
     if kv.dims() != [packing.steps(), 2 * width] || query_rows != expected || heads == 0 || width == 0 || width % heads != 0 {

@@ -115,6 +115,9 @@ pub fn batch_ensemble(
     activation: Activation,
     dropout_rate: f32,
 ) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.batch_ensemble(x, rows, weights, activation, dropout_rate);
+    }
     let mask = Mask::new(tape, dropout_rate);
     if let (Some(_), true) = (&mask, activation != Activation::Relu) {
         let x = batch_ensemble(tape, x, rows, weights, activation, 0.0)?;
@@ -306,6 +309,9 @@ fn dot<T: Real>(a: &[T], b: &[T]) -> T {
 /// # Errors
 /// `Internal` when shapes disagree.
 pub fn member_linear(tape: &Tape, x: &Var, weight: &Var, bias: &Var) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.member_linear(x, weight, bias);
+    }
     let (all, inputs) = x.dims2()?;
     let (members, outputs, weight_inputs) = weight.value().dims3()?;
     if weight_inputs != inputs || bias.dims() != [members, outputs] || all % members.max(1) != 0 {

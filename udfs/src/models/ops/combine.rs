@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 /// # Errors
 /// `Internal` when the parts have different numbers of rows, or there is none.
 pub fn concat(tape: &Tape, parts: &[Var]) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.concat(parts);
+    }
     if let [only] = parts {
         return Ok(only.clone());
     }
@@ -56,6 +59,9 @@ pub fn concat(tape: &Tape, parts: &[Var]) -> Result<Var> {
 /// # Errors
 /// `Internal` when shapes differ.
 pub fn add(tape: &Tape, a: &Var, b: &Var) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.add(a, b);
+    }
     if a.dims() != b.dims() {
         return Err(Error::internal("add: shapes differ"));
     }
@@ -76,6 +82,9 @@ pub fn add(tape: &Tape, a: &Var, b: &Var) -> Result<Var> {
 /// # Errors
 /// `Internal` when the rows are not a multiple of `members`.
 pub fn mean_groups(tape: &Tape, x: &Var, members: usize) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.mean_groups(x, members);
+    }
     let (all, width) = x.dims2()?;
     if members == 0 || all % members != 0 {
         return Err(Error::internal("mean_groups: rows are not a multiple of the group"));

@@ -77,6 +77,9 @@ impl Mask {
 /// # Errors
 /// `Internal` for an element type without kernels.
 pub fn dropout(tape: &Tape, x: &Var, rate: f32) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.dropout(x, rate);
+    }
     let Some(mask) = Mask::new(tape, rate) else { return Ok(x.clone()) };
     dispatch!(x.value(), T => {
         let value = tensor::<T>(mask.of(read(x.value())?.slice::<T>()?), x.dims())?;

@@ -40,6 +40,9 @@ fn widths(tables: &[Var], ids: &[u32], pooling: Pooling) -> Result<Vec<usize>> {
 /// # Errors
 /// `Internal` when an id is outside its table or shapes disagree.
 pub fn embed(tape: &Tape, tables: &[Var], ids: &Arc<[u32]>, pooling: Pooling) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.embed(tables, ids, pooling);
+    }
     let widths = widths(tables, ids, pooling)?;
     let fields = tables.len();
     let rows = ids.len() / fields;

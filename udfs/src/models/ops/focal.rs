@@ -64,6 +64,9 @@ impl Focal {
 /// # Errors
 /// `Internal` when a target is not a class or shapes disagree.
 pub fn focal_loss(tape: &Tape, logits: &Var, targets: &Arc<[u32]>, weights: Option<&[f32]>, focal: Focal) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.classes(logits, targets, weights, Some(focal));
+    }
     let (all, classes) = logits.dims2()?;
     let rows = targets.len();
     if rows == 0 || all % rows != 0 || targets.iter().any(|target| *target as usize >= classes) {

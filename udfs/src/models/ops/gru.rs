@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::super::cuda::Cell;
 use super::gates::{gru_backward, gru_forward};
 use super::int8;
 use super::lstm::{RecurrentWeights, STEP_BLOCK, WeightGradients, add_parts, blocks};
@@ -70,6 +71,9 @@ fn forward_chunk<T: Real>(
 /// # Errors
 /// `Internal` when shapes disagree.
 pub fn gru(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeights<'_>) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.recurrent(Cell::Gru, x, packing, weights);
+    }
     let (inputs, hidden) = weights.check(x, packing, 3)?;
     if let Some(h) = int8::recurrent(tape, x, packing, weights, int8::Cell::Gru)? {
         return Ok(h);

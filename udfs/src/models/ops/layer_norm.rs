@@ -64,6 +64,9 @@ vectorise! {
 /// # Errors
 /// `Internal` when shapes disagree.
 pub fn layer_norm(tape: &Tape, x: &Var, weight: &Var, bias: &Var) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.layer_norm(x, weight, bias);
+    }
     let (rows, width) = x.dims2()?;
     if width == 0 || weight.dims() != [width] || bias.dims() != [width] {
         return Err(Error::internal(format!("layer_norm: input {:?} does not fit weight {:?}", x.dims(), weight.dims())));

@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 /// # Errors
 /// `Internal` when shapes disagree.
 pub fn linear(tape: &Tape, x: &Var, weight: &Var, bias: Option<&Var>, activation: Activation) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.linear(x, weight, bias, activation);
+    }
     let (rows, inputs) = x.dims2()?;
     let (outputs, weight_inputs) = weight.dims2()?;
     if weight_inputs != inputs || bias.is_some_and(|bias| bias.dims() != [outputs]) {

@@ -31,6 +31,9 @@ fn scaled<T: Real>(gradient: &candle_core::Tensor, own: &[T], dims: &[usize]) ->
 /// # Errors
 /// `Internal` when a target is not a class or shapes disagree.
 pub fn softmax_cross_entropy(tape: &Tape, logits: &Var, targets: &Arc<[u32]>, weights: Option<&[f32]>) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.classes(logits, targets, weights, None);
+    }
     let (all, classes) = logits.dims2()?;
     let rows = targets.len();
     if rows == 0 || all % rows != 0 || targets.iter().any(|target| *target as usize >= classes) {
@@ -101,6 +104,9 @@ pub fn bce_with_logits(tape: &Tape, logits: &Var, targets: &[f32], weights: Opti
 /// # Errors
 /// `Internal` when shapes disagree.
 pub fn mean_squared_error(tape: &Tape, predictions: &Var, targets: &[f32], weights: Option<&[f32]>) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.squared_error(predictions, targets, weights);
+    }
     let (all, width) = predictions.dims2()?;
     let rows = targets.len();
     if rows == 0 || width != 1 || all % rows != 0 {

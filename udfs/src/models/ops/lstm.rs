@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::super::cuda::Cell;
 use super::gates::{lstm_backward, lstm_forward};
 use super::int8;
 use super::matmul::{Panels, Start, add_columns, add_gradient, multiply};
@@ -33,7 +34,7 @@ pub struct RecurrentWeights<'a> {
 
 impl<'a> RecurrentWeights<'a> {
     /// Checks shapes against a packed input; returns (inputs, hidden).
-    pub(super) fn check(&self, x: &Var, packing: &Packing, gates: usize) -> Result<(usize, usize)> {
+    pub(in super::super) fn check(&self, x: &Var, packing: &Packing, gates: usize) -> Result<(usize, usize)> {
         let (steps, inputs) = x.dims2()?;
         let (rows, hidden) = self.weight_hh.dims2()?;
         if rows != gates * hidden
@@ -47,7 +48,7 @@ impl<'a> RecurrentWeights<'a> {
         Ok((inputs, hidden))
     }
 
-    pub(super) fn parents(&self, x: &'a Var) -> [&'a Var; 5] {
+    pub(in super::super) fn parents(&self, x: &'a Var) -> [&'a Var; 5] {
         [x, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
     }
 }
@@ -103,6 +104,9 @@ fn forward_chunk<T: Real>(chunk: &Chunk, layer: &Layer<'_, T>, x: &[T], bias: &[
 /// # Errors
 /// `Internal` when shapes disagree.
 pub fn lstm(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeights<'_>) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.recurrent(Cell::Lstm, x, packing, weights);
+    }
     let (inputs, hidden) = weights.check(x, packing, 4)?;
     if let Some(h) = int8::recurrent(tape, x, packing, weights, int8::Cell::Lstm)? {
         return Ok(h);

@@ -70,11 +70,20 @@ pub struct Packing {
 impl Packing {
     /// Orders rows of these lengths.
     pub fn new(lengths: &[u32]) -> Self {
+        Self::cut(lengths, CHUNK_ROWS)
+    }
+
+    /// The same in one chunk, as a device wants it: every time step of all rows is one matrix.
+    pub fn whole(lengths: &[u32]) -> Self {
+        Self::cut(lengths, lengths.len().max(1))
+    }
+
+    fn cut(lengths: &[u32], chunk_rows: usize) -> Self {
         let mut order: Vec<u32> = (0..lengths.len() as u32).collect();
         order.sort_by_key(|&row| std::cmp::Reverse(lengths[row as usize]));
         let mut start = 0;
-        let mut chunks = Vec::with_capacity(order.len().div_ceil(CHUNK_ROWS));
-        for rows in order.chunks(CHUNK_ROWS) {
+        let mut chunks = Vec::with_capacity(order.len().div_ceil(chunk_rows));
+        for rows in order.chunks(chunk_rows) {
             let longest = lengths[rows[0] as usize] as usize;
             let mut offsets = Vec::with_capacity(longest + 1);
             let mut at = 0;
@@ -159,6 +168,9 @@ impl Packing {
 /// # Errors
 /// `Internal` when `x` is not packed like `packing`.
 pub fn last_step(tape: &Tape, x: &Var, packing: &Arc<Packing>) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.last_step(x, packing);
+    }
     let (steps, width) = x.dims2()?;
     if steps != packing.steps() {
         return Err(Error::internal("last_step: the input is packed otherwise"));

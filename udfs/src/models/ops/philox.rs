@@ -76,6 +76,11 @@ impl Philox {
         Self { stream: self.stream.wrapping_mul(0x9E37_79B1).wrapping_add(index.wrapping_mul(0x85EB_CA77)).wrapping_add(1), ..self }
     }
 
+    /// Key, stream and step, for kernels that compute the same numbers elsewhere.
+    pub(in super::super) const fn words(self) -> [u32; 4] {
+        [self.key[0], self.key[1], self.stream, self.step]
+    }
+
     /// The `index`-th block of four numbers.
     #[inline(always)]
     pub fn block(self, index: u64) -> [u32; 4] {

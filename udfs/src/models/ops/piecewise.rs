@@ -38,6 +38,9 @@ fn place<T: Real>(edges: &[T], x: T) -> Option<Place<T>> {
 /// # Errors
 /// `Internal` when shapes disagree.
 pub fn piecewise_linear(tape: &Tape, x: &Var, edges: &Var, weight: &Var, linear: &Var, bias: &Var) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.piecewise_linear(x, edges, weight, linear, bias);
+    }
     let (rows, features) = x.dims2()?;
     let (_, bins, width) = weight.value().dims3()?;
     if edges.dims() != [features, bins + 1]

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::super::cuda::Cell;
 use super::activation::Activation;
 use super::int8;
 use super::lstm::{RecurrentWeights, STEP_BLOCK, WeightGradients, add_parts, blocks};
@@ -49,6 +50,9 @@ struct Layer<'a, T> {
 /// # Errors
 /// `Internal` when shapes disagree.
 pub fn rnn(tape: &Tape, x: &Var, packing: &Arc<Packing>, weights: &RecurrentWeights<'_>, activation: Activation) -> Result<Var> {
+    if let Some(device) = tape.device() {
+        return device.recurrent(Cell::of(activation)?, x, packing, weights);
+    }
     let (inputs, hidden) = weights.check(x, packing, 1)?;
     if let Some(h) = int8::recurrent(tape, x, packing, weights, int8::Cell::Rnn(activation))? {
         return Ok(h);

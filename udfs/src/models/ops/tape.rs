@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Tensor};
 
+use super::super::cuda::{Array, DeviceTape};
 use super::int8::Weight8;
 use super::matmul::Panels;
 use super::philox::Philox;
@@ -20,6 +21,8 @@ pub struct Var {
     node: Option<usize>,
     packed: Option<Arc<Packed>>,
     eight: Option<Arc<Weight8>>,
+    /// On a device the numbers are here, and `value` tells the shape alone.
+    array: Option<Array>,
 }
 
 /// A weight matrix as products want it, made when the first of them asks and shared by all that hold the weight.
@@ -37,13 +40,18 @@ fn kept<T: Real>(slot: Option<&OnceLock<Arc<dyn Any + Send + Sync>>>, make: impl
 }
 
 impl Var {
+    /// What an operator gives: numbers on the host that nothing is packed from.
+    const fn plain(value: Tensor, node: Option<usize>) -> Self {
+        Self { value, node, packed: None, eight: None, array: None }
+    }
+
     /// The tensor.
     pub fn value(&self) -> &Tensor {
         &self.value
     }
 
     /// Its weights of 8 bits, if it has those instead of floats.
-    pub(super) fn eight(&self) -> Option<&Weight8> {
+    pub(in super::super) fn eight(&self) -> Option<&Weight8> {
         self.eight.as_deref()
     }
 
@@ -75,6 +83,31 @@ impl Var {
         Ok(self.value.dims2()?)
     }
 
+    /// A value on a device. Its tensor has the shape and a type that no operator of the host takes.
+    ///
+    /// # Errors
+    /// `Internal` when shape and length disagree.
+    pub(in super::super) fn on_device(dims: &[usize], array: Array, node: Option<usize>) -> Result<Self> {
+        if dims.iter().product::<usize>() != array.len() {
+            return Err(Error::internal(format!("an array of {} numbers has no shape {dims:?}", array.len())));
+        }
+        let value = Tensor::zeros((), DType::U8, &candle_core::Device::Cpu)?.broadcast_as(dims)?;
+        Ok(Self { array: Some(array), ..Self::plain(value, node) })
+    }
+
+    /// Where its numbers lie on a device.
+    ///
+    /// # Errors
+    /// `Internal` when they lie on the host.
+    pub(in super::super) fn array(&self) -> Result<&Array> {
+        self.array.as_ref().ok_or_else(|| Error::internal("a value of the host met one of a device"))
+    }
+
+    /// Its place on the tape.
+    pub(in super::super) fn node(&self) -> Option<usize> {
+        self.node
+    }
+
     /// The only number of a one-element tensor.
     ///
     /// # Errors
@@ -103,6 +136,8 @@ struct Node {
 pub struct Tape {
     nodes: Option<RefCell<Vec<Node>>>,
     random: Philox,
+    /// Operators run there instead.
+    device: Option<Box<DeviceTape>>,
 }
 
 /// Where an operator's backward pass leaves the gradients of its inputs.
@@ -271,12 +306,38 @@ impl RawGradients {
 impl Tape {
     /// A tape that records. `random` feeds dropout; give every step its own.
     pub fn recording(random: Philox) -> Self {
-        Self { nodes: Some(RefCell::new(Vec::with_capacity(64))), random }
+        Self { nodes: Some(RefCell::new(Vec::with_capacity(64))), random, device: None }
     }
 
     /// A tape that records nothing: for scoring.
     pub fn silent() -> Self {
-        Self { nodes: None, random: Philox::new(0, 0) }
+        Self { nodes: None, random: Philox::new(0, 0), device: None }
+    }
+
+    /// A tape whose operators run on a device.
+    pub fn on(device: DeviceTape) -> Self {
+        Self { device: Some(Box::new(device)), ..Self::silent() }
+    }
+
+    /// The device's tape, where there is one: operators hand their work to it.
+    pub(super) fn device(&self) -> Option<&DeviceTape> {
+        self.device.as_deref()
+    }
+
+    /// The same, to go back on.
+    pub(in super::super) fn into_device(self) -> Option<DeviceTape> {
+        self.device.map(|device| *device)
+    }
+
+    /// The numbers of a value, on the host.
+    ///
+    /// # Errors
+    /// `Internal` for other types than f32, or when the device fails.
+    pub(in super::super) fn read(&self, var: &Var) -> Result<Vec<f32>> {
+        match self.device() {
+            Some(device) => device.read(var),
+            None => super::storage::to_vec::<f32>(var.value()),
+        }
     }
 
     /// Whether it records.
@@ -295,7 +356,10 @@ impl Tape {
     /// # Errors
     /// `Internal` for element types other than `f32` and `f64`.
     pub fn constant(&self, value: &Tensor) -> Result<Var> {
-        Ok(Var { value: contiguous(value)?, node: None, packed: Some(Arc::default()), eight: None })
+        if let Some(device) = &self.device {
+            return device.constant(value);
+        }
+        Ok(Var { packed: Some(Arc::default()), ..Var::plain(contiguous(value)?, None) })
     }
 
     /// Weights of 8 bits of a matrix or table of shape `shape`, for operators that know them; others refuse them, because
@@ -305,7 +369,7 @@ impl Tape {
     /// `Internal` for a shape that no tensor has.
     pub(in crate::models) fn eight_bits(&self, weight: Weight8, shape: &[usize]) -> Result<Var> {
         let value = Tensor::zeros((), DType::F32, &candle_core::Device::Cpu)?.broadcast_as(shape)?;
-        Ok(Var { value, node: None, packed: None, eight: Some(Arc::new(weight)) })
+        Ok(Var { eight: Some(Arc::new(weight)), ..Var::plain(value, None) })
     }
 
     /// A value whose gradient is wanted.
@@ -313,7 +377,7 @@ impl Tape {
     /// # Errors
     /// `Internal` for element types other than `f32` and `f64`.
     pub fn leaf(&self, value: &Tensor) -> Result<Var> {
-        Ok(self.leaf_of(&Var { value: contiguous(value)?, node: None, packed: Some(Arc::default()), eight: None }))
+        Ok(self.leaf_of(&Var { packed: Some(Arc::default()), ..Var::plain(contiguous(value)?, None) }))
     }
 
     /// A leaf with the value of `var`, of any tape; both use the same packed matrices.
@@ -339,7 +403,7 @@ impl Tape {
         backward: impl FnOnce(Tensor, &mut Sink<'_>) -> Result<()> + 'static,
     ) -> Var {
         let Some(nodes) = self.nodes.as_ref().filter(|_| self.tracks(inputs)) else {
-            return Var { value, node: None, packed: None, eight: None };
+            return Var::plain(value, None);
         };
         let mut nodes = nodes.borrow_mut();
         nodes.push(Node {
@@ -347,7 +411,7 @@ impl Tape {
             parents: inputs.iter().map(|input| input.node).collect(),
             backward: Some(Box::new(backward)),
         });
-        Var { value, node: Some(nodes.len() - 1), packed: None, eight: None }
+        Var::plain(value, Some(nodes.len() - 1))
     }
 
     /// The gradients of `scalar` with respect to every leaf it depends on. Iterative: depth costs no stack.

@@ -354,6 +354,7 @@ fn run(mut request: FederatedRequest<'_>) -> Result<Trained> {
         history,
         notes: Vec::new(),
         privacy: None,
+        device: "cpu".into(),
         seconds: started.elapsed().as_secs_f64(),
     };
     let network: Arc<dyn Network> = Arc::from(models::load(&fitted.config, &fitted.parameters)?);

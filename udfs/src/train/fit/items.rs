@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Data, End, Epoch, Fit, Targets, Watch};
+use super::{Data, EVALUATION_ROWS, End, Epoch, Fit, Targets, Watch};
 use crate::error::{Error, Result};
-use crate::models::architecture::Weights;
+use crate::models::architecture::{Weights, outputs};
 use crate::models::ops::{self, Philox, Tape, Var, storage};
 use crate::models::{Architecture, Batch, Module};
 use crate::train::Progress;
@@ -195,7 +195,9 @@ impl Fit<'_> {
         let Targets::Classes(labels) = &self.data.targets else { return Err(Error::internal("items are classes")) };
         let rows = &items.validation;
         let mut standings = Standings::of(rows.iter().map(|row| labels[*row as usize]).collect());
-        super::passes(&self.data.inputs, &self.hyper.config, &*self.module, weights, rows, watch.cancel, |places, logits| {
+        let config = &self.hyper.config;
+        let pass = |batch: &Batch| outputs(config, &*self.module, weights, batch, false);
+        super::passes(&self.data.inputs, config, rows, EVALUATION_ROWS, &pass, watch.cancel, |places, logits| {
             standings.fill(places, logits, &items.is_item, 1.0);
         })?;
         let ndcg = standings.ranking(self.data.catalogue.and_then(|catalogue| catalogue.other)).ndcg_at(NDCG_CUTOFF);

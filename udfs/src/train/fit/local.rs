@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::{Data, End, Fit, Learned, Watch, diverged};
 use crate::error::{Error, Result};
 use crate::features::options::Freeze;
+use crate::models::cuda::choose;
 use crate::models::ops::storage;
 use crate::models::{Parameters, Tensor};
 use crate::train::hyper::Hyper;
@@ -41,8 +42,9 @@ pub(in crate::train) struct Local<'a> {
 
 impl<'a> Local<'a> {
     /// # Errors
-    /// `InvalidParameter` when the network cannot read the data.
+    /// `InvalidParameter` when the network cannot read the data; `FeatureNotSupported` when a GPU is asked for by name.
     pub(in crate::train) fn new(data: &'a Data<'a>, hyper: &'a Hyper) -> Result<Self> {
+        choose::refuse(&hyper.device, "a federated training runs where its rows are")?;
         let (fit, _) = Fit::new(data, hyper, Start { warm: None, freeze: &Freeze::AllButHead(false) })?;
         Ok(Self { fit })
     }

@@ -163,6 +163,7 @@ fn recipe(request: &GanRequest<'_>) -> Result<Recipe> {
         variant: crate::models::Variant::default(),
     };
     models::module(&config)?;
+    models::cuda::choose::choose(&options.device, models::cuda::Precision::Full, &config, rows, None)?;
     Ok(Recipe {
         config,
         epochs: size(options.epochs, aim.div_ceil(steps).clamp(1, 5000)),
@@ -336,6 +337,7 @@ fn finish(request: &GanRequest<'_>, recipe: Recipe, played: Played, started: Ins
         folds: Vec::new(),
         options: request.options.clone(),
         privacy: None,
+        device: "cpu".into(),
         notes: all.collect(),
         seconds,
     })

@@ -68,6 +68,15 @@ fn a_bag_averages_its_members() {
 }
 
 #[test]
+fn ensembles_are_trained_on_the_cpu() {
+    for kind in [BAGGING, STACKING] {
+        let options = Options { device: "cuda".into(), ..json(kind) };
+        let error = run(&binary(), Some(Architecture::Dnn), &options, 1).unwrap_err();
+        assert!(error.code == crate::error::Code::FeatureNotSupported && error.message.contains("ensemble"), "{error:?}");
+    }
+}
+
+#[test]
 fn a_bag_of_whoever_won() {
     let options = json(r#"{"epochs": 2, "tune": {"trials": 2}, "ensemble": {"kind": "bagging", "members": 2}}"#);
     let trained = run(&binary(), Some(Architecture::Logreg), &options, 1).unwrap();

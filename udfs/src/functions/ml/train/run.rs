@@ -22,6 +22,7 @@ use crate::features::{Dataset, EventColumns, Options, RowPlan, Target};
 use crate::functions::MlContext;
 use crate::functions::relation::{Call, duration_text};
 use crate::functions::source::columns_for;
+use crate::models::cuda::choose;
 use crate::models::{Architecture, NetworkConfig, Parameters, Task, TextModel};
 use crate::registry::{
     Earlier, FORMAT_VERSION, JobHandle, JobRequest, JobState, Manifest, ModelAction, ModelRef, RunCheckpoints, StoredSource, VersionInfo,
@@ -76,6 +77,7 @@ pub(super) async fn run(call: Call, spec: TrainSpec) -> DfResult<Outcome> {
     let reader = Reader { session, histories: Arc::clone(&call.context.histories), cancel: parent.clone() };
     let mut run = Run { spec, sql, context: Arc::clone(&call.context), statement, reader, events: None };
     run.context.registry.authorize(&run.statement.user, &run.spec.model, ModelAction::Own)?;
+    choose::check(&run.spec.lesson.options.device)?;
     run.open().await?;
     if let Some(outcome) = run.fresh_enough() {
         return Ok(outcome);
@@ -216,8 +218,8 @@ impl Run {
         let lesson = &self.spec.lesson;
         let reporter = Reporter::new(Arc::clone(&self.statement.notice), Box::new(job.updater()), lesson.candidates());
         let _turn = job.wait_for_turn().await?;
-        if lesson.options.device.starts_with("cuda") {
-            (self.statement.notice)(&format!("device \"{}\" is not available; training runs on the CPU", lesson.options.device));
+        if let (true, Err(reason)) = (choose::BUILT_IN && lesson.options.device == "auto", choose::gpus()) {
+            (self.statement.notice)(&format!("no GPU can be used, training runs on the CPU: {reason}"));
         }
         reporter.step("reading the source");
         if lesson.options.federated.is_some() {
@@ -453,7 +455,7 @@ impl Run {
             epochs: trained.epochs_run as u32,
             best_epoch: trained.best_epoch as u32,
             parameters: trained.parameters.count() as u64,
-            device: "cpu".into(),
+            device: trained.device.clone(),
             seconds: trained.seconds,
             history: trained.history.clone(),
             candidates: trained.candidates.clone(),
