@@ -121,10 +121,7 @@ impl NumberModes {
     /// The value of a mode and a place, rounded and held in the range as the source is.
     #[must_use]
     pub fn decode(&self, mode: usize, place: f32) -> Option<f64> {
-        let at = match mode.checked_sub(usize::from(self.nulls)) {
-            None => return None,
-            Some(at) => at,
-        };
+        let at = mode.checked_sub(usize::from(self.nulls))?;
         if let Some(atom) = self.atoms.get(at) {
             return Some(*atom);
         }

@@ -70,7 +70,7 @@ fn softmax<T: Real>(x: &[T], temperature: f64, to: &mut [T]) {
         *to = Real::quick_exp((*x - largest) * cold);
         sum += *to;
     }
-    to.iter_mut().for_each(|to| *to = *to / sum);
+    to.iter_mut().for_each(|to| *to /= sum);
 }
 
 /// Outputs as a row: the numbers through tanh, each group through softmax at `temperature` after Gumbel noise was added

@@ -71,7 +71,7 @@ fn pool<T: Real>(x: &[T], query: &[T], ends: &[u32]) -> (Vec<T>, Vec<T>) {
         let total: T = shares.iter().copied().sum();
         let each = T::of(1.0 / shares.len() as f64);
         for (share, step) in shares.iter_mut().zip(x[own.start * width..own.end * width].chunks_exact(width)) {
-            *share = *share / total;
+            *share /= total;
             add_scaled(heard, *share, step);
             add_scaled(mean, each, step);
         }

@@ -61,12 +61,13 @@ fn plus<T: Real, const L: usize>(mut a: Lanes<T, L>, b: Lanes<T, L>) -> Lanes<T,
 #[inline(always)]
 fn minus<T: Real, const L: usize>(mut a: Lanes<T, L>, b: Lanes<T, L>) -> Lanes<T, L> {
     for i in 0..L {
-        a[i] = a[i] - b[i];
+        a[i] -= b[i];
     }
     a
 }
 
 #[inline(always)]
+#[expect(clippy::manual_memcpy, reason = "a move of known length, not a call")]
 fn load<T: Real, const L: usize>(from: &[T], at: usize) -> Lanes<T, L> {
     let (from, mut to) = (&from[at..at + L], [T::ZERO; L]);
     for i in 0..L {
@@ -76,6 +77,7 @@ fn load<T: Real, const L: usize>(from: &[T], at: usize) -> Lanes<T, L> {
 }
 
 #[inline(always)]
+#[expect(clippy::manual_memcpy, reason = "a move of known length, not a call")]
 fn store<T: Real, const L: usize>(values: Lanes<T, L>, to: &mut [T], at: usize) {
     let to = &mut to[at..at + L];
     for i in 0..L {

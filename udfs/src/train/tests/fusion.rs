@@ -90,7 +90,8 @@ fn one_network_reads_whatever_tells_something() {
         let trained = run(&everything(tells), Some(Architecture::Gru), &options, 2).unwrap();
         let shape = &trained.config.shape;
         assert!(shape.sequence.is_some() && shape.image.is_some() && shape.texts.len() == 1 && shape.numeric == 2);
-        assert!(trained.test > plain.test + 0.05, "{tells}: {} against {} without it", trained.test, plain.test);
+        // The history alone comes close to the top; what is left to gain is a third of a step up to 1.
+        assert!(trained.test > plain.test + (1.0 - plain.test) / 3.0, "{tells}: {} against {} without it", trained.test, plain.test);
     }
 }
 

@@ -46,7 +46,7 @@ fn attached(user: u64) -> UserHistory {
     own.extras.push(Extra::Text(codes(1, QUERIES.len() as u64).collect()));
     own.extras.push(Extra::Text(vec![NULL_CODE; 40]));
     // Every tenth user never sends a picture.
-    own.extras.push(Extra::Text(if user % 10 == 0 { vec![NULL_CODE; 40] } else { codes(3, 4).collect() }));
+    own.extras.push(Extra::Text(if user.is_multiple_of(10) { vec![NULL_CODE; 40] } else { codes(3, 4).collect() }));
     own
 }
 

@@ -218,6 +218,9 @@ pub(super) fn vector(value: &ScalarValue) -> Result<Vec<f32>> {
         let number = |part: &str| part.trim().parse::<f32>().ok().filter(|number| number.is_finite()).ok_or_else(wrong);
         return inner.split(',').map(number).collect();
     }
+    if !matches!(value.data_type(), DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..)) {
+        return Err(wrong());
+    }
     let floats = value.cast_to(&DataType::new_list(DataType::Float32, true)).map_err(|_| wrong())?;
     let ScalarValue::List(list) = floats else { return Err(wrong()) };
     let values = list.value(0);
