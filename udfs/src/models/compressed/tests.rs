@@ -85,6 +85,9 @@ fn batch(config: &NetworkConfig, rows: std::ops::Range<usize>) -> Batch {
         batch.seq_len = 0;
     }
     batch.images = (0..ROWS * shape.image.map_or(0, |image| image.len())).map(|at| random.fork(4).below(at as u64, 256) as u8).collect();
+    if shape.image.is_some() {
+        batch.pictured = (0..ROWS as u32).collect();
+    }
     batch.part(shape, rows)
 }
 

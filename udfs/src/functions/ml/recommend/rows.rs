@@ -37,9 +37,9 @@ pub(super) fn item_rows(users: &[UserKey], found: &[Vec<Recommended>], items: &I
     let columns: Vec<ArrayRef> = vec![
         key_array(keys, key_type(schema)),
         Arc::new(ranks.collect::<Int32Array>()),
-        Arc::new(StringArray::from_iter_values(all().map(|item| &items.classes[item.class as usize]))),
+        Arc::new(StringArray::from(all().map(|item| items.classes[item.class as usize].as_str()).collect::<Vec<_>>())),
         Arc::new(Float64Array::from_iter_values(all().map(|item| item.score))),
-        Arc::new(StringArray::from_iter_values(all().map(|item| words(item.reason, items)))),
+        Arc::new(StringArray::from(all().map(|item| words(item.reason, items)).collect::<Vec<_>>())),
     ];
     batch(schema, columns)
 }
