@@ -1,24 +1,32 @@
 //! The SQL faces: the only room that imports DataFusion.
 //!
 //! Table-like functions implement [`relation::MlRelation`], one per file, and are listed by [`relations`]; scalar
-//! ones are `ScalarUDF`s, listed by [`scalars`]. [`register_all`] puts everything into a session. A statement goes
+//! ones are `ScalarUDF`s, listed by [`scalars`]; aggregates and window functions come from the [`package::Package`]s. [`register_all`] puts everything into a session. A statement goes
 //! through [`prepare_statement`] before it is planned; [`sql`] does both for a program without a server.
 //!
 //! What a function does lives in `features`, `train`, `registry` and `kernels`; here arguments become types, plans
 //! become streams and results become Arrow.
 
+pub mod behavior;
 pub mod dialect;
+pub mod experiment;
+pub mod features;
 pub mod ml;
+pub mod package;
 pub mod planner;
 pub mod prepass;
+pub mod profile;
 pub mod reference;
 pub mod register;
 pub mod relation;
 pub mod settings;
 pub mod source;
 
+pub use package::Package;
 pub use prepass::{prepare_df_statement, prepare_statement};
-pub use register::{MlContext, documentation, extension_planners, ml_schema_provider, register_all, relations, scalars, sql};
+pub use register::{
+    MlContext, aggregates, documentation, extension_planners, ml_schema_provider, register_all, relations, scalars, sql, windows,
+};
 pub use relation::MlRelation;
 pub use settings::MlSettings;
 pub use source::SortedHistories;

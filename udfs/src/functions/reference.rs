@@ -21,7 +21,7 @@ PostgreSQL's codes.
 ";
 
 /// The whole page.
-pub fn markdown(relations: &[Arc<dyn MlRelation>], scalars: &BTreeMap<String, Documentation>) -> String {
+pub fn markdown(relations: &[Arc<dyn MlRelation>], functions: &BTreeMap<String, Documentation>) -> String {
     let mut page = String::from(HEADER);
     page.push_str("\n## In FROM\n");
     let sorted: BTreeMap<&str, &Arc<dyn MlRelation>> = relations.iter().map(|relation| (relation.name(), relation)).collect();
@@ -29,13 +29,13 @@ pub fn markdown(relations: &[Arc<dyn MlRelation>], scalars: &BTreeMap<String, Do
         describe(&mut page, relation.as_ref());
     }
     let mut sections: BTreeMap<&str, Vec<(&str, &Documentation)>> = BTreeMap::new();
-    for (name, documentation) in scalars {
+    for (name, documentation) in functions {
         sections.entry(documentation.doc_section.label).or_default().push((name, documentation));
     }
-    for (label, functions) in sections {
+    for (label, members) in sections {
         let _ = write!(page, "\n## {label}\n");
-        for (name, documentation) in functions {
-            scalar(&mut page, name, documentation);
+        for (name, documentation) in members {
+            function(&mut page, name, documentation);
         }
     }
     options(&mut page);
@@ -68,7 +68,7 @@ fn describe(page: &mut String, relation: &dyn MlRelation) {
     }
 }
 
-fn scalar(page: &mut String, name: &str, documentation: &Documentation) {
+fn function(page: &mut String, name: &str, documentation: &Documentation) {
     let _ = write!(page, "\n### {name}\n\n{}\n\n```text\n{}\n```\n", documentation.description.trim(), documentation.syntax_example);
     if let Some(arguments) = &documentation.arguments {
         let _ = writeln!(page, "\n| argument | |\n|---|---|");

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use datafusion::catalog::SchemaProvider;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::logical_expr::{Documentation, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, Documentation, ScalarUDF, WindowUDF};
 use datafusion::physical_planner::ExtensionPlanner;
 use datafusion::prelude::SessionContext;
 
-use super::ml;
+use super::package::Package;
 use super::planner::{MlQueryPlanner, MlRelationPlanner, RelationExtensionPlanner};
 use super::prepass::prepare_df_statement;
 use super::relation::MlRelation;
 use super::source::SortedHistories;
+use super::{behavior, experiment, features, ml, profile};
 use crate::context::{FileAccess, HistoryProvider, NoFiles};
 use crate::registry::{Jobs, Registry};
 
@@ -46,22 +47,42 @@ impl fmt::Debug for MlContext {
     }
 }
 
+/// The packages that need nothing of the process.
+fn packages() -> [Package; 4] {
+    [behavior::package(), features::package(), profile::package(), experiment::package()]
+}
+
 /// Every table-like function.
 pub fn relations() -> Vec<Arc<dyn MlRelation>> {
-    ml::relations()
+    let others = packages().into_iter().flat_map(|package| package.relations);
+    ml::relations().into_iter().chain(others).collect()
 }
 
 /// Every scalar function.
 pub fn scalars(context: &Arc<MlContext>) -> Vec<Arc<ScalarUDF>> {
-    ml::scalars(context)
+    let others = packages().into_iter().flat_map(|package| package.scalars);
+    ml::scalars(context).into_iter().chain(others).collect()
 }
 
-/// What every scalar function says about itself, by name; a function without documentation is missing.
+/// Every aggregate.
+pub fn aggregates() -> Vec<Arc<AggregateUDF>> {
+    packages().into_iter().flat_map(|package| package.aggregates).collect()
+}
+
+/// Every window function.
+pub fn windows() -> Vec<Arc<WindowUDF>> {
+    packages().into_iter().flat_map(|package| package.windows).collect()
+}
+
+/// What every function outside `FROM` says about itself, by name; a function without documentation is missing.
 pub fn documentation(context: &Arc<MlContext>) -> BTreeMap<String, Documentation> {
     // The engine hides the documentation of functions that wait.
     let waiting = ml::lifecycle::documentation().into_iter().map(|(name, found)| (name.to_owned(), found));
-    let scalars = scalars(context);
-    let others = scalars.iter().filter_map(|scalar| Some((scalar.name().to_owned(), scalar.documentation()?.clone())));
+    let (scalars, aggregates, windows) = (scalars(context), aggregates(), windows());
+    let scalars = scalars.iter().map(|function| (function.name(), function.documentation()));
+    let aggregates = aggregates.iter().map(|function| (function.name(), function.documentation()));
+    let windows = windows.iter().map(|function| (function.name(), function.documentation()));
+    let others = scalars.chain(aggregates).chain(windows).filter_map(|(name, found)| Some((name.to_owned(), found?.clone())));
     waiting.chain(others).collect()
 }
 
@@ -83,6 +104,8 @@ pub fn ml_schema_provider(context: Arc<MlContext>) -> Arc<dyn SchemaProvider> {
 pub fn register_all(mut builder: SessionStateBuilder, context: Arc<MlContext>) -> SessionStateBuilder {
     let context = &context;
     builder.scalar_functions().get_or_insert_default().extend(scalars(context));
+    builder.aggregate_functions().get_or_insert_default().extend(aggregates());
+    builder.window_functions().get_or_insert_default().extend(windows());
     builder.expr_planners().get_or_insert_default().splice(0..0, ml::expr_planners(context));
     builder.relation_planners().get_or_insert_default().push(Arc::new(MlRelationPlanner::new(relations(), Arc::clone(context))));
     for rule in ml::analyzer_rules(context) {

@@ -1,14 +1,15 @@
 //! The reference page is what the functions say about themselves.
 
 use crate::program::Program;
-use portrait_udfs::functions::{documentation, reference, relations, scalars};
+use portrait_udfs::functions::{aggregates, documentation, reference, relations, scalars, windows};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn functions_md_is_up_to_date() {
     let program = Program::new().await;
     let documented = documentation(&program.context);
-    let scalars = scalars(&program.context);
-    let undocumented: Vec<&str> = scalars.iter().map(|f| f.name()).filter(|name| !documented.contains_key(*name)).collect();
+    let (scalars, aggregates, windows) = (scalars(&program.context), aggregates(), windows());
+    let names = scalars.iter().map(|f| f.name()).chain(aggregates.iter().map(|f| f.name())).chain(windows.iter().map(|f| f.name()));
+    let undocumented: Vec<&str> = names.filter(|name| !documented.contains_key(*name)).collect();
     assert!(undocumented.is_empty(), "no #[user_doc]: {undocumented:?}");
     let relations = relations();
     for relation in &relations {
