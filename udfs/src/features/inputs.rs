@@ -1,4 +1,9 @@
-//! The dense arrays between feature engineering and the networks. Plain vectors: no Arrow, no tensors.
+//! The dense arrays between feature engineering and the networks. Plain vectors: no Arrow, no tensors. Rows that do not
+//! fit in memory lie in files instead, see [`Spilled`].
+
+use std::sync::Arc;
+
+use super::spilled::Spilled;
 
 /// Pixels of a picture up to which passes have as many rows as others.
 const PASS_PIXELS: usize = 32 * 32;
@@ -70,6 +75,9 @@ pub struct Inputs {
     pub sequence: Option<Sequences>,
     /// `[rows, height, width, channels]`, row-major, 0 = black; empty when the shape has no picture.
     pub images: Vec<u8>,
+    /// The rows where they lie in files. Everything above is empty then but the number of rows and their spans: who reads
+    /// rows asks [`Batch::read`](crate::models::Batch::read), which knows both kinds.
+    pub spilled: Option<Arc<Spilled>>,
 }
 
 /// Token sequences, stored once per user: many anchors of a user share one stretch of steps.
@@ -105,9 +113,14 @@ pub enum Rows {
 }
 
 impl Inputs {
-    /// The bytes it holds, for the memory pool.
+    /// The bytes it holds in memory, for the memory pool.
     pub fn bytes(&self) -> usize {
         let sequence = self.sequence.as_ref().map_or(0, |s| (s.tokens.len() + s.numeric.len()) * 4 + s.spans.len() * 8);
         (self.numeric.len() + self.categorical.len()) * 4 + sequence + self.images.len()
+    }
+
+    /// The bytes it holds in files.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.spilled.as_ref().map_or(0, |spilled| spilled.bytes())
     }
 }

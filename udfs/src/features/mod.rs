@@ -7,7 +7,9 @@
 //! [`sequence`] compute features → the fitted [`encoder`] turns them into an [`inputs::Inputs`]. Rows of labelled tables
 //! come from their columns, and pictures among them through `images`.
 //!
-//! Absent on purpose: SQL, DataFusion, tensors, files. Training and scoring call the same code, so a feature
+//! What does not fit in memory goes through [`spill`] into files that the program around gives.
+//!
+//! Absent on purpose: SQL, DataFusion, tensors, folders. Training and scoring call the same code, so a feature
 //! cannot mean two things.
 
 pub mod anchor;
@@ -23,6 +25,8 @@ mod png;
 pub mod roles;
 mod select;
 pub mod sequence;
+pub mod spill;
+pub mod spilled;
 mod table;
 mod table_columns;
 pub mod tabular;
@@ -37,5 +41,7 @@ pub use events::{KeyType, Strings, UserHistory, UserKey, UserReader, canonical_s
 pub use inputs::{ImageShape, InputShape, Inputs, Labels, Rows};
 pub use options::{OPTION_KEYS, OptionDoc, Options};
 pub use roles::{ColumnDecision, EventColumns, Role, TimeUnit, ValueColumn};
+pub use spill::{SpillFile, SpillSpace};
+pub use spilled::Spilled;
 pub use table_columns::TableColumns;
 pub use target::Target;

@@ -22,7 +22,7 @@ const SIDE_HALVED: usize = 48;
 /// Stages after the first one.
 const STAGES: usize = 2;
 /// Pictures looked at for their mean and deviation.
-const PICTURES_MAX: usize = 10_000;
+pub(super) const PICTURES_MAX: usize = 10_000;
 
 /// See the module.
 #[derive(Debug, Clone)]

@@ -46,6 +46,7 @@ fn inputs() -> Inputs {
         categorical: ids(ROWS * 2, 2, &[5, 9]),
         sequence: Some(Sequences { tokens: ids(ROWS * 8 * 2, 3, &[7, 11]), numeric: numbers(ROWS * 8 * 2, 4), spans }),
         images: (0..ROWS * PICTURE.len()).map(|i| random.fork(5).below(i as u64, 256) as u8).collect(),
+        spilled: None,
     }
 }
 

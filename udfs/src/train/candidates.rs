@@ -15,7 +15,7 @@ use super::hyper::{self, Hyper};
 use super::metrics::{self, Metric};
 use super::resample::resample;
 use super::transfer::{Start, Transfer, WarmStart};
-use super::{Calibration, CandidateReport, Part, Progress, Scorer, Scores, TrainRequest, Trained, TrialReport, tune};
+use super::{Calibration, CandidateReport, MemoryBudget, Part, Progress, Scorer, Scores, TrainRequest, Trained, TrialReport, tune};
 use crate::error::{Code, Error, Result};
 use crate::features::Encoder;
 use crate::features::events::UserKey;
@@ -55,6 +55,7 @@ pub fn train(request: TrainRequest<'_>) -> Result<Trained> {
         progress: request.progress,
         init: request.init,
         checkpoints: request.checkpoints,
+        memory: request.memory,
     })
 }
 
@@ -84,6 +85,7 @@ pub(super) struct Request<'a> {
     pub(super) progress: &'a (dyn Fn(Progress) + Send + Sync),
     pub(super) init: Option<WarmStart<'a>>,
     pub(super) checkpoints: Option<&'a dyn CheckpointStore>,
+    pub(super) memory: Option<&'a Arc<dyn MemoryBudget>>,
 }
 
 /// See [`train`].
@@ -466,7 +468,8 @@ impl<'a> Request<'a> {
         checkpoints: Option<&'b Checkpoints<'b>>,
     ) -> Watch<'b> {
         let keep_partial = self.options.keep_partial;
-        Watch { cancel: self.cancel, progress: self.progress, deadline, keep_partial, metric, part, checkpoints }
+        let memory = self.memory;
+        Watch { cancel: self.cancel, progress: self.progress, deadline, keep_partial, metric, part, checkpoints, memory }
     }
 
     /// Where the state of its fits is kept; `None` without the option.

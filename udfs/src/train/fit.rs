@@ -14,9 +14,11 @@ use crate::models::Tensor;
 use tokio_util::sync::CancellationToken;
 
 use self::private::Private;
+use super::ahead::{self, Made, Maker, Shards};
 use super::batches;
 use super::checkpoint::{self, Checkpoints};
 use super::hyper::{Hyper, Momentum};
+use super::memory::{Held, MemoryBudget, Need};
 use super::privacy::PrivacyReport;
 use super::transfer::{Applied, Start};
 use super::{EpochRecord, Part, Progress};
@@ -105,6 +107,8 @@ pub(super) struct Watch<'a> {
     pub(super) part: Part,
     /// Where the fit's state is kept.
     pub(super) checkpoints: Option<&'a Checkpoints<'a>>,
+    /// Where its memory comes from.
+    pub(super) memory: Option<&'a Arc<dyn MemoryBudget>>,
 }
 
 /// A fitted network.
@@ -185,6 +189,8 @@ pub(super) struct Running<'a> {
     /// Its name among the checkpoints.
     label: String,
     saved: Instant,
+    /// Its share of the program's memory.
+    _memory: Option<Held>,
 }
 
 /// Fits `hyper.config` to `data` from start to end. `label` names its checkpoint.
@@ -205,8 +211,12 @@ impl<'a> Running<'a> {
     /// At its start, or where its checkpoint left it.
     ///
     /// # Errors
-    /// `InvalidParameter` when the network cannot read the data or `freeze` names nothing.
+    /// `InvalidParameter` when the network cannot read the data or `freeze` names nothing; `OutOfMemory` when there is not
+    /// as much as it needs.
     pub(super) fn start(data: &'a Data<'a>, hyper: &'a Hyper, start: Start<'_>, label: &str, watch: &Watch<'_>) -> Result<Self> {
+        let own = module(&hyper.config)?;
+        let need = Need::new(hyper, data, &own.specs(), own.shard_rows());
+        let memory = watch.memory.map(|budget| need.hold(budget, hyper)).transpose()?;
         let (mut fit, note) = Fit::new(data, hyper, start)?;
         let warning = fit.private.as_ref().and_then(|private| private.plan.warning());
         let mut place = Place { notes: note.into_iter().chain(warning).collect(), ..Place::default() };
@@ -214,7 +224,7 @@ impl<'a> Running<'a> {
             fit.resume(&saved)?;
             place = saved.place;
         }
-        Ok(Self { fit, place, label: label.to_owned(), saved: Instant::now() })
+        Ok(Self { fit, place, label: label.to_owned(), saved: Instant::now(), _memory: memory })
     }
 
     /// Runs epochs up to `until`.
@@ -330,7 +340,7 @@ impl<'a> Fit<'a> {
         for spec in module.specs() {
             parameters.0.insert(spec.name.clone(), (spec.shape.clone(), spec.initial(hyper.seed)));
         }
-        module.prepare(&data.inputs, &data.train, &mut parameters);
+        ahead::prepare(&*module, &data.inputs, &hyper.config.shape, &data.train, &mut parameters)?;
         let Applied { frozen, note } = start.apply(&module.specs(), &mut parameters)?;
         let mut learned = Vec::new();
         for spec in module.specs() {
@@ -366,20 +376,50 @@ impl<'a> Fit<'a> {
             None => batches::epoch(&self.data.train, lengths, self.hyper.batch_size, self.random("shuffle"), epoch),
         };
         self.steps_in_all = u32::try_from(batches.len() * self.hyper.epochs).unwrap_or(u32::MAX);
+        let maker = self.maker();
+        if self.private.is_none() && maker.is_slow() {
+            let before = self.steps;
+            return maker.ahead(&batches, before, watch.cancel, |next| self.steps(epoch, &batches, started, watch, next));
+        }
+        self.steps(epoch, &batches, started, watch, &mut || Ok(Made::InStep))
+    }
+
+    /// What makes the batches of the steps.
+    fn maker(&self) -> Maker<'a> {
+        Maker {
+            inputs: &self.data.inputs,
+            hyper: self.hyper,
+            shard_rows: self.module.shard_rows(),
+            unseen: self.random("unseen"),
+            augment: self.random("augment"),
+        }
+    }
+
+    /// The steps of an epoch, one for each of `batches`.
+    fn steps(
+        &mut self,
+        epoch: usize,
+        batches: &[Vec<u32>],
+        started: Instant,
+        watch: &Watch<'_>,
+        next: &mut dyn FnMut() -> Result<Made>,
+    ) -> Result<Epoch> {
         let (mut loss_sum, mut rows, mut bad) = (0.0, 0usize, 0usize);
         for (at, batch) in batches.iter().enumerate() {
+            let mut made = Made::Cancelled;
             let stopped = if watch.cancel.is_cancelled() {
                 Some(End::Cancelled)
             } else if watch.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 Some(End::OutOfTime)
             } else {
-                None
+                made = next()?;
+                matches!(made, Made::Cancelled).then_some(End::Cancelled)
             };
             if let Some(end) = stopped {
                 let loss = loss_sum / rows.max(1) as f64;
                 return Ok(Epoch { loss, seconds: started.elapsed().as_secs_f64(), rows, end });
             }
-            let done = if self.private.is_some() { self.private_step(batch)? } else { self.step(batch)? };
+            let done = if self.private.is_some() { self.private_step(batch)? } else { self.step(batch, made)? };
             match done {
                 Some(loss) => {
                     bad = 0;
@@ -414,7 +454,7 @@ impl<'a> Fit<'a> {
     }
 
     /// One step; the loss before it, or `None` when loss or gradient were not finite and nothing was changed.
-    fn step(&mut self, rows: &[u32]) -> Result<Option<f64>> {
+    fn step(&mut self, rows: &[u32], made: Made) -> Result<Option<f64>> {
         self.steps += 1;
         let rate = self.learning_rate();
         let mut weights = Weights::default();
@@ -423,24 +463,21 @@ impl<'a> Fit<'a> {
             weights.insert(learned.spec.name.clone(), silent.constant(&learned.tensor)?);
         }
         let frozen: BTreeSet<&str> = self.learned.iter().filter(|learned| !learned.trainable).map(|learned| &*learned.spec.name).collect();
-        let unseen = self.random("unseen").at_step(self.steps);
-        let (augment, moved) = (self.hyper.augment, self.random("augment").at_step(self.steps));
-        let (inputs, shape) = (&*self.data.inputs, &self.hyper.config.shape);
+        let (maker, step) = (self.maker(), self.steps);
+        let shards = Shards::new(made);
         let focal = self.hyper.focal();
         let found = Step {
             module: &*self.module,
             weights: &weights,
             trainable: &|name| !frozen.contains(name),
             random: self.random("step").at_step(self.steps),
-            gather: &|own, batch| {
-                Batch::gather(inputs, shape, &rows[own.clone()], batch);
-                show_as_unseen(batch, self.hyper.unseen_rate, unseen.fork(own.start as u32));
-                batch.augment(shape, augment.shifts(), augment.flips(), moved.fork(own.start as u32));
-            },
+            gather: &|own, batch| shards.gather(&maker, step, rows, own, batch),
             loss: &|tape, forward, own| self.data.loss(tape, forward, &rows[own], focal),
             weight: &|own| self.data.weight(&rows[own]),
         }
-        .run(rows.len())?;
+        .run(rows.len());
+        shards.whole()?;
+        let found = found?;
         if !found.loss.is_finite() {
             return Ok(None);
         }
@@ -527,21 +564,10 @@ fn rule(hyper: &Hyper) -> Rule {
     Rule { kind: hyper.optimizer, weight_decay: hyper.weight_decay, clip_norm, momentum, nesterov }
 }
 
-/// Shows a share of the known ids as id 1 (unseen): no training row holds it otherwise, and at scoring it must mean
-/// "something I do not know" instead of an untrained vector.
-fn show_as_unseen(batch: &mut Batch, rate: f64, random: Philox) {
-    let ids = batch.categorical.iter_mut().chain(batch.tokens.iter_mut());
-    for (at, id) in ids.enumerate().filter(|(_, id)| **id >= 2) {
-        if random.uniform(at as u64) < rate {
-            *id = 1;
-        }
-    }
-}
-
 /// Outputs `[rows.len(), outputs]` in the order of `rows`.
 ///
 /// # Errors
-/// `Cancelled`, looked at once per chunk.
+/// `Cancelled`, looked at once per chunk; `Io` of rows in files.
 pub(super) fn predict(
     inputs: &Inputs,
     config: &NetworkConfig,
@@ -550,10 +576,7 @@ pub(super) fn predict(
     rows: &[u32],
     cancel: &CancellationToken,
 ) -> Result<Vec<f32>> {
-    let mut order: Vec<u32> = (0..rows.len() as u32).collect();
-    if let (true, Some(sequence)) = (config.architecture.is_sequential(), &inputs.sequence) {
-        order.sort_by_key(|at| sequence.spans[rows[*at as usize] as usize].1);
-    }
+    let order = batches::pass_order(inputs, rows, config.architecture.is_sequential());
     let mut all = vec![0f32; rows.len() * config.outputs];
     let mut batch = Batch::default();
     for chunk in order.chunks(config.shape.pass_rows(EVALUATION_ROWS)) {
@@ -561,7 +584,7 @@ pub(super) fn predict(
             return Err(Error::cancelled());
         }
         let chunk_rows: Vec<u32> = chunk.iter().map(|at| rows[*at as usize]).collect();
-        Batch::gather(inputs, &config.shape, &chunk_rows, &mut batch);
+        Batch::read(inputs, &config.shape, &chunk_rows, &mut batch)?;
         let out = outputs(config, module, weights, &batch, false)?;
         for (from, to) in out.logits.chunks_exact(config.outputs).zip(chunk) {
             all[*to as usize * config.outputs..][..config.outputs].copy_from_slice(from);

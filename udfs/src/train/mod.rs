@@ -9,6 +9,7 @@
 //! token is looked at once per batch; no file, no SQL and no clock decides what is learned (except `max_seconds`,
 //! which only cuts epochs off).
 
+mod ahead;
 pub mod baseline;
 mod batches;
 pub mod calibration;
@@ -16,6 +17,7 @@ pub mod candidates;
 pub mod checkpoint;
 mod fit;
 pub mod hyper;
+pub mod memory;
 pub mod metrics;
 pub mod privacy;
 mod resample;
@@ -26,12 +28,15 @@ mod tests;
 pub mod transfer;
 mod tune;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use calibration::Calibration;
 pub use candidates::train;
 pub use checkpoint::CheckpointStore;
+pub use memory::MemoryBudget;
 pub use metrics::Metric;
 pub use privacy::PrivacyReport;
 pub use scorer::{Scorer, Scores};
@@ -62,6 +67,8 @@ pub struct TrainRequest<'a> {
     pub init: Option<WarmStart<'a>>,
     /// Where checkpoints of these very data and options are kept (`checkpoint_every`).
     pub checkpoints: Option<&'a dyn CheckpointStore>,
+    /// Where the memory that it takes besides the dataset's comes from; `None` = nobody counts it.
+    pub memory: Option<&'a Arc<dyn MemoryBudget>>,
 }
 
 /// Which part of a training a fit is.

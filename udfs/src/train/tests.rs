@@ -3,6 +3,7 @@
 mod learning;
 mod markov;
 mod pictures;
+mod spilled;
 
 use std::sync::Mutex;
 
@@ -110,7 +111,18 @@ fn request<'a>(
     progress: &'a (dyn Fn(Progress) + Send + Sync),
 ) -> Request<'a> {
     let task = if matches!(problem.labels, Labels::Class(_)) { Task::Classification } else { Task::Regression };
-    Request { rows: problem.rows(), architecture: None, options, task, threads: 1, cancel, progress, init: None, checkpoints: None }
+    Request {
+        rows: problem.rows(),
+        architecture: None,
+        options,
+        task,
+        threads: 1,
+        cancel,
+        progress,
+        init: None,
+        checkpoints: None,
+        memory: None,
+    }
 }
 
 fn run(problem: &Problem, architecture: Option<Architecture>, options: &Options, threads: usize) -> crate::Result<Trained> {

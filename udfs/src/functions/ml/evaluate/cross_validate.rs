@@ -15,7 +15,8 @@ use crate::features::{Dataset, Target};
 use crate::functions::MlContext;
 use crate::functions::ml::train::check_label;
 use crate::functions::ml::train::progress::Reporter;
-use crate::functions::ml::train::read::{EventCut, Loaded, Reader, blocking};
+use crate::functions::ml::train::read::{EventCut, Loaded, Reader, blocking, report_spilled};
+use crate::functions::ml::train::resources::PoolBudget;
 use crate::functions::ml::train::spec::{ARCH, COLUMNS, HORIZON, Lesson, OPTIONS, TARGET};
 use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
 use crate::functions::source::columns_for;
@@ -160,6 +161,9 @@ async fn one_fold(
 ) -> DfResult<Vec<(i32, MetricRow)>> {
     let statement = call.statement();
     let notice = Arc::clone(&statement.notice);
+    if fold == 0 {
+        report_spilled(&dataset, &notice);
+    }
     let (own, update) = (format!("fold {}/{folds}: ", fold + 1), job.updater());
     let prefix = own.clone();
     let reporter = Reporter::new(
@@ -175,6 +179,7 @@ async fn one_fold(
     let task = if dataset.classes.is_empty() { Task::Regression } else { Task::Classification };
     let (options, architecture, threads) = (lesson.options.clone(), lesson.architecture, call.context.training_threads);
     let cancel = job.cancel.clone();
+    let budget = PoolBudget::shared(Arc::clone(call.session.runtime_env()));
     let rows = blocking(move || {
         let request = TrainRequest {
             dataset: &dataset,
@@ -186,6 +191,7 @@ async fn one_fold(
             progress: &|progress| reporter.report(progress),
             init: None,
             checkpoints: None,
+            memory: Some(&budget),
         };
         let trained = train(request)?;
         if cancel.is_cancelled() {

@@ -12,6 +12,7 @@ pub mod describe_events;
 mod incumbent;
 pub(crate) mod progress;
 pub(crate) mod read;
+pub(crate) mod resources;
 mod row;
 mod run;
 pub(crate) mod spec;

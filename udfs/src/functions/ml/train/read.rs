@@ -2,7 +2,8 @@
 //!
 //! Life of a reading: the source's stream is polled on the query runtime, the arithmetic runs on a blocking thread
 //! fed by a short channel, the bytes are reserved in the session's memory pool, and the cancel token is looked at
-//! for every batch on both sides.
+//! for every batch on both sides. When the pool has no more, what was read goes to temporary files of the session and the
+//! reading goes on.
 
 use std::sync::Arc;
 
@@ -15,14 +16,16 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::{EventSource, HistoryProvider, UserHistories};
-use crate::error::{Error, Result};
+use super::resources::SessionFiles;
+use crate::context::{EventSource, HistoryProvider, NoticeSink, UserHistories};
+use crate::error::{Code, Error, Result};
 use crate::features::events::Extra;
 use crate::features::{
-    Dataset, Encoder, EventColumns, EventDatasetBuilder, Options, TableColumns, TableDatasetBuilder, Target, UserHistory, UserReader,
-    canonical_schema,
+    Dataset, Encoder, EventColumns, EventDatasetBuilder, Options, SpillSpace, TableColumns, TableDatasetBuilder, Target, UserHistory,
+    UserReader, canonical_schema,
 };
 use crate::functions::source::{plan_sql, source_schema, table_stream};
+use crate::train::memory::size;
 
 /// Batches that may wait between reading and arithmetic.
 const BATCHES_AHEAD: usize = 4;
@@ -77,6 +80,14 @@ pub(crate) struct Loaded {
     pub(crate) memory: MemoryReservation,
 }
 
+/// Says that rows did not fit in memory, if so.
+pub(crate) fn report_spilled(dataset: &Dataset, notice: &NoticeSink) {
+    let (bytes, rows) = (dataset.inputs.spilled_bytes(), dataset.inputs.rows);
+    if bytes > 0 {
+        notice(&format!("the training data does not fit in memory: {rows} rows were spilled to temporary files ({})", size(bytes)));
+    }
+}
+
 impl Reader {
     /// Opens the histories of an event source.
     pub(crate) async fn open(&self, sql: &str, columns: &EventColumns) -> Result<Arc<dyn UserHistories>> {
@@ -102,8 +113,6 @@ impl Reader {
             &cut.options,
             cut.as_of_us,
         )?;
-        let cancel = self.cancel.clone();
-        builder = builder.interrupted_by(move || cancel.is_cancelled());
         let cancel = self.cancel.clone();
         builder = builder.interrupted_by(move || cancel.is_cancelled());
         if let Some(anchors) = cut.anchors_us.clone() {
@@ -147,21 +156,27 @@ impl Reader {
     ) -> DfResult<(SendableRecordBatchStream, TableDatasetBuilder)> {
         let plan = plan_sql(&self.session, sql).await?;
         let physical = self.session.create_physical_plan(&plan).await?;
-        let builder = TableDatasetBuilder::with_columns(physical.schema(), label, columns, options, options.split_time.clone())?;
+        let cancel = self.cancel.clone();
+        let builder = TableDatasetBuilder::with_columns(physical.schema(), label, columns, options, options.split_time.clone())?
+            .interrupted_by(move || cancel.is_cancelled());
         Ok((table_stream(physical, &self.session)?, builder))
     }
 
     async fn collect<C: Collector>(&self, stream: SendableRecordBatchStream, collector: C) -> DfResult<Loaded> {
         let (collector, memory) = self.feed(stream, collector).await?;
         let dataset = blocking(move || collector.finish()).await?;
+        // What finishing took besides is free again.
+        memory.resize(dataset.bytes().min(memory.size()));
         Ok(Loaded { dataset, memory })
     }
 
     async fn feed<C: Collector>(&self, mut stream: SendableRecordBatchStream, collector: C) -> DfResult<(C, MemoryReservation)> {
-        let memory = MemoryConsumer::new("training data").register(&self.session.runtime_env().memory_pool);
+        let env = self.session.runtime_env();
+        let memory = MemoryConsumer::new("training data").register(&env.memory_pool);
+        let space: Arc<dyn SpillSpace> = Arc::new(SessionFiles(Arc::clone(env)));
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let cancel = self.cancel.clone();
-        let worker = tokio::task::spawn_blocking(move || take_all(receiver, collector, memory, &cancel));
+        let worker = tokio::task::spawn_blocking(move || take_all(receiver, collector, memory, space, &cancel));
         let mut failure = None;
         loop {
             let next = tokio::select! {
@@ -201,6 +216,7 @@ fn take_all<C: Collector>(
     mut batches: mpsc::Receiver<RecordBatch>,
     mut collector: C,
     memory: MemoryReservation,
+    space: Arc<dyn SpillSpace>,
     cancel: &CancellationToken,
 ) -> DfResult<(C, MemoryReservation)> {
     while let Some(batch) = batches.blocking_recv() {
@@ -208,11 +224,27 @@ fn take_all<C: Collector>(
             return Err(Error::cancelled().into());
         }
         collector.push(&batch)?;
-        memory.try_resize(collector.bytes())?;
+        fit_in(&mut collector, &memory, &space)?;
     }
     collector.end()?;
-    memory.try_resize(collector.bytes())?;
+    fit_in(&mut collector, &memory, &space)?;
     Ok((collector, memory))
+}
+
+/// Takes the memory that the rows need; where there is not as much, they go to temporary files.
+fn fit_in<C: Collector>(collector: &mut C, memory: &MemoryReservation, space: &Arc<dyn SpillSpace>) -> Result<()> {
+    if memory.try_resize(collector.bytes()).is_ok() {
+        return Ok(());
+    }
+    if !collector.is_spilled() {
+        collector.spill(Arc::clone(space))?;
+    }
+    memory.try_resize(collector.bytes()).map_err(|error| {
+        let pool = Error::from_engine(error).detail.unwrap_or_default();
+        Error::new(Code::OutOfMemory, "the training data does not fit in memory")
+            .detail(format!("It needs {} although its rows are in temporary files. {pool}", size(collector.bytes() as u64)))
+            .hint("Train on a sample (option sample), run fewer statements at once, or raise memory_limit.")
+    })
 }
 
 /// What batches go into.
@@ -220,6 +252,8 @@ trait Collector: Send + 'static {
     fn push(&mut self, batch: &RecordBatch) -> Result<()>;
     fn end(&mut self) -> Result<()>;
     fn bytes(&self) -> usize;
+    fn spill(&mut self, space: Arc<dyn SpillSpace>) -> Result<()>;
+    fn is_spilled(&self) -> bool;
     fn finish(self) -> Result<Dataset>;
 }
 
@@ -261,6 +295,14 @@ impl Collector for Events {
         self.builder.bytes()
     }
 
+    fn spill(&mut self, space: Arc<dyn SpillSpace>) -> Result<()> {
+        self.builder.spill(space)
+    }
+
+    fn is_spilled(&self) -> bool {
+        self.builder.is_spilled()
+    }
+
     fn finish(self) -> Result<Dataset> {
         match self.stored {
             Some(stored) => self.builder.finish_with(&stored.encoder, &stored.classes),
@@ -286,6 +328,14 @@ impl Collector for Table {
 
     fn bytes(&self) -> usize {
         self.builder.bytes()
+    }
+
+    fn spill(&mut self, space: Arc<dyn SpillSpace>) -> Result<()> {
+        self.builder.spill(space)
+    }
+
+    fn is_spilled(&self) -> bool {
+        self.builder.is_spilled()
     }
 
     fn finish(self) -> Result<Dataset> {

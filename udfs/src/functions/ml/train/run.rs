@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::incumbent;
 use super::progress::Reporter;
-use super::read::{EventCut, Loaded, Reader, TableCut, blocking};
+use super::read::{EventCut, Loaded, Reader, TableCut, blocking, report_spilled};
+use super::resources::PoolBudget;
 use super::row::Outcome;
 use super::spec::{Activate, TrainSpec};
 use crate::context::{StatementContext, UserHistories};
@@ -26,6 +27,7 @@ use crate::registry::{
     Earlier, FORMAT_VERSION, JobHandle, JobRequest, JobState, Manifest, ModelAction, ModelRef, RunCheckpoints, StoredSource, VersionInfo,
     VersionRequest, VersionTicket,
 };
+use crate::train::memory::size;
 use crate::train::{CheckpointStore, Metric, TrainRequest, Trained, WarmStart, train};
 
 /// Everything a run needs.
@@ -207,6 +209,7 @@ impl Run {
         }
         reporter.step("reading the source");
         let Loaded { dataset, memory } = self.read().await?;
+        report_spilled(&dataset, &self.statement.notice);
         let counts = Counts {
             train: dataset.rows_of(Rows::Train).len() as u64,
             valid: dataset.rows_of(Rows::Validation).len() as u64,
@@ -217,6 +220,7 @@ impl Run {
         let task = if dataset.classes.is_empty() { Task::Regression } else { Task::Classification };
         let (options, architecture, threads) = (lesson.options.clone(), lesson.architecture, self.context.training_threads);
         let (cancel, kept) = (job.cancel.clone(), checkpoints.clone());
+        let budget = PoolBudget::shared(Arc::clone(self.reader.session.runtime_env()));
         let (trained, dataset) = blocking(move || {
             let request = TrainRequest {
                 dataset: &dataset,
@@ -228,6 +232,7 @@ impl Run {
                 progress: &|progress| reporter.report(progress),
                 init: init.as_ref().map(Warm::start),
                 checkpoints: kept.as_ref().map(|kept| kept as &dyn CheckpointStore),
+                memory: Some(&budget),
             };
             train(request).map(|trained| (trained, dataset))
         })
@@ -269,7 +274,7 @@ impl Run {
         let options = serde_json::to_string(&options).map_err(|error| Error::internal(format!("options cannot be written: {error}")))?;
         let parts = [
             env!("CARGO_PKG_VERSION"),
-            &dataset.fingerprint(),
+            &dataset.fingerprint()?,
             &lesson.target.to_string(),
             &lesson.horizon_us.to_string(),
             lesson.architecture.map_or("auto", Architecture::name),
@@ -411,7 +416,7 @@ impl Run {
             history: trained.history.clone(),
             candidates: trained.candidates.clone(),
             trials: trained.trials.clone(),
-            message: message(trained, dataset.sampled_out),
+            message: message(trained, dataset),
             owner: self.statement.user.clone(),
             created_at_us: now_us(),
             statement: self.statement.statement.clone(),
@@ -429,7 +434,7 @@ struct Counts {
 }
 
 /// The figures in words: the metric beside what knowing nothing, and knowing only recency and frequency, reach.
-fn message(trained: &Trained, sampled_out: u64) -> String {
+fn message(trained: &Trained, dataset: &Dataset) -> String {
     let nothing = match trained.metric {
         Metric::PrAuc => "base rate",
         Metric::LogLoss => "class shares alone",
@@ -444,8 +449,12 @@ fn message(trained: &Trained, sampled_out: u64) -> String {
         parts.push(format!("candidates on validation: {}", tried.join(", ")));
     }
     parts.extend(trained.notes.iter().cloned());
-    if sampled_out > 0 {
-        parts.push(format!("sampled: {sampled_out} users were left out"));
+    if dataset.sampled_out > 0 {
+        parts.push(format!("sampled: {} users were left out", dataset.sampled_out));
+    }
+    match dataset.inputs.spilled_bytes() {
+        0 => {}
+        bytes => parts.push(format!("{} rows were spilled to temporary files ({})", dataset.inputs.rows, size(bytes))),
     }
     parts.join("; ")
 }
