@@ -234,6 +234,7 @@ mod tests {
             step_numeric: vec![0.1, 0.2, 0.3, 0.0],
             lengths: vec![2, 1],
             images: Vec::new(),
+            ..Batch::default()
         }
     }
 

@@ -106,6 +106,8 @@ mod tests {
             class_weights: None,
             resampled: None,
             users: &[],
+            teacher: None,
+            catalogue: None,
         }
     }
 

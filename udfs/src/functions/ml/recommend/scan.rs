@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::features::UserReader;
 use crate::features::events::UserKey;
 use crate::features::inputs::Inputs;
-use crate::functions::ml::predict::loaded::{CHUNK_BYTES, clear};
+use crate::functions::ml::predict::loaded::CHUNK_BYTES;
 use crate::train::retrieve::History;
 
 /// Output batches that wait to be read, per partition.
