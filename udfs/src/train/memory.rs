@@ -3,8 +3,9 @@
 //!
 //! It is an estimate from shapes, made before the first step: fair for a network of the usual size, not a bound. A program
 //! that limits its memory says no at once, with the figures, to a network whose weights and optimizer alone do not fit,
-//! instead of being ended by its machine in the middle. The rest is counted where there is room for it: how much of it is
-//! there at once an estimate cannot know, and so it refuses nothing.
+//! instead of being ended by its machine in the middle. Gradients and outputs are counted where there is room for them, and
+//! refuse nothing. What batches leave on their way is only told: how much of it is there at once an estimate cannot know,
+//! and other statements shall not wait for what may never be taken.
 
 use std::fmt;
 use std::sync::Arc;
@@ -97,19 +98,24 @@ impl Need {
         }
     }
 
+    /// All of it.
     const fn bytes(&self) -> usize {
-        self.parameters + self.gradients + self.batch + self.rows
+        self.counted() + self.batch
     }
 
-    /// Takes it of a budget: all of it, or the parameters where there is no more.
+    /// What is counted where there is room for it.
+    const fn counted(&self) -> usize {
+        self.parameters + self.gradients + self.rows
+    }
+
+    /// Takes what is counted of a budget, or the parameters alone where there is no more.
     ///
     /// # Errors
     /// `OutOfMemory`, with the figures, when not even the parameters fit.
     pub(super) fn hold(&self, budget: &Arc<dyn MemoryBudget>, hyper: &Hyper) -> Result<Held> {
         let held = |bytes| Held { budget: Arc::clone(budget), bytes };
-        let bytes = self.bytes();
-        if budget.take(bytes).is_ok() {
-            return Ok(held(bytes));
+        if budget.take(self.counted()).is_ok() {
+            return Ok(held(self.counted()));
         }
         budget.take(self.parameters).map(|()| held(self.parameters)).map_err(|refused| {
             let left = refused.detail.map(|detail| format!(" {detail}")).unwrap_or_default();
@@ -117,7 +123,7 @@ impl Need {
                 .detail(format!(
                     "It needs about {}: {} for parameters and their optimizer, {} for gradients, {} for batches of {} rows, {} for the \
                      outputs of all rows.{left}",
-                    size(bytes as u64),
+                    size(self.bytes() as u64),
                     size(self.parameters as u64),
                     size(self.gradients as u64),
                     size(self.batch as u64),
@@ -250,14 +256,13 @@ mod tests {
     #[test]
     fn what_is_held_is_given_back_and_what_is_refused_says_why() {
         let (need, hyper, _) = need(Architecture::Gru, &Options::default());
-        let budget = Arc::new(Limited { limit: need.bytes() * 3 / 2, ..Limited::default() });
+        let budget = Arc::new(Limited { limit: need.counted() + need.parameters, ..Limited::default() });
         let shared = Arc::clone(&budget) as Arc<dyn MemoryBudget>;
         let held = need.hold(&shared, &hyper).unwrap();
-        assert_eq!(budget.taken.load(Ordering::SeqCst), need.bytes());
-        // Half as much again is enough for the parameters of another, but for no third.
-        assert!(need.parameters < need.bytes() / 2 && need.parameters > need.bytes() / 4, "{need:?}");
+        assert_eq!(budget.taken.load(Ordering::SeqCst), need.counted());
+        // There is room for the parameters of another, but for no third.
         let second = need.hold(&shared, &hyper).unwrap();
-        assert_eq!(budget.taken.load(Ordering::SeqCst), need.bytes() + need.parameters);
+        assert_eq!(budget.taken.load(Ordering::SeqCst), need.counted() + need.parameters);
         let error = need.hold(&shared, &hyper).unwrap_err();
         assert_eq!((error.code, error.message.as_str()), (Code::OutOfMemory, "not enough memory to train \"gru\""));
         let detail = error.detail.unwrap();
