@@ -4,6 +4,9 @@
 //! → [`EventDatasetBuilder::finish`] assigns the parts, checks that there is enough to learn from, fits vocabularies
 //! and scales on what the train rows may know, and encodes every row. Nothing of a label window, and nothing of
 //! validation or test, reaches what is fitted.
+//!
+//! What does not fit in memory is [spilled](EventDatasetBuilder::spill): histories and rows go to temporary files, in the
+//! order in which they come, and are encoded from there. The dataset is the same, number for number.
 
 mod attachments;
 mod events;
@@ -27,12 +30,16 @@ use crate::error::{Error, Result};
 
 /// Asks whether to give up; see [`EventDatasetBuilder::interrupted_by`].
 #[derive(Clone, Default)]
-struct Interrupt(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
+pub(super) struct Interrupt(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
 
 impl Interrupt {
+    fn new(stop: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(stop)))
+    }
+
     /// # Errors
     /// `Cancelled` once the caller wants to stop. Asks at every 1024th `step` only.
-    fn check(&self, step: usize) -> Result<()> {
+    pub(super) fn check(&self, step: usize) -> Result<()> {
         match &self.0 {
             Some(stop) if step.is_multiple_of(1024) && stop() => Err(Error::cancelled()),
             _ => Ok(()),
@@ -45,6 +52,9 @@ impl fmt::Debug for Interrupt {
         f.debug_tuple("Interrupt").field(&self.0.is_some()).finish()
     }
 }
+
+/// What writing to and reading from temporary files takes at most: two blocks of engineered rows, and a piece of each file.
+const FILE_BUFFERS: usize = 12 << 20;
 
 /// Labelled rows that a training needs at least.
 pub const ROWS_MIN: usize = 200;
@@ -62,7 +72,7 @@ pub struct Dataset {
     pub of_items: bool,
     /// Which part a row belongs to.
     pub split: Vec<Rows>,
-    /// Whose row; empty for labelled tables.
+    /// Whose row; empty for labelled tables, and where rows lie in files and no option needs it.
     pub users: Vec<UserKey>,
     /// At which anchor; empty for labelled tables.
     pub anchors_us: Vec<i64>,

@@ -6,12 +6,14 @@
 //! the latest events become steps by the [`SequencePlan`]. Rows of labelled tables take the same way from their columns.
 
 mod fit;
+mod raw;
 mod vocabularies;
 
 use arrow::array::{Array, RecordBatch};
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::fit::{Fitted, RawRows, fit, is_excluded};
+pub(super) use self::fit::{Fitted, fit, is_excluded};
+pub(super) use self::raw::RawRows;
 pub use self::vocabularies::FeatureVocabulary;
 use super::events::{EventColumnsView, Events, Extra, Strings, UserHistory, UserKey};
 use super::images::ImagePlan;

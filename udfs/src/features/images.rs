@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::inputs::ImageShape;
 use super::picture::{Picture, append_as, decode};
 use super::roles::sql_type;
+use super::spill::{Log, SpillSpace, Window};
 use crate::error::{Code, Error, Result};
 
 /// Pixels along a side at most, unless the option `image_size` says so.
@@ -50,7 +51,9 @@ pub(super) struct Pictures {
     side: Option<usize>,
     shapes: Vec<ImageShape>,
     ends: Vec<usize>,
+    /// Empty where they go to a file.
     pixels: Vec<u8>,
+    file: Option<Log>,
     unreadable: u64,
     /// Row and reason of the first that could not be read.
     first: Option<(u64, String)>,
@@ -66,26 +69,46 @@ impl Pictures {
             shapes: Vec::new(),
             ends: Vec::new(),
             pixels: Vec::new(),
+            file: None,
             unreadable: 0,
             first: None,
         }
     }
 
+    /// Moves the pictures to a file, and those that are still to come.
+    pub(super) fn spill(&mut self, space: &dyn SpillSpace) -> Result<()> {
+        if self.file.is_none() {
+            let file = self.file.insert(Log::create(space, "pictures")?);
+            for pixels in self.pixels.chunks(1 << 20) {
+                file.end().extend_from_slice(pixels);
+                file.settle()?;
+            }
+            self.pixels = Vec::new();
+        }
+        Ok(())
+    }
+
     /// Takes the picture of row `row` (from 1); `false` = there is none.
-    pub(super) fn push(&mut self, row: u64, bytes: Option<&[u8]>) -> bool {
-        let Some(bytes) = bytes else { return false };
+    pub(super) fn push(&mut self, row: u64, bytes: Option<&[u8]>) -> Result<bool> {
+        let Some(bytes) = bytes else { return Ok(false) };
         match decode(bytes) {
             Ok(picture) => {
                 let Picture { shape, pixels } = picture.within(self.side_max);
                 self.shapes.push(shape);
-                self.pixels.extend(pixels);
-                self.ends.push(self.pixels.len());
-                true
+                self.ends.push(self.ends.last().copied().unwrap_or(0) + pixels.len());
+                match &mut self.file {
+                    Some(file) => {
+                        file.end().extend(pixels);
+                        file.settle()?;
+                    }
+                    None => self.pixels.extend(pixels),
+                }
+                Ok(true)
             }
             Err(reason) => {
                 self.unreadable += 1;
                 self.first.get_or_insert((row, reason));
-                false
+                Ok(false)
             }
         }
     }
@@ -107,17 +130,28 @@ impl Pictures {
         ImagePlan { column: self.column.clone(), side_max: self.side_max, shape: ImageShape { height, width, channels } }
     }
 
-    /// Some rows in `shape`.
-    pub(super) fn encode(&self, rows: impl ExactSizeIterator<Item = usize>, shape: ImageShape) -> Vec<u8> {
-        let mut pixels = Vec::with_capacity(rows.len() * shape.len());
-        for row in rows {
-            let start = if row == 0 { 0 } else { self.ends[row - 1] };
-            append_as(self.shapes[row], &self.pixels[start..self.ends[row]], shape, &mut pixels);
-        }
-        pixels
+    /// Appends the picture of a row in `shape`. `window` reads along where pictures lie in a file: rows ascend.
+    pub(super) fn append(&self, row: usize, shape: ImageShape, window: &mut Window, to: &mut Vec<u8>) -> Result<()> {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] };
+        let end = self.ends[row];
+        let pixels = match &self.file {
+            Some(file) => window.get(file, start as u64, end - start)?,
+            None => &self.pixels[start..end],
+        };
+        append_as(self.shapes[row], pixels, shape, to);
+        Ok(())
     }
 
-    /// The bytes it holds, and will hold again when encoded.
+    /// Some rows in `shape`, in memory; rows in a file ascend.
+    pub(super) fn encode(&self, rows: impl ExactSizeIterator<Item = usize>, shape: ImageShape) -> Result<Vec<u8>> {
+        let (mut window, mut pixels) = (Window::default(), Vec::with_capacity(rows.len() * shape.len()));
+        for row in rows {
+            self.append(row, shape, &mut window, &mut pixels)?;
+        }
+        Ok(pixels)
+    }
+
+    /// The bytes it holds in memory, and will hold again when encoded.
     pub(super) fn bytes(&self) -> usize {
         2 * self.pixels.len() + self.shapes.len() * (size_of::<ImageShape>() + size_of::<usize>())
     }
@@ -163,25 +197,47 @@ mod tests {
     use arrow::array::{BinaryArray, BinaryViewArray, Int32Array, LargeBinaryArray};
 
     use super::super::png::tests::png;
+    use super::super::spill::testing::Space;
     use super::*;
 
     fn grey(height: usize, width: usize, value: u8) -> Vec<u8> {
         png(height, width, 1, &vec![value; height * width])
     }
 
+    fn encoded(pictures: &Pictures, rows: &[usize], shape: ImageShape) -> Vec<u8> {
+        pictures.encode(rows.iter().copied(), shape).unwrap()
+    }
+
+    #[test]
+    fn pictures_read_alike_from_memory_and_from_files() {
+        let space = Space::default();
+        let (mut here, mut there) = (Pictures::new("photo".into(), None), Pictures::new("photo".into(), None));
+        for row in 0..40u8 {
+            let picture = grey(3 + usize::from(row % 3), 4, row);
+            assert!(here.push(u64::from(row), Some(&picture)).unwrap() && there.push(u64::from(row), Some(&picture)).unwrap());
+            if row == 17 {
+                there.spill(&space).unwrap();
+            }
+        }
+        let (shape, rows) = (here.plan().shape, (0..40).collect::<Vec<_>>());
+        assert_eq!(here.plan(), there.plan());
+        assert_eq!(encoded(&here, &rows, shape), encoded(&there, &rows, shape));
+        assert!(there.pixels.is_empty() && space.files() == 1);
+    }
+
     #[test]
     fn the_most_common_size_and_the_colours_of_the_data() {
         let mut pictures = Pictures::new("photo".into(), None);
-        assert!(pictures.push(1, Some(&grey(3, 2, 7))));
-        assert!(!pictures.push(2, None));
-        assert!(!pictures.push(3, Some(b"nonsense")));
-        assert!(pictures.push(4, Some(&grey(5, 5, 8))));
-        assert!(pictures.push(5, Some(&grey(3, 2, 9))));
+        assert!(pictures.push(1, Some(&grey(3, 2, 7))).unwrap());
+        assert!(!pictures.push(2, None).unwrap());
+        assert!(!pictures.push(3, Some(b"nonsense")).unwrap());
+        assert!(pictures.push(4, Some(&grey(5, 5, 8))).unwrap());
+        assert!(pictures.push(5, Some(&grey(3, 2, 9))).unwrap());
         assert_eq!(pictures.plan().shape, ImageShape { height: 3, width: 2, channels: 1 });
-        assert_eq!(pictures.encode([2, 1].into_iter(), pictures.plan().shape), [[9; 6], [8; 6]].concat());
+        assert_eq!(encoded(&pictures, &[2, 1], pictures.plan().shape), [[9; 6], [8; 6]].concat());
         let facts = pictures.facts().unwrap();
         assert!(facts.contains("row 3") && facts.contains("neither a PNG nor a JPEG"), "{facts}");
-        pictures.push(6, Some(&png(1, 1, 3, &[1, 2, 3])));
+        pictures.push(6, Some(&png(1, 1, 3, &[1, 2, 3]))).unwrap();
         assert_eq!(pictures.plan().shape.channels, 3);
     }
 
@@ -192,11 +248,11 @@ mod tests {
         let photo = png(200, 90, 1, &pixels);
         for size in [None, Some(17)] {
             let mut pictures = Pictures::new("photo".into(), size);
-            assert!(pictures.push(1, Some(&photo)));
+            assert!(pictures.push(1, Some(&photo)).unwrap());
             let plan = pictures.plan();
             let mut scored = Vec::new();
             assert!(plan.encode(Some(&photo), &mut scored));
-            assert_eq!(scored, pictures.encode([0].into_iter(), plan.shape));
+            assert_eq!(scored, encoded(&pictures, &[0], plan.shape));
             assert_eq!(scored.len(), plan.shape.len());
             assert!(!plan.encode(Some(b"no"), &mut scored) && !plan.encode(None, &mut scored));
             assert_eq!(scored.len(), plan.shape.len());

@@ -1,4 +1,9 @@
-//! The dense arrays between feature engineering and the networks. Plain vectors: no Arrow, no tensors.
+//! The dense arrays between feature engineering and the networks. Plain vectors: no Arrow, no tensors. Rows that do not
+//! fit in memory lie in files instead, see [`Spilled`].
+
+use std::sync::Arc;
+
+use super::spilled::Spilled;
 
 /// Pixels of a picture up to which passes have as many rows as others.
 const PASS_PIXELS: usize = 32 * 32;
@@ -106,6 +111,9 @@ pub struct Inputs {
     pub pictured: Vec<u32>,
     /// The words of each text column.
     pub texts: Vec<Texts>,
+    /// The rows where they lie in files. Everything above is empty then but the number of rows and their spans: who reads
+    /// rows asks [`Batch::read`](crate::models::Batch::read), which knows both kinds.
+    pub spilled: Option<Arc<Spilled>>,
 }
 
 /// A row of [`Inputs::pictured`] without a picture.
@@ -168,7 +176,7 @@ pub enum Rows {
 }
 
 impl Inputs {
-    /// The bytes it holds, for the memory pool.
+    /// The bytes it holds in memory, for the memory pool.
     pub fn bytes(&self) -> usize {
         let sequence = self.sequence.as_ref().map_or(0, |s| (s.tokens.len() + s.numeric.len()) * 4 + s.spans.len() * 8);
         let texts: usize = self.texts.iter().map(|texts| texts.tokens.len() * 4 + texts.spans.len() * 8).sum();
@@ -191,9 +199,10 @@ impl Inputs {
             texts.tokens.clear();
             texts.spans.clear();
         }
+        self.spilled = None;
     }
 
-    /// Adds the rows of `more`, which have the same shape.
+    /// Adds the rows of `more`, which have the same shape. Both are in memory.
     pub fn append(&mut self, more: Self) {
         let pictures = self.pictured.iter().filter(|picture| **picture != NO_PICTURE).max().map_or(0, |last| last + 1);
         self.rows += more.rows;
@@ -215,5 +224,10 @@ impl Inputs {
         sequence.tokens.extend(added.tokens);
         sequence.numeric.extend(added.numeric);
         sequence.spans.extend(added.spans.into_iter().map(|(start, len)| (start + steps, len)));
+    }
+
+    /// The bytes it holds in files.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.spilled.as_ref().map_or(0, |spilled| spilled.bytes())
     }
 }

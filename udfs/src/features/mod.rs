@@ -7,7 +7,9 @@
 //! [`sequence`] compute features → the fitted [`encoder`] turns them into an [`inputs::Inputs`]. Rows of labelled tables
 //! come from their columns, and pictures among them through `images`; rows that a generator learns and makes through [`rows`].
 //!
-//! Absent on purpose: SQL, DataFusion, tensors, files. Training and scoring call the same code, so a feature
+//! What does not fit in memory goes through [`spill`] into files that the program around gives.
+//!
+//! Absent on purpose: SQL, DataFusion, tensors, folders. Training and scoring call the same code, so a feature
 //! cannot mean two things.
 
 pub mod anchor;
@@ -24,6 +26,8 @@ pub mod roles;
 pub mod rows;
 pub(crate) mod select;
 pub mod sequence;
+pub mod spill;
+pub mod spilled;
 pub mod statistics;
 mod table;
 mod table_columns;
@@ -41,5 +45,7 @@ pub use inputs::{ImageShape, InputShape, Inputs, Labels, Rows};
 pub use options::{OPTION_KEYS, OptionDoc, Options};
 pub use roles::{ColumnDecision, EventColumns, Role, TimeUnit, ValueColumn};
 pub use rows::{RowField, RowPlan, RowTable, RowTableBuilder};
+pub use spill::{SpillFile, SpillSpace};
+pub use spilled::Spilled;
 pub use table_columns::TableColumns;
 pub use target::Target;

@@ -9,7 +9,7 @@ use super::cuda::{Device, DeviceNetwork, choose};
 use super::ops::{self, BatchStatistics, Philox, Tape, Var, parallel};
 use super::{
     Architecture, Batch, Compressed, ItemTable, Network, NetworkConfig, Outputs, Parameters, Task, autoencoder, cnn, compressed, dnn,
-    fused, gan, image_cnn, logreg, mf, recurrent, step, transformer, two_tower, wide_deep,
+    fused, gan, image_cnn, logreg, mf, picture, recurrent, step, tabular, transformer, two_tower, wide_deep,
 };
 use crate::error::{Code, Error, Result};
 use crate::features::inputs::Inputs;
@@ -118,12 +118,19 @@ pub struct Forward {
     pub statistics: Vec<(String, BatchStatistics)>,
 }
 
+/// Rows whose numbers [`Module::prepare`] looks at, at most: of more, every so many-th from the first on.
+pub const PREPARED_NUMBERS: usize = tabular::QUANTILE_ROWS;
+/// The same for pictures.
+pub const PREPARED_PICTURES: usize = picture::PICTURES_MAX;
+
 /// One architecture with its hyper-parameters, without weights.
 pub trait Module: Send + Sync + std::fmt::Debug {
     /// Its parameters.
     fn specs(&self) -> Vec<ParameterSpec>;
 
-    /// Computes those parameters that come from data instead of gradients, from the training rows.
+    /// Computes those parameters that come from data instead of gradients, from the training rows: from the numbers of every
+    /// ⌈rows / [`PREPARED_NUMBERS`]⌉-th of them and the pictures of every ⌈rows / [`PREPARED_PICTURES`]⌉-th; words of
+    /// every one. Of rows in files no others are read for it.
     fn prepare(&self, inputs: &Inputs, rows: &[u32], parameters: &mut Parameters);
 
     /// Logits of a batch.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::ops::Philox;
+use crate::error::{Code, Error, Result};
 use crate::features::inputs::{ImageShape, InputShape, Inputs, NO_PICTURE, Texts};
 
 /// Pixels that a picture is shifted by at most.
@@ -62,17 +63,52 @@ impl Words {
 }
 
 impl Batch {
-    /// Gathers `rows` of `inputs` into `out`; `seq_len` becomes the longest of these rows.
+    /// Empties it for so many rows.
+    fn begin(&mut self, rows: usize) {
+        self.rows = rows;
+        self.numeric.clear();
+        self.categorical.clear();
+        self.tokens.clear();
+        self.step_numeric.clear();
+        self.lengths.clear();
+        self.images.clear();
+        self.pictured.clear();
+        self.seq_len = 0;
+    }
+
+    /// Gathers `rows` of `inputs`, which are in memory or in files, into `out`.
+    ///
+    /// # Errors
+    /// `Io` of rows in files; `FeatureNotSupported` for texts, which are never there.
+    pub fn read(inputs: &Inputs, shape: &InputShape, rows: &[u32], out: &mut Self) -> Result<()> {
+        let Some(spilled) = &inputs.spilled else {
+            Self::gather(inputs, shape, rows, out);
+            return Ok(());
+        };
+        if !shape.texts.is_empty() {
+            return Err(Error::new(Code::FeatureNotSupported, "texts are not read from temporary files"));
+        }
+        out.begin(rows.len());
+        out.texts.clear();
+        spilled.read_rows(rows, shape, &mut out.numeric, &mut out.categorical, &mut out.images)?;
+        if shape.image.is_some() {
+            out.pictured.extend(0..rows.len() as u32);
+        }
+        let (Some(sequence), Some(steps)) = (&shape.sequence, &inputs.sequence) else { return Ok(()) };
+        let spans: Vec<(u32, u32)> = rows.iter().map(|row| steps.spans[*row as usize]).collect();
+        out.lengths.extend(spans.iter().map(|span| span.1));
+        out.seq_len = out.lengths.iter().max().map_or(0, |&longest| longest as usize);
+        out.tokens.resize(rows.len() * out.seq_len * sequence.fields.len(), 0);
+        out.step_numeric.resize(rows.len() * out.seq_len * sequence.numeric, 0.0);
+        if spilled.step_widths() != (sequence.fields.len(), sequence.numeric) {
+            return Err(Error::internal("steps in files have another shape than the network reads"));
+        }
+        spilled.read_steps(&spans, out.seq_len, &mut out.tokens, &mut out.step_numeric)
+    }
+
+    /// Gathers `rows` of `inputs`, which are in memory, into `out`; `seq_len` becomes the longest of these rows.
     pub fn gather(inputs: &Inputs, shape: &InputShape, rows: &[u32], out: &mut Self) {
-        out.rows = rows.len();
-        out.numeric.clear();
-        out.categorical.clear();
-        out.tokens.clear();
-        out.step_numeric.clear();
-        out.lengths.clear();
-        out.images.clear();
-        out.pictured.clear();
-        out.seq_len = 0;
+        out.begin(rows.len());
         let (numeric, categorical) = (shape.numeric, shape.categorical.len());
         for &row in rows {
             let row = row as usize;
@@ -227,6 +263,7 @@ mod tests {
             images: vec![10, 11, 20, 21],
             pictured: vec![1, NO_PICTURE, 1],
             texts: vec![Texts { tokens: vec![5, 6, 7, 8], spans: vec![(0, 3), (1, 2), (3, 1)] }],
+            spilled: None,
         };
         let mut batch = Batch::default();
         Batch::gather(&inputs, &shape, &[2, 1], &mut batch);

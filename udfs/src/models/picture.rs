@@ -23,7 +23,7 @@ const SIDE_HALVED: usize = 48;
 /// Stages after the first one.
 const STAGES: usize = 2;
 /// Pictures looked at for their mean and deviation.
-const PICTURES_MAX: usize = 10_000;
+pub(super) const PICTURES_MAX: usize = 10_000;
 
 /// The first stage of a picture beside other inputs has a quarter of the hidden layers' width, and at least this one.
 const WIDTH_BESIDE_MIN: usize = 4;

@@ -11,7 +11,7 @@ const WAVES: usize = 16;
 const FREQUENCY: f64 = 0.1;
 
 /// Rows looked at for the quantiles of a feature.
-const QUANTILE_ROWS: usize = 100_000;
+pub(super) const QUANTILE_ROWS: usize = 100_000;
 
 /// Bounds a scaled number softly to ±3 while it stays monotone: `x / √(1 + (x/3)²)` (RealMLP, Holzmüller et al., 2024).
 pub(super) fn soft_clip(x: f32) -> f32 {

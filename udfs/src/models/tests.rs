@@ -60,6 +60,7 @@ fn inputs() -> Inputs {
         images: (0..ROWS * PICTURE.len()).map(|i| random.fork(5).below(i as u64, 256) as u8).collect(),
         pictured: Vec::new(),
         texts: (0..2).map(|text| texts(&random.fork(6 + text))).collect(),
+        spilled: None,
     }
 }
 

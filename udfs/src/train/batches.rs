@@ -37,6 +37,22 @@ pub(super) fn epoch(rows: &[u32], lengths: Option<&Inputs>, batch_size: usize, r
     batches
 }
 
+/// Rows in files are passed through a network in stretches of so many: sorted by length within, in order between.
+const STRETCH_ROWS: usize = 1 << 14;
+
+/// The order, as places in `rows`, in which rows pass through a network outside of training: those of similar length
+/// together if it reads steps; of rows in files, neighbours too. A row's answer does not depend on it.
+pub(super) fn pass_order(inputs: &Inputs, rows: &[u32], by_length: bool) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+    if let (true, Some(sequence)) = (by_length, &inputs.sequence) {
+        let stretch = if inputs.spilled.is_some() { STRETCH_ROWS } else { rows.len().max(1) };
+        for stretch in order.chunks_mut(stretch) {
+            stretch.sort_by_key(|at| sequence.spans[rows[*at as usize] as usize].1);
+        }
+    }
+    order
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::ahead;
 use super::baseline::RecencyFrequency;
 use super::calibration::Transform;
 use super::catalogue::Catalogue;
@@ -21,7 +22,10 @@ use super::metrics::{self, Metric};
 use super::ranked::{DENSE_CLASSES_MAX, Standings, is_ranked};
 use super::resample::resample;
 use super::transfer::{Start, Transfer, WarmStart};
-use super::{Calibration, CandidateReport, FoldReport, MemberReport, Part, Progress, Scorer, Scores, TrainRequest, Trained, TrialReport};
+use super::{
+    Calibration, CandidateReport, FoldReport, MemberReport, MemoryBudget, Part, Progress, Scorer, Scores, TrainRequest, Trained,
+    TrialReport,
+};
 use crate::error::{Code, Error, Result};
 use crate::features::Encoder;
 use crate::features::events::UserKey;
@@ -70,6 +74,7 @@ pub(super) fn train_with(request: TrainRequest<'_>, teacher: Option<Arc<Teacher>
         progress: request.progress,
         init: request.init,
         checkpoints: request.checkpoints,
+        memory: request.memory,
         teacher,
     })
 }
@@ -102,6 +107,7 @@ pub(super) struct Request<'a> {
     pub(super) progress: &'a (dyn Fn(Progress) + Send + Sync),
     pub(super) init: Option<WarmStart<'a>>,
     pub(super) checkpoints: Option<&'a dyn CheckpointStore>,
+    pub(super) memory: Option<&'a Arc<dyn MemoryBudget>>,
     pub(super) teacher: Option<Arc<Teacher>>,
 }
 
@@ -298,6 +304,9 @@ impl<'a> Problem<'a> {
     /// With other parts than the dataset's own split.
     pub(super) fn of(request: &Request<'a>, Parts { train, validation, test }: Parts) -> Result<Self> {
         let dataset = request.rows;
+        if let Some(architecture) = request.architecture {
+            ahead::check_reads(architecture, dataset.inputs)?;
+        }
         if train.is_empty() {
             return Err(Error::invalid("there are no rows to train on"));
         }
@@ -405,6 +414,7 @@ impl<'a> Problem<'a> {
     }
 
     fn setup_on(&self, request: &Request<'_>, architecture: Architecture, options: &Options, data: &Data<'a>) -> Result<(Hyper, Data<'a>)> {
+        ahead::check_reads(architecture, &data.inputs)?;
         let mut data = resample(data, request.rows.shape, options.oversample, options.seed)?;
         data.class_weights = class_weights(&options.class_weights, self.names, &data.targets, &data.train)?;
         let rows = self.data.train.len();
@@ -647,7 +657,8 @@ impl<'a> Request<'a> {
         checkpoints: Option<&'b Checkpoints<'b>>,
     ) -> Watch<'b> {
         let keep_partial = self.options.keep_partial;
-        Watch { cancel: self.cancel, progress: self.progress, deadline, keep_partial, metric, part, checkpoints }
+        let memory = self.memory;
+        Watch { cancel: self.cancel, progress: self.progress, deadline, keep_partial, metric, part, checkpoints, memory }
     }
 
     /// Where the state of its fits is kept; `None` without the option.

@@ -86,7 +86,7 @@ pub fn rate(network: &dyn Network, inputs: &Inputs, cancel: &CancellationToken) 
     // Rows from everywhere: the first ones of a log are its shortest histories.
     let rows: Vec<u32> = (0..count).map(|at| (at * inputs.rows / count) as u32).collect();
     let mut batch = Batch::default();
-    Batch::gather(inputs, shape, &rows, &mut batch);
+    Batch::read(inputs, shape, &rows, &mut batch)?;
     let (began, mut best) = (Instant::now(), f64::INFINITY);
     for pass in 0..PASSES_MAX {
         if cancel.is_cancelled() {

@@ -6,6 +6,7 @@
 mod device;
 mod items;
 mod local;
+mod measure;
 mod private;
 
 use std::borrow::Cow;
@@ -19,23 +20,26 @@ use tokio_util::sync::CancellationToken;
 use self::device::OnDevice;
 use self::items::Items;
 pub(super) use self::local::{Local, Pull};
+use self::measure::passes;
+pub(super) use self::measure::{mean_loss, predict};
 use self::private::Private;
+use super::ahead::{self, Made, Maker, Shards};
 use super::batches;
 use super::catalogue::Catalogue;
 use super::checkpoint::{self, Checkpoints};
 use super::distil::Teacher;
 use super::hyper::{Hyper, Momentum};
+use super::memory::{Held, MemoryBudget, Need};
 use super::privacy::PrivacyReport;
-use super::ranked::pass_rows;
 use super::transfer::{Applied, Start};
 use super::{EpochRecord, Part, Progress};
 use crate::error::{Code, Error, Result};
 use crate::features::events::UserKey;
 use crate::features::inputs::{InputShape, Inputs};
 use crate::models::architecture::{Forward, ParameterSpec, Weights, module, outputs};
-use crate::models::ops::{self, BatchStatistics, Focal, Optimizer, Philox, RowUpdate, Rule, StepOutcome, Tape, Update, Var, storage};
+use crate::models::ops::{self, BatchStatistics, Optimizer, Philox, RowUpdate, Rule, StepOutcome, Tape, Update, Var, storage};
 use crate::models::step::{Found, Step};
-use crate::models::{Batch, Module, NetworkConfig, Outputs, Parameters, autoencoder};
+use crate::models::{Batch, Module, NetworkConfig, Parameters, autoencoder};
 
 /// Rows of one pass over the validation rows.
 const EVALUATION_ROWS: usize = 512;
@@ -112,7 +116,7 @@ impl Data<'_> {
             }
             Targets::Rows => {
                 let mut clean = Batch::default();
-                Batch::gather(&self.inputs, &hyper.config.shape, rows, &mut clean);
+                Batch::read(&self.inputs, &hyper.config.shape, rows, &mut clean)?;
                 ops::mean(tape, &autoencoder::error_of(tape, &forward.logits, &hyper.config.shape, &clean)?)
             }
         }
@@ -120,7 +124,7 @@ impl Data<'_> {
 
     /// Gives a share of the cells the value that another training row has in their column (Vincent et al., 2008, with the
     /// noise of tabular denoising autoencoders).
-    fn swap(&self, batch: &mut Batch, shape: &InputShape, random: Philox) {
+    pub(super) fn swap(&self, batch: &mut Batch, shape: &InputShape, random: Philox) {
         let (numeric, categorical) = (shape.numeric, shape.categorical.len());
         let width = (numeric + categorical) as u64;
         for row in 0..batch.rows {
@@ -160,6 +164,8 @@ pub(super) struct Watch<'a> {
     pub(super) part: Part,
     /// Where the fit's state is kept.
     pub(super) checkpoints: Option<&'a Checkpoints<'a>>,
+    /// Where its memory comes from.
+    pub(super) memory: Option<&'a Arc<dyn MemoryBudget>>,
 }
 
 /// A fitted network.
@@ -284,6 +290,8 @@ pub(super) struct Running<'a> {
     /// Its name among the checkpoints.
     label: String,
     saved: Instant,
+    /// Its share of the program's memory.
+    _memory: Option<Held>,
 }
 
 /// Fits `hyper.config` to `data` from start to end. `label` names its checkpoint.
@@ -304,8 +312,12 @@ impl<'a> Running<'a> {
     /// At its start, or where its checkpoint left it.
     ///
     /// # Errors
-    /// `InvalidParameter` when the network cannot read the data or `freeze` names nothing.
+    /// `InvalidParameter` when the network cannot read the data or `freeze` names nothing; `OutOfMemory` when there is not
+    /// as much as it needs.
     pub(super) fn start(data: &'a Data<'a>, hyper: &'a Hyper, start: Start<'_>, label: &str, watch: &Watch<'_>) -> Result<Self> {
+        let own = module(&hyper.config)?;
+        let need = Need::new(hyper, data, &own.specs(), own.shard_rows());
+        let memory = watch.memory.map(|budget| need.hold(budget, hyper)).transpose()?;
         let (mut fit, note) = Fit::new(data, hyper, start)?;
         let warning = fit.private.as_ref().and_then(|private| private.plan.warning());
         let told = fit.items.as_ref().and_then(|items| items.note(data));
@@ -315,7 +327,7 @@ impl<'a> Running<'a> {
             place = saved.place;
         }
         place.notes.extend(fit.settle()?);
-        Ok(Self { fit, place, label: label.to_owned(), saved: Instant::now() })
+        Ok(Self { fit, place, label: label.to_owned(), saved: Instant::now(), _memory: memory })
     }
 
     /// Runs epochs up to `until`.
@@ -433,8 +445,8 @@ impl<'a> Fit<'a> {
         for spec in module.specs() {
             parameters.0.insert(spec.name.clone(), (spec.shape.clone(), spec.initial(hyper.seed)));
         }
-        module.prepare(&data.inputs, &data.train, &mut parameters);
-        if let Some(catalogue) = data.catalogue {
+        ahead::prepare(&*module, &data.inputs, &hyper.config.shape, &data.train, &mut parameters)?;
+        if let Some(catalogue) = data.catalogue.filter(|_| data.inputs.spilled.is_none()) {
             catalogue.describe(&hyper.config.shape, &data.inputs, &data.train, &mut parameters);
         }
         let Applied { frozen, note } = start.apply(&module.specs(), &mut parameters)?;
@@ -491,20 +503,51 @@ impl<'a> Fit<'a> {
             None => batches::epoch(&self.data.train, lengths, self.hyper.batch_size, self.random("shuffle"), epoch),
         };
         self.steps_in_all = u32::try_from(batches.len() * self.hyper.epochs).unwrap_or(u32::MAX);
+        let maker = self.maker();
+        if self.private.is_none() && self.on_device.is_none() && maker.is_slow() {
+            let before = self.steps;
+            return maker.ahead(&batches, before, watch.cancel, |next| self.steps(epoch, &batches, started, watch, next));
+        }
+        self.steps(epoch, &batches, started, watch, &mut || Ok(Made::InStep))
+    }
+
+    /// What makes the batches of the steps.
+    fn maker(&self) -> Maker<'a> {
+        Maker {
+            data: self.data,
+            hyper: self.hyper,
+            shard_rows: self.module.shard_rows(),
+            unseen: self.random("unseen"),
+            augment: self.random("augment"),
+            swap: self.random("swap"),
+        }
+    }
+
+    /// The steps of an epoch, one for each of `batches`.
+    fn steps(
+        &mut self,
+        epoch: usize,
+        batches: &[Vec<u32>],
+        started: Instant,
+        watch: &Watch<'_>,
+        next: &mut dyn FnMut() -> Result<Made>,
+    ) -> Result<Epoch> {
         let (mut tally, bad_max) = (Tally::default(), BAD_BATCHES_MAX.min(batches.len()));
         for (at, batch) in batches.iter().enumerate() {
+            let mut made = Made::Cancelled;
             let stopped = if watch.cancel.is_cancelled() {
                 Some(End::Cancelled)
             } else if watch.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 Some(End::OutOfTime)
             } else {
-                None
+                made = next()?;
+                matches!(made, Made::Cancelled).then_some(End::Cancelled)
             };
             if let Some(end) = stopped {
                 tally.add(self.bring_home()?);
                 return Ok(tally.epoch(started, end));
             }
-            tally.add(if self.private.is_some() { vec![(batch.len(), self.private_step(batch)?)] } else { self.step(batch)? });
+            tally.add(if self.private.is_some() { vec![(batch.len(), self.private_step(batch)?)] } else { self.step(batch, made)? });
             if tally.bad >= bad_max {
                 self.bring_home()?;
                 return Ok(tally.epoch(started, End::Diverged));
@@ -534,7 +577,7 @@ impl<'a> Fit<'a> {
 
     /// One step. Returns rows and loss of batches that are done with: this one's, or a device's last; `None` where loss or
     /// gradient were not finite and nothing was changed.
-    fn step(&mut self, rows: &[u32]) -> Result<Vec<(usize, Option<f64>)>> {
+    fn step(&mut self, rows: &[u32], made: Made) -> Result<Vec<(usize, Option<f64>)>> {
         self.steps += 1;
         let rate = self.learning_rate();
         let mut weights = Weights::default();
@@ -543,41 +586,35 @@ impl<'a> Fit<'a> {
             weights.insert(learned.spec.name.clone(), silent.constant(&learned.tensor)?);
         }
         let frozen: BTreeSet<&str> = self.learned.iter().filter(|learned| !learned.trainable).map(|learned| &*learned.spec.name).collect();
-        let unseen = self.random("unseen").at_step(self.steps);
-        let (augment, moved) = (self.hyper.augment, self.random("augment").at_step(self.steps));
-        let (inputs, shape) = (&*self.data.inputs, &self.hyper.config.shape);
         let chosen = self.items.as_ref().and_then(|items| items.choose(self.data, rows, self.random("negatives").at_step(self.steps)));
-        let swapped = self.random("swap").at_step(self.steps);
+        let (maker, at) = (self.maker(), self.steps);
+        let shards = Shards::new(made);
         let step = Step {
             module: &*self.module,
             weights: &weights,
             trainable: &|name| !frozen.contains(name),
             random: self.random("step").at_step(self.steps),
-            gather: &|own, batch| {
-                Batch::gather(inputs, shape, &rows[own.clone()], batch);
-                if matches!(self.data.targets, Targets::Rows) {
-                    self.data.swap(batch, shape, swapped.fork(own.start as u32));
-                }
-                show_as_unseen(batch, shape, self.hyper.unseen_rate, unseen.fork(own.start as u32));
-                batch.augment(shape, augment.shifts(), augment.flips(), moved.fork(own.start as u32));
-            },
+            gather: &|own, batch| shards.gather(&maker, at, rows, own, batch),
             loss: &|tape, forward, own| self.data.loss(tape, forward, &rows[own], self.hyper),
             weight: &|own| self.data.weight(&rows[own]),
         };
         if let Some(on_device) = &mut self.on_device {
-            return match on_device.step(&step, rows.len(), rate) {
+            let done = on_device.step(&step, rows.len(), rate);
+            shards.whole()?;
+            return match done {
                 Err(error) if error.code == Code::OutOfMemory => self.leave_device(rows),
                 other => other,
             };
         }
         let found = match &chosen {
-            None => step.run_lazily(rows.len())?,
+            None => step.run_lazily(rows.len()),
             Some(chosen) => step.run_by(rows.len(), &|tape, weights, batch, own| {
                 let targets = self.data.labels(&rows[own]);
                 Ok((chosen.loss(&*self.module, tape, weights, batch, &targets)?, Vec::new()))
-            })?,
+            }),
         };
-        let loss = self.move_weights(&found, rate)?;
+        shards.whole()?;
+        let loss = self.move_weights(&found?, rate)?;
         Ok(vec![(rows.len(), loss)])
     }
 
@@ -695,99 +732,6 @@ fn rule(hyper: &Hyper) -> Rule {
     let Momentum { share: momentum, nesterov } = hyper.momentum;
     let clip_norm = hyper.clip_norm.filter(|_| hyper.privacy.is_none());
     Rule { kind: hyper.optimizer, weight_decay: hyper.weight_decay, clip_norm, momentum, nesterov }
-}
-
-/// Shows a share of the known ids as id 1 (unseen): no training row holds it otherwise, and at scoring it must mean
-/// "something I do not know" instead of an untrained vector.
-///
-/// Words of a text become one of the buckets that unknown words fall into.
-fn show_as_unseen(batch: &mut Batch, shape: &InputShape, rate: f64, random: Philox) {
-    let ids = batch.categorical.iter_mut().chain(batch.tokens.iter_mut());
-    for (at, id) in ids.enumerate().filter(|(_, id)| **id >= 2) {
-        if random.uniform(at as u64) < rate {
-            *id = 1;
-        }
-    }
-    for (column, (words, text)) in batch.texts.iter_mut().zip(&shape.texts).enumerate() {
-        let (random, first) = (random.fork(1 + column as u32), text.vocabulary - text.buckets);
-        for (at, id) in words.ids.iter_mut().enumerate().filter(|(_, id)| (2..first as u32).contains(&**id)) {
-            if random.uniform(at as u64) < rate {
-                *id = first as u32 + random.fork(1).below(at as u64, text.buckets.max(1) as u32);
-            }
-        }
-    }
-}
-
-/// Outputs `[rows.len(), outputs]` in the order of `rows`, at most `most` at a time; `pass` is the network.
-///
-/// # Errors
-/// `Cancelled`, looked at once per chunk.
-pub(super) fn predict(
-    inputs: &Inputs,
-    config: &NetworkConfig,
-    rows: &[u32],
-    most: usize,
-    pass: &dyn Fn(&Batch) -> Result<Outputs>,
-    cancel: &CancellationToken,
-) -> Result<Vec<f32>> {
-    let mut all = vec![0f32; rows.len() * config.outputs];
-    passes(inputs, config, rows, most, pass, cancel, |places, logits| {
-        for (from, to) in logits.chunks_exact(config.outputs).zip(places) {
-            all[*to as usize * config.outputs..][..config.outputs].copy_from_slice(from);
-        }
-    })?;
-    Ok(all)
-}
-
-/// Goes through `rows` in passes of similar lengths: `take` gets the places of a pass among `rows` and its outputs.
-///
-/// # Errors
-/// As [`predict`].
-fn passes(
-    inputs: &Inputs,
-    config: &NetworkConfig,
-    rows: &[u32],
-    most: usize,
-    pass: &dyn Fn(&Batch) -> Result<Outputs>,
-    cancel: &CancellationToken,
-    mut take: impl FnMut(&[u32], &[f32]),
-) -> Result<()> {
-    let mut order: Vec<u32> = (0..rows.len() as u32).collect();
-    if let (true, Some(sequence)) = (config.architecture.is_sequential(), &inputs.sequence) {
-        order.sort_by_key(|at| sequence.spans[rows[*at as usize] as usize].1);
-    }
-    let mut batch = Batch::default();
-    for chunk in order.chunks(pass_rows(config, most)) {
-        if cancel.is_cancelled() {
-            return Err(Error::cancelled());
-        }
-        let chunk_rows: Vec<u32> = chunk.iter().map(|at| rows[*at as usize]).collect();
-        Batch::gather(inputs, &config.shape, &chunk_rows, &mut batch);
-        take(chunk, &pass(&batch)?.logits);
-    }
-    Ok(())
-}
-
-/// Mean loss of classes as the training rows weigh them, or mean squared error of the standardised values.
-pub(super) fn mean_loss(data: &Data<'_>, logits: &[f32], rows: &[u32], hyper: &Hyper) -> f64 {
-    let (mut total, mut norm) = (0.0, 0.0);
-    let focal = Focal { gamma: hyper.gamma, smoothing: 0.0 };
-    for (row, at) in logits.chunks_exact(hyper.config.outputs).zip(rows) {
-        let (loss, weight) = match &data.targets {
-            Targets::Classes(labels) => {
-                let label = labels[*at as usize] as usize;
-                let weight = data.class_weights.as_ref().map_or(1.0, |weights| f64::from(weights[label]));
-                let resampled = data.resampled.as_ref().map_or(1.0, |factors| factors[label]);
-                (focal.row(row, label, None), weight * resampled)
-            }
-            Targets::Values(values) => ((f64::from(row[0]) - f64::from(values[*at as usize])).powi(2), 1.0),
-            // The network's own answer.
-            Targets::Rows => (f64::from(row[0]), 1.0),
-        };
-        total += weight * loss;
-        norm += weight;
-    }
-    total / norm
 }
 
 /// The time left for one of `remaining` fits.

@@ -9,6 +9,7 @@
 //! token is looked at once per batch; no file, no SQL and no clock decides what is learned (except `max_seconds`,
 //! which only cuts epochs off).
 
+mod ahead;
 mod als;
 pub mod baseline;
 mod batches;
@@ -27,6 +28,7 @@ mod folds;
 pub mod gan;
 pub mod generate;
 pub mod hyper;
+pub mod memory;
 pub mod metrics;
 pub mod privacy;
 pub mod ranked;
@@ -45,6 +47,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+pub use ahead::reads_files;
 pub use calibration::Calibration;
 pub use candidates::train;
 pub use catalogue::Catalogue;
@@ -52,6 +55,7 @@ pub use checkpoint::CheckpointStore;
 pub use compress::{Keep, Measured, Measures, Pruned, prune, rate, recalibrated};
 pub use distil::distil;
 pub use generate::Generator;
+pub use memory::MemoryBudget;
 pub use metrics::Metric;
 pub use privacy::PrivacyReport;
 pub use retrieve::Retriever;
@@ -85,6 +89,8 @@ pub struct TrainRequest<'a> {
     pub init: Option<WarmStart<'a>>,
     /// Where checkpoints of these very data and options are kept (`checkpoint_every`).
     pub checkpoints: Option<&'a dyn CheckpointStore>,
+    /// Where the memory that it takes besides the dataset's comes from; `None` = nobody counts it.
+    pub memory: Option<&'a Arc<dyn MemoryBudget>>,
 }
 
 /// Which part of a training a fit is.

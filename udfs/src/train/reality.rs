@@ -198,6 +198,7 @@ impl Judge<'_> {
             progress: &|_| {},
             init: None,
             checkpoints: None,
+            memory: None,
         })?;
         Ok(Scorer::new(Arc::from(models::load(&trained.config, &trained.parameters)?), trained.calibration))
     }
@@ -291,6 +292,7 @@ impl Judge<'_> {
             progress: &|_| {},
             init: None,
             checkpoints: None,
+            memory: None,
             catalogue: None,
             teacher: None,
         })?;

@@ -5,7 +5,7 @@
 //! validation rows, which are as nature made them, takes that back.
 
 use super::fit::{Data, Targets};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::features::inputs::InputShape;
 use crate::features::options::Oversample;
 use crate::models::ops::Philox;
@@ -22,7 +22,8 @@ const CATEGORY_DISTANCE: f32 = 4.0;
 /// `data` with its rare classes as frequent as its most frequent one; the same seed gives the same rows.
 ///
 /// # Errors
-/// `InvalidParameter` when there are no classes, or SMOTE has no numbers to go between.
+/// `InvalidParameter` when there are no classes, or SMOTE has no numbers to go between; `FeatureNotSupported` for SMOTE
+/// between rows in files.
 pub(super) fn resample<'a>(data: &Data<'a>, shape: &InputShape, how: Oversample, seed: u64) -> Result<Data<'a>> {
     if how == Oversample::None {
         return Ok(data.clone());
@@ -34,6 +35,11 @@ pub(super) fn resample<'a>(data: &Data<'a>, shape: &InputShape, how: Oversample,
         return Err(Error::invalid("oversample smote goes between rows of numbers")
             .detail("The model reads pictures, or no numbers at all.")
             .hint("Use oversample => 'random'."));
+    }
+    if how == Oversample::Smote && data.inputs.spilled.is_some() {
+        return Err(Error::new(Code::FeatureNotSupported, "oversample smote needs its rows in memory")
+            .detail("They did not fit and were spilled to temporary files; neighbours would be looked for all over them.")
+            .hint("Use oversample => 'random', train on a sample (option sample), or raise memory_limit."));
     }
     let by_class = rows_by_class(labels, &data.train);
     let counts: Vec<usize> = by_class.iter().map(Vec::len).collect();

@@ -214,7 +214,7 @@ impl Retriever {
         }
         let classes: Vec<u32> = best.iter().map(|(_, class)| *class).collect();
         let mut batch = Batch::default();
-        Batch::gather(inputs, &self.scorer.config().shape, &[row], &mut batch);
+        Batch::read(inputs, &self.scorer.config().shape, &[row], &mut batch)?;
         if let Some(added) = self.scorer.network().contributions(&batch, &classes)? {
             let steps = batch.seq_len;
             let of = |at: usize, class: u32| why_sum(&added[at * steps..(at + 1) * steps], history, class);

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
+use super::batches;
 use super::calibration::Calibration;
 use super::ranked::{Standings, pass_rows};
 use crate::error::{Error, Result};
@@ -85,17 +86,22 @@ impl Scorer {
     /// `Internal` when `inputs` do not have the network's shape.
     pub fn score(&self, inputs: &Inputs) -> Result<Scores> {
         let rows: Vec<u32> = (0..inputs.rows as u32).collect();
-        self.score_rows(inputs, &rows, None)
+        self.scores(inputs, &rows, None, self.network.embedding_dim())
     }
 
-    /// Scores some rows, in the order given; `cancel` ends it.
+    /// Scores some rows, in the order given; `cancel` ends it. There is no embedding: of millions of rows that are only
+    /// measured it would be the largest part.
     ///
     /// # Errors
-    /// As [`score`](Self::score), and `Cancelled`.
+    /// As [`score`](Self::score), `Cancelled`, and `Io` of rows in files.
     pub fn score_rows(&self, inputs: &Inputs, rows: &[u32], cancel: Option<&CancellationToken>) -> Result<Scores> {
+        self.scores(inputs, rows, cancel, 0)
+    }
+
+    fn scores(&self, inputs: &Inputs, rows: &[u32], cancel: Option<&CancellationToken>, embedding_dim: usize) -> Result<Scores> {
         let config = self.network.config();
-        let (logits, embedding) = self.forward(inputs, rows, cancel)?;
-        let mut scores = Scores { rows: rows.len(), embedding, embedding_dim: self.network.embedding_dim(), ..Scores::default() };
+        let (logits, embedding) = self.forward(inputs, rows, cancel, embedding_dim)?;
+        let mut scores = Scores { rows: rows.len(), embedding, embedding_dim, ..Scores::default() };
         match config.task {
             Task::Classification => {
                 scores.classes = config.outputs;
@@ -131,7 +137,7 @@ impl Scorer {
 
     /// The network's own outputs `[rows, outputs]`, before calibration.
     pub(super) fn logits(&self, inputs: &Inputs, rows: &[u32], cancel: Option<&CancellationToken>) -> Result<Vec<f32>> {
-        Ok(self.forward(inputs, rows, cancel)?.0)
+        Ok(self.forward(inputs, rows, cancel, 0)?.0)
     }
 
     /// Where `labels` stand when the network ranks all classes that are items for each of `rows`; logits are held a pass at a
@@ -169,10 +175,16 @@ impl Scorer {
         }
     }
 
-    /// Outputs and embeddings of `rows`, in their order.
-    fn forward(&self, inputs: &Inputs, rows: &[u32], cancel: Option<&CancellationToken>) -> Result<(Vec<f32>, Vec<f32>)> {
+    /// Outputs and embeddings of `rows`, in their order; no embeddings when their width is 0.
+    fn forward(
+        &self,
+        inputs: &Inputs,
+        rows: &[u32],
+        cancel: Option<&CancellationToken>,
+        embedding_dim: usize,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
         let config = self.network.config();
-        let (outputs, embedding_dim) = (config.outputs, self.network.embedding_dim());
+        let outputs = config.outputs;
         let mut logits = vec![0f32; rows.len() * outputs];
         let mut embedding = vec![0f32; rows.len() * embedding_dim];
         self.passes(inputs, rows, cancel, |places, out| {
@@ -208,10 +220,7 @@ impl Scorer {
         mut take: impl FnMut(&[u32], &R),
     ) -> Result<()> {
         let config = self.network.config();
-        let mut order: Vec<u32> = (0..rows.len() as u32).collect();
-        if let (true, Some(sequence)) = (config.architecture.is_sequential(), &inputs.sequence) {
-            order.sort_by_key(|&at| sequence.spans[rows[at as usize] as usize].1);
-        }
+        let order = batches::pass_order(inputs, rows, config.architecture.is_sequential());
         let (mut batch, mut chunk_rows) = (Batch::default(), Vec::with_capacity(CHUNK_ROWS));
         for chunk in order.chunks(pass_rows(config, most)) {
             if cancel.is_some_and(CancellationToken::is_cancelled) {
@@ -219,7 +228,7 @@ impl Scorer {
             }
             chunk_rows.clear();
             chunk_rows.extend(chunk.iter().map(|&at| rows[at as usize]));
-            Batch::gather(inputs, &config.shape, &chunk_rows, &mut batch);
+            Batch::read(inputs, &config.shape, &chunk_rows, &mut batch)?;
             take(chunk, &ask(&batch)?);
         }
         Ok(())

@@ -6,6 +6,7 @@ mod items;
 mod learning;
 mod markov;
 mod pictures;
+mod spilled;
 mod unlabelled;
 
 use std::sync::Mutex;
@@ -125,6 +126,7 @@ fn request<'a>(
         progress,
         init: None,
         checkpoints: None,
+        memory: None,
         teacher: None,
     }
 }

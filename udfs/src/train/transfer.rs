@@ -103,7 +103,8 @@ impl<'a> Transfer<'a> {
     }
 }
 
-fn is_table(name: &str) -> bool {
+/// Whether a parameter is a look-up table.
+pub(super) fn is_table(name: &str) -> bool {
     name.starts_with("tokens.") || name.starts_with("categorical.") || (name.starts_with("text.") && name.ends_with(".tokens.weight"))
 }
 

@@ -258,15 +258,45 @@ async fn labels_without_a_cause_land_at_the_baseline() {
     assert!((test - baseline).abs() < 0.1, "{test} against {baseline}");
 }
 
+/// Eight times the log, an anchor at every event: some fifty megabytes of rows.
+const MANY_EVENTS: &str = "(SELECT user_id + 1000 * g AS user_id, event_time, event_type, item_id, price \
+                           FROM events CROSS JOIN (VALUES (0), (1), (2), (3), (4), (5), (6), (7)) AS t(g))";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn training_data_beyond_the_memory_is_refused() {
-    let program = Program::with(1, 1, 300_000).await;
-    let error = sql_error(&program, "SELECT * FROM train_profile_model('m', 'events', target => 'purchase', arch => 'logreg')").await;
-    assert!(error.contains("Resources exhausted"), "{error}");
+async fn training_data_beyond_the_memory_is_spilled_and_gives_the_same_model() {
+    let mut seen = vec![];
+    for memory_bytes in [1 << 30, 32 << 20] {
+        let program = Program::with(1, 1, memory_bytes).await;
+        let row = program.rows(&format!("SELECT * FROM train_profile_model('m', {MANY_EVENTS}, arch => 'logreg', epochs => 1)")).await;
+        let message = cell(&row, "message");
+        assert_eq!(message.contains("rows were spilled to temporary files"), memory_bytes < 1 << 30, "{message}");
+        let hash = program.context.registry.list_models()[0].version.as_ref().unwrap().weights_hash.clone();
+        let again = program.rows("SELECT value FROM evaluate_model('m') WHERE metric = 'log_loss'").await;
+        assert_eq!(number(&again, "value").to_bits(), number(&row, "test").to_bits());
+        seen.push((hash, cell(&row, "test"), cell(&row, "train_rows"), cell(&row, "dropped_rows")));
+        let env = program.session.runtime_env();
+        assert_eq!((env.memory_pool.reserved(), env.disk_manager.spilling_progress().active_files_count), (0, 0));
+    }
+    assert_eq!(seen[0], seen[1]);
 }
 
-/// The text of an error that is the engine's own.
-async fn sql_error(program: &Program, text: &str) -> String {
-    let frame = portrait_udfs::functions::sql(&program.session, text).await.unwrap();
-    frame.collect().await.expect_err(text).to_string()
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_even_fit_when_spilled_is_refused() {
+    let program = Program::with(1, 1, 8 << 20).await;
+    let error = program.error(&format!("SELECT * FROM train_profile_model('m', {MANY_EVENTS}, arch => 'logreg')")).await;
+    assert_eq!((error.code, error.message.as_str()), (portrait_udfs::Code::OutOfMemory, "the training data does not fit in memory"));
+    assert!(error.detail.unwrap().contains("MiB") && error.hint.unwrap().contains("memory_limit"));
+    let env = program.session.runtime_env();
+    assert_eq!((env.memory_pool.reserved(), env.disk_manager.spilling_progress().active_files_count), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_beyond_the_memory_is_refused_before_it_is_trained() {
+    let program = Program::with(1, 1, 32 << 20).await;
+    let sql = "SELECT * FROM train_profile_model('m', 'people', target => 'column(label)', arch => 'dnn', hidden_dim => 4096)";
+    let error = program.error(sql).await;
+    assert_eq!((error.code, error.message.as_str()), (portrait_udfs::Code::OutOfMemory, "not enough memory to train \"dnn\""));
+    let detail = error.detail.unwrap();
+    assert!(detail.contains("for parameters and their optimizer") && detail.contains("The memory pool holds 32.0 MiB"), "{detail}");
+    assert_eq!(program.session.runtime_env().memory_pool.reserved(), 0);
 }

@@ -1,6 +1,7 @@
 //! The pictures and texts of histories: of every row the latest ones up to its anchor.
 
 use super::store::HistoryStore;
+use crate::error::Result;
 use crate::features::anchor::Row;
 use crate::features::encoder::{codes_of, latest};
 use crate::features::images::{ImagePlan, Pictures};
@@ -34,8 +35,8 @@ impl<'a> History<'a> {
 }
 
 /// Decodes the pictures that rows end in, and says which row has which.
-pub(super) fn pictures(history: History<'_>, options: &Options, inputs: &mut Inputs) -> Option<ImagePlan> {
-    let name = history.columns.image.as_ref()?;
+pub(super) fn pictures(history: History<'_>, options: &Options, inputs: &mut Inputs) -> Result<Option<ImagePlan>> {
+    let Some(name) = &history.columns.image else { return Ok(None) };
     let column = history.columns.extra.len() + history.columns.text.len();
     let mut pictures = Pictures::new(name.clone(), options.image_size);
     let table = &history.store.strings.extras[column];
@@ -44,23 +45,29 @@ pub(super) fn pictures(history: History<'_>, options: &Options, inputs: &mut Inp
     let mut count = 0;
     for row in history.rows {
         let codes = history.codes(row.user, column);
-        let seen = latest(codes, row.end as usize).find_map(|code| {
-            let picture = *known[code as usize].get_or_insert_with(|| {
-                let read = pictures.push(u64::from(code) + 1, Some(table.bytes_of(code)));
-                count += u32::from(read);
-                if read { count - 1 } else { NO_PICTURE }
-            });
-            (picture != NO_PICTURE).then_some(picture)
-        });
-        inputs.pictured.push(seen.unwrap_or(NO_PICTURE));
+        let mut seen = NO_PICTURE;
+        for code in latest(codes, row.end as usize) {
+            seen = match known[code as usize] {
+                Some(picture) => picture,
+                None => {
+                    let read = pictures.push(u64::from(code) + 1, Some(table.bytes_of(code)))?;
+                    count += u32::from(read);
+                    *known[code as usize].insert(if read { count - 1 } else { NO_PICTURE })
+                }
+            };
+            if seen != NO_PICTURE {
+                break;
+            }
+        }
+        inputs.pictured.push(seen);
     }
     if count == 0 {
         inputs.pictured.clear();
-        return None;
+        return Ok(None);
     }
     let plan = pictures.plan();
-    inputs.images = pictures.encode(0..count as usize, plan.shape);
-    Some(plan)
+    inputs.images = pictures.encode(0..count as usize, plan.shape)?;
+    Ok(Some(plan))
 }
 
 /// Fits the words of every text column on what the train rows may know, and encodes those of all rows.

@@ -6,15 +6,17 @@ use arrow::datatypes::SchemaRef;
 
 use super::attachments::{self, History};
 use super::store::HistoryStore;
-use super::{Dataset, Interrupt, check_enough, class_map};
+use super::{Dataset, FILE_BUFFERS, Interrupt, check_enough, class_map};
 use crate::error::{Code, Error, Result};
 use crate::features::anchor::{Cutter, Grid, NONE_CODE, Question, Row, Summand, split_by_time};
 use crate::features::encoder::{Encoder, EventPlan, RawRows, Source, fit, is_excluded, too_many_steps};
 use crate::features::events::{Events, Strings, UserHistory, UserKey, extra_name};
-use crate::features::inputs::{Inputs, Labels, Rows, Sequences};
+use crate::features::inputs::{InputShape, Labels, Rows};
 use crate::features::options::Options;
 use crate::features::roles::{EventColumns, ValueColumn, undefined_column};
 use crate::features::sequence::{SequencePlan, SequenceState, step_logs};
+use crate::features::spill::SpillSpace;
+use crate::features::spilled::RowSink;
 use crate::features::tabular::{CodeTable, DAY_US, EVENT_TYPES_MAX, TabularPlan, TabularState, slug};
 use crate::features::target::{NONE_CLASS, OTHER_CLASS, Target};
 use crate::features::vocabulary::Vocabulary;
@@ -26,6 +28,10 @@ use crate::kernels::splitmix;
 const ITEMS_MAX: usize = 100_000;
 /// Categories with a token of their own, at most.
 const CATEGORIES_MAX: usize = 2000;
+
+/// What a row in files leaves in memory: label, part, span, anchor, recency and frequency, and while its features are
+/// fitted a column, its copy and the list of train rows.
+const SPILLED_ROW_BYTES: usize = 4 + 1 + 8 + 8 + 8 + 12;
 
 /// Collects histories, then cuts them into rows.
 #[derive(Debug)]
@@ -41,6 +47,8 @@ pub struct EventDatasetBuilder {
     sampled_out: u64,
     censored_rows: u64,
     interrupt: Interrupt,
+    /// Where what does not fit in memory goes.
+    space: Option<Arc<dyn SpillSpace>>,
 }
 
 impl EventDatasetBuilder {
@@ -109,13 +117,43 @@ impl EventDatasetBuilder {
             sampled_out: 0,
             censored_rows: 0,
             interrupt: Interrupt::default(),
+            space: None,
         })
+    }
+
+    /// Whether [`spill`](Self::spill) can help: pictures and texts of events stay in memory.
+    #[must_use]
+    pub const fn can_spill(&self) -> bool {
+        self.columns.image.is_none() && self.columns.text.is_empty()
+    }
+
+    /// Keys are as wide as all the rest of a row in files: there they stay only where an option asks whose a row is.
+    const fn keeps_users(&self) -> bool {
+        let Options { privacy, folds, ensemble, .. } = &self.options;
+        self.space.is_none() || privacy.is_some() || folds.is_some() || ensemble.is_some()
+    }
+
+    /// Moves what was collected to temporary files. What is still to come follows, and so do the encoded rows: the
+    /// dataset is the same, and only a few bytes of each row and user stay in memory.
+    ///
+    /// # Errors
+    /// What the space says: `DiskFull`, `Io`.
+    pub fn spill(&mut self, space: Arc<dyn SpillSpace>) -> Result<()> {
+        self.store.spill(space.as_ref())?;
+        self.space.get_or_insert(space);
+        Ok(())
+    }
+
+    /// Whether it was told to.
+    #[must_use]
+    pub const fn is_spilled(&self) -> bool {
+        self.space.is_some()
     }
 
     /// Makes finishing stop soon after `stop` says so, with the error of a cancelled statement.
     #[must_use]
     pub fn interrupted_by(mut self, stop: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        self.interrupt = Interrupt(Some(Arc::new(stop)));
+        self.interrupt = Interrupt::new(stop);
         self
     }
 
@@ -132,7 +170,7 @@ impl EventDatasetBuilder {
     /// Takes one user's history.
     ///
     /// # Errors
-    /// `OutOfMemory` when there are more users or rows than an index holds.
+    /// `OutOfMemory` when there are more users or rows than an index holds; `DiskFull` and `Io` of temporary files.
     pub fn push(&mut self, history: &UserHistory, strings: &Strings) -> Result<()> {
         self.users_total += 1;
         if self.options.sample < 1.0 && splitmix::fraction(self.options.seed, key_hash(&history.user)) >= self.options.sample {
@@ -143,12 +181,16 @@ impl EventDatasetBuilder {
         self.store.push(history, strings);
         self.censored_rows += self.cutter.cut(user, &self.store.view(user as usize), &mut self.rows);
         u32::try_from(self.rows.len().max(self.store.event_count())).map_err(|_| too_many_steps())?;
-        Ok(())
+        self.store.settle()
     }
 
     /// The bytes it holds and will hold when finished, encoded rows and steps included; for the memory pool.
     #[must_use]
     pub fn bytes(&self) -> usize {
+        if self.space.is_some() {
+            let user = if self.keeps_users() { std::mem::size_of::<UserKey>() } else { 0 };
+            return self.store.bytes() + self.rows.len() * (std::mem::size_of::<Row>() + SPILLED_ROW_BYTES + user) + FILE_BUFFERS;
+        }
         // Raw and encoded numbers and ids stand side by side while encoding.
         let width = self.tabular.numeric_names().len() + EVENT_TYPES_MAX.min(self.store.strings.events.len()) * 6 + 8;
         let row = std::mem::size_of::<Row>() + width * 8 + 64;
@@ -177,7 +219,7 @@ impl EventDatasetBuilder {
             );
         }
         let known = self.known_prefixes();
-        self.tabular.event_types = self.event_types(&known);
+        self.tabular.event_types = self.event_types(&known)?;
         let weekdays = weekday_table();
         let (raw, rfm) = self.raw_rows()?;
         let tables: Vec<&Interner> =
@@ -185,24 +227,35 @@ impl EventDatasetBuilder {
         let train: Vec<u32> = super::rows_of(&split, Rows::Train);
         self.interrupt.check(0)?;
         let fitted = fit(&raw, &train, &labels, &tables, &self.options, &self.excludable())?;
-        let mut inputs = raw.encode(self.rows.len(), &fitted, &tables);
+        let sequence = self.fit_sequence(&known)?;
+        let typical_gap_us = self.typical_gap_us(&known)?;
+        let shape = InputShape {
+            numeric: fitted.numeric.len(),
+            categorical: fitted.categorical.iter().map(|feature| feature.vocabulary.size()).collect(),
+            sequence: Some(sequence.shape()),
+            ..InputShape::default()
+        };
+        let mut sink = RowSink::new(self.space.as_deref(), &shape)?;
+        sink.reserve(self.rows.len(), &shape);
+        raw.encode(self.rows.len(), &fitted, &tables, &mut sink, |_, _| Ok(()))?;
         drop(raw);
-        let sequence = self.fit_sequence(&known);
-        inputs.sequence = Some(self.encode_sequences(&sequence)?);
+        self.encode_sequences(&sequence, &mut sink)?;
+        let mut inputs = sink.finish(self.rows.len())?;
+        // Histories with pictures or texts are never spilled: see `can_spill`.
         let histories = History { store: &self.store, rows: &self.rows, columns: &self.columns };
-        let image = attachments::pictures(histories, &self.options, &mut inputs);
+        let image = attachments::pictures(histories, &self.options, &mut inputs)?;
         let texts = attachments::texts(histories, &known, &self.options, &mut inputs);
-        let typical_gap_us = self.typical_gap_us(&known);
         let mut plan = self.plan(sequence, typical_gap_us);
         (plan.image, plan.texts) = (image, texts);
         let encoder = Encoder::new(Source::Events(Box::new(plan)), fitted);
+        let keyed = if self.keeps_users() { self.rows.as_slice() } else { &[] };
         Ok(Dataset {
             inputs,
             labels,
             classes,
             of_items: self.target == Target::NextItem,
             split,
-            users: self.rows.iter().map(|row| self.store.users[row.user as usize].clone()).collect(),
+            users: keyed.iter().map(|row| self.store.users[row.user as usize].clone()).collect(),
             anchors_us: self.rows.iter().map(|row| row.anchor_us).collect(),
             encoder,
             users_total: self.users_total,
@@ -243,21 +296,24 @@ impl EventDatasetBuilder {
         let (labels, own) = self.labels();
         let (labels, dropped_rows) = self.relabel(labels, &own, classes);
         let mut history_encoder = encoder.history_encoder()?;
-        let mut inputs = Inputs::default();
+        let mut sink = RowSink::new(self.space.as_deref(), encoder.shape())?;
         let mut rfm = Vec::with_capacity(self.rows.len());
-        let mut user = None;
+        let (mut cursor, mut user) = (self.store.cursor(), None);
         for (step, row) in self.rows.iter().enumerate() {
             self.interrupt.check(step)?;
-            let events = self.store.view(row.user as usize);
+            let events = cursor.view(row.user as usize)?;
             if user.replace(row.user) != Some(row.user) {
                 history_encoder.begin();
             }
-            history_encoder.append(&events, &self.store.strings, row.end as usize, row.anchor_us, &mut inputs)?;
+            let before = sink.steps_before();
+            history_encoder.append(&events, &self.store.strings, row.end as usize, row.anchor_us, sink.inputs())?;
+            if let Some((start, _)) = sink.inputs().sequence.as_mut().and_then(|sequence| sequence.spans.last_mut()) {
+                *start = u32::try_from(before + *start as usize).map_err(|_| too_many_steps())?;
+            }
+            sink.settle()?;
             rfm.push(recency_and_frequency(&events, row));
         }
-        if encoder.shape().sequence.is_some() {
-            inputs.sequence.get_or_insert_with(Sequences::default);
-        }
+        let inputs = sink.finish(self.rows.len())?;
         Ok(Dataset {
             inputs,
             labels,
@@ -324,7 +380,10 @@ impl EventDatasetBuilder {
         }
         // The target's own names are in the table whether they occur or not.
         let mut counts = vec![0_u64; self.store.strings.events.len()];
-        (0..self.store.len()).for_each(|user| count(self.store.view(user).events, &mut counts));
+        let mut cursor = self.store.cursor();
+        for user in 0..self.store.len() {
+            count(cursor.view(user)?.events, &mut counts);
+        }
         for name in self.target.events() {
             if self.store.strings.events.find(name).is_none_or(|code| counts[code as usize] == 0) {
                 let seen = Vocabulary::fit(&self.store.strings.events, &counts, 1, 20);
@@ -420,47 +479,53 @@ impl EventDatasetBuilder {
         known
     }
 
-    fn event_types(&self, known: &[u32]) -> Vec<String> {
+    fn event_types(&self, known: &[u32]) -> Result<Vec<String>> {
         let mut counts = vec![0; self.store.strings.events.len()];
-        self.each_known(known, |events, known| count(events.events.get(..known).unwrap_or_default(), &mut counts));
+        self.each_known(known, |events, known| count(events.events.get(..known).unwrap_or_default(), &mut counts))?;
         // With one type only, its counts are the events' counts.
         let types = Vocabulary::fit(&self.store.strings.events, &counts, 1, EVENT_TYPES_MAX);
-        if types.len() > 1 { types.into() } else { Vec::new() }
+        Ok(if types.len() > 1 { types.into() } else { Vec::new() })
     }
 
-    fn each_known<'a>(&'a self, known: &[u32], mut visit: impl FnMut(Events<'a>, usize)) {
+    fn each_known(&self, known: &[u32], mut visit: impl FnMut(Events<'_>, usize)) -> Result<()> {
+        let mut cursor = self.store.cursor();
         for (user, known) in known.iter().enumerate() {
-            visit(self.store.view(user), *known as usize);
+            self.interrupt.check(user)?;
+            visit(cursor.view(user)?, *known as usize);
         }
+        Ok(())
     }
 
     fn raw_rows(&self) -> Result<(RawRows, Vec<[f32; 2]>)> {
         let plan = &self.tabular;
-        let mut raw = RawRows {
-            numeric_names: plan.numeric_names(),
-            categorical_names: plan.categorical_names().into_iter().map(|(name, _)| name).collect(),
-            ..RawRows::default()
-        };
-        raw.numbers.reserve_exact(self.rows.len() * raw.numeric_names.len());
-        raw.codes.reserve_exact(self.rows.len() * raw.categorical_names.len());
+        let mut raw = RawRows::new(plan.numeric_names(), plan.categorical_names().into_iter().map(|(name, _)| name).collect());
+        raw.interrupt = self.interrupt.clone();
+        match &self.space {
+            Some(space) => raw.spill(space.as_ref())?,
+            None => {
+                raw.numbers.reserve_exact(self.rows.len() * raw.numeric_names.len());
+                raw.codes.reserve_exact(self.rows.len() * raw.categorical_names.len());
+            }
+        }
         let mut rfm = Vec::with_capacity(self.rows.len());
         let mut state = TabularState::new(plan);
-        let mut user = None;
+        let (mut cursor, mut user) = (self.store.cursor(), None);
         for (step, row) in self.rows.iter().enumerate() {
             self.interrupt.check(step)?;
-            let events = self.store.view(row.user as usize);
+            let events = cursor.view(row.user as usize)?;
             if user != Some(row.user) {
                 user = Some(row.user);
                 state.begin();
             }
             state.advance(plan, &events, &self.store.strings, row.end as usize);
             state.emit(plan, &events, row.anchor_us, &mut raw.numbers, &mut raw.codes);
+            raw.settle()?;
             rfm.push(recency_and_frequency(&events, row));
         }
         Ok((raw, rfm))
     }
 
-    fn fit_sequence(&self, known: &[u32]) -> SequencePlan {
+    fn fit_sequence(&self, known: &[u32]) -> Result<SequencePlan> {
         let strings = &self.store.strings;
         let mut event_counts = vec![0; strings.events.len()];
         let mut item_counts = vec![0; strings.items.len()];
@@ -475,13 +540,13 @@ impl EventDatasetBuilder {
                 gaps.add(gap);
                 values.add(value);
             }
-        });
+        })?;
         let kept = |name: &str| !is_excluded(name, &self.options.exclude);
         let fitted = |present: bool, name: &str, table: &Interner, counts: &[u64], count_min: u64, max: usize| {
             (present && kept(name)).then(|| Vocabulary::fit(table, counts, count_min, max))
         };
         let plan = &self.tabular;
-        SequencePlan {
+        Ok(SequencePlan {
             max_len: self.options.max_seq_len as usize,
             events: fitted(plan.event, "seq_event", &strings.events, &event_counts, 1, 1000),
             items: fitted(plan.item, "seq_item", &strings.items, &item_counts, 3, self.items_max()),
@@ -490,12 +555,12 @@ impl EventDatasetBuilder {
             hour: kept("seq_hour"),
             gap_scale: gaps.center_and_scale(),
             value_scale: (plan.value && kept("seq_value")).then(|| values.center_and_scale()),
-        }
+        })
     }
 
-    fn encode_sequences(&self, plan: &SequencePlan) -> Result<Sequences> {
+    fn encode_sequences(&self, plan: &SequencePlan, sink: &mut RowSink) -> Result<()> {
         let shape = plan.shape();
-        let mut sequences = Sequences::default();
+        let mut cursor = self.store.cursor();
         // Steps before the first anchor's reach and after the last anchor are never read.
         let mut state = SequenceState::default();
         let mut rows = self.rows.iter().peekable();
@@ -507,19 +572,22 @@ impl EventDatasetBuilder {
                 ends.push(row.end as usize);
             }
             let start = ends[0].saturating_sub(plan.max_len);
-            let base = sequences.numeric.len() / shape.numeric;
-            let events = self.store.view(user as usize);
-            state.push(plan, &events, &self.store.strings, start, ends[ends.len() - 1], &mut sequences);
+            let before = sink.steps_before();
+            let Some(sequences) = &mut sink.inputs().sequence else { break };
+            let base = before + sequences.numeric.len() / shape.numeric;
+            let events = cursor.view(user as usize)?;
+            state.push(plan, &events, &self.store.strings, start, ends[ends.len() - 1], sequences);
             for end in ends {
                 let from = end.saturating_sub(plan.max_len);
                 sequences.spans.push(((base + from - start) as u32, (end - from) as u32));
             }
+            sink.settle()?;
         }
-        Ok(sequences)
+        Ok(())
     }
 
     /// The median gap between events, of a sample of them when there are many.
-    fn typical_gap_us(&self, known: &[u32]) -> i64 {
+    fn typical_gap_us(&self, known: &[u32]) -> Result<i64> {
         let total: usize = known.iter().map(|known| *known as usize).sum();
         let step = total / 100_000 + 1;
         let mut gaps = Vec::new();
@@ -531,8 +599,8 @@ impl EventDatasetBuilder {
                 }
                 index += 1;
             }
-        });
-        crate::kernels::quantile::quantile_us(&mut gaps, 0.5).unwrap_or(0)
+        })?;
+        Ok(crate::kernels::quantile::quantile_us(&mut gaps, 0.5).unwrap_or(0))
     }
 
     /// Names that `exclude` may hold besides features.

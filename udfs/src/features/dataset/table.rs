@@ -4,17 +4,21 @@ mod shared;
 
 pub use shared::Share;
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 
 use super::labels::{HeldOut, fold_split, stratified_split};
-use super::{Dataset, ROWS_MIN, check_enough, class_map, rows_of};
+use super::{Dataset, FILE_BUFFERS, Interrupt, ROWS_MIN, check_enough, class_map, rows_of};
 use crate::error::{Code, Error, Result};
 use crate::features::encoder::{Encoder, Fitted, RawRows, Source, fit};
 use crate::features::images::{Pictures, bytes_of, holds_bytes, no_bytes};
-use crate::features::inputs::{Inputs, Labels, Rows};
+use crate::features::inputs::{ImageShape, InputShape, Inputs, Labels, Rows};
 use crate::features::options::Options;
 use crate::features::roles::{is_number, is_text, sql_type, undefined_column};
+use crate::features::spill::{SpillSpace, Window};
+use crate::features::spilled::RowSink;
 use crate::features::table::{TablePlan, column_of, text_of, to_micros, to_type};
 use crate::features::table_columns::TableColumns;
 use crate::features::text::{TextColumn, no_text};
@@ -26,6 +30,9 @@ use crate::kernels::splitmix;
 const INTEGER_CLASSES_MAX: usize = 10;
 /// Classes at most.
 const CLASSES_MAX: usize = 1000;
+/// What a row in files leaves in memory: its label as it came and as it is learned, its part, and while features are
+/// fitted a column, its copy and the list of train rows.
+const SPILLED_ROW_BYTES: usize = 8 + 8 + 1 + 12;
 /// What the positive one of two classes is often called; else it is the rarer one.
 const POSITIVES: [&str; 8] = ["true", "yes", "y", "1", "t", "positive", "good", "1.0"];
 
@@ -63,6 +70,8 @@ pub struct TableDatasetBuilder {
     dropped_rows: u64,
     sampled_out: u64,
     fold: Option<(u32, u32)>,
+    /// Where what does not fit in memory goes.
+    space: Option<Arc<dyn SpillSpace>>,
 }
 
 fn field_name(schema: &SchemaRef, name: &str) -> Result<(String, DataType)> {
@@ -197,7 +206,7 @@ impl TableDatasetBuilder {
         let named = features_of(&schema, columns, &leave_out)?;
         leave_out.extend(schema.fields().iter().map(|field| field.name().as_str()).filter(|name| !named.contains(name)));
         let (plan, unusable) = TablePlan::new(&schema, &leave_out);
-        let raw = RawRows { numeric_names: plan.numeric_names(), categorical_names: plan.categorical_names(), ..RawRows::default() };
+        let raw = RawRows::new(plan.numeric_names(), plan.categorical_names());
         let tables = vec![Interner::default(); raw.categorical_names.len()];
         Ok(Self {
             plan,
@@ -216,7 +225,42 @@ impl TableDatasetBuilder {
             dropped_rows: 0,
             sampled_out: 0,
             fold: None,
+            space: None,
         })
+    }
+
+    /// Makes finishing stop soon after `stop` says so, with the error of a cancelled statement.
+    #[must_use]
+    pub fn interrupted_by(mut self, stop: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.raw.interrupt = Interrupt::new(stop);
+        self
+    }
+
+    /// Whether [`spill`](Self::spill) can help: texts, and rows that are learned without a label, stay in memory.
+    #[must_use]
+    pub const fn can_spill(&self) -> bool {
+        self.texts.is_empty() && !matches!(self.labels, LabelColumn::Nothing(_))
+    }
+
+    /// Moves the rows that were collected to temporary files. Those that are still to come follow, and so do the encoded
+    /// rows: the dataset is the same, and only a few bytes of each row stay in memory. Clones share the files: none of
+    /// them may take more rows.
+    ///
+    /// # Errors
+    /// What the space says: `DiskFull`, `Io`.
+    pub fn spill(&mut self, space: Arc<dyn SpillSpace>) -> Result<()> {
+        self.raw.spill(space.as_ref())?;
+        if let Some(pictures) = &mut self.pictures {
+            pictures.spill(space.as_ref())?;
+        }
+        self.space.get_or_insert(space);
+        Ok(())
+    }
+
+    /// Whether it was told to.
+    #[must_use]
+    pub const fn is_spilled(&self) -> bool {
+        self.space.is_some()
     }
 
     /// Makes fold `fold` (from 0) of `folds` the test rows, for cross-validation: everything is fitted anew on the
@@ -236,7 +280,8 @@ impl TableDatasetBuilder {
     /// Takes a batch of rows.
     ///
     /// # Errors
-    /// `UndefinedColumn`, `DatatypeMismatch`, `InvalidParameter` for too many classes.
+    /// `UndefinedColumn`, `DatatypeMismatch`, `InvalidParameter` for too many classes; `DiskFull` and `Io` of temporary
+    /// files.
     pub fn push(&mut self, batch: &RecordBatch) -> Result<()> {
         let rows = self.plan.read(batch)?;
         let label = match &self.labels {
@@ -252,9 +297,12 @@ impl TableDatasetBuilder {
             None => None,
         };
         let texts = self.texts.iter().map(|text| text_of(batch, &text.column)).collect::<Result<Vec<_>>>()?;
-        let keep: Vec<usize> = (0..batch.num_rows())
-            .filter(|row| self.is_kept(*row, label, times.as_deref()) && self.sees(*row, pictures.as_deref()))
-            .collect();
+        let mut keep = Vec::with_capacity(batch.num_rows());
+        for row in 0..batch.num_rows() {
+            if self.is_kept(row, label, times.as_deref()) && self.sees(row, pictures.as_deref())? {
+                keep.push(row);
+            }
+        }
         match (&mut self.labels, label) {
             (LabelColumn::Nothing(rows), _) => *rows += keep.len(),
             (_, None) => return Err(Error::internal("a labelled table has no label")),
@@ -282,6 +330,7 @@ impl TableDatasetBuilder {
                 self.raw.codes.push(rows.text(*row, column).map_or(NULL_CODE, |text| table.intern(text)));
             }
             self.times.extend(times.as_ref().map(|times| times[*row]));
+            self.raw.settle()?;
         }
         u32::try_from(self.rows()).map_err(|_| Error::new(Code::OutOfMemory, "the labelled table has too many rows"))?;
         Ok(())
@@ -306,11 +355,11 @@ impl TableDatasetBuilder {
     }
 
     /// Takes the picture of a row, if rows have one; without it the row is dropped.
-    fn sees(&mut self, row: usize, pictures: Option<&[Option<&[u8]>]>) -> bool {
-        let (Some(own), Some(pictures)) = (&mut self.pictures, pictures) else { return true };
-        let seen = own.push(self.seen, pictures[row]);
+    fn sees(&mut self, row: usize, pictures: Option<&[Option<&[u8]>]>) -> Result<bool> {
+        let (Some(own), Some(pictures)) = (&mut self.pictures, pictures) else { return Ok(true) };
+        let seen = own.push(self.seen, pictures[row])?;
         self.dropped_rows += u64::from(!seen);
-        seen
+        Ok(seen)
     }
 
     const fn rows(&self) -> usize {
@@ -324,11 +373,13 @@ impl TableDatasetBuilder {
     /// The bytes it holds and will hold when finished; for the memory pool.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        (self.raw.numbers.len() + self.raw.codes.len()) * 8
-            + self.rows() * 24
-            + self.tables.iter().map(Interner::bytes).sum::<usize>()
+        let others = self.tables.iter().map(Interner::bytes).sum::<usize>()
             + self.pictures.as_ref().map_or(0, Pictures::bytes)
-            + self.texts.iter().map(TextColumn::bytes).sum::<usize>()
+            + self.texts.iter().map(TextColumn::bytes).sum::<usize>();
+        if self.space.is_some() {
+            return self.rows() * SPILLED_ROW_BYTES + self.times.len() * 16 + others + FILE_BUFFERS;
+        }
+        (self.raw.numbers.len() + self.raw.codes.len()) * 8 + self.rows() * 24 + others
     }
 
     /// Fits the encoder on the train rows and encodes all rows.
@@ -437,31 +488,41 @@ impl TableDatasetBuilder {
                     .hint("Cast it to the type that it had."));
             }
         }
-        let mut inputs = Inputs { rows: rows.len(), ..Inputs::default() };
-        for plan in &stored.texts {
-            let own = self.texts.iter().find(|text| text.column.eq_ignore_ascii_case(&plan.column));
-            let own = own.ok_or_else(|| Error::internal("the texts of a model were not read"))?;
-            inputs.texts.push(own.encode(plan, rows.iter().map(|row| *row as usize)));
-        }
         let numbers = place(stored.numeric_names(), &self.raw.numeric_names);
         let texts = place(stored.categorical_names(), &self.raw.categorical_names);
-        if let Some(image) = &stored.image {
-            let pictures = self.pictures.as_ref().filter(|pictures| pictures.column.eq_ignore_ascii_case(&image.column));
-            let pictures = pictures.ok_or_else(|| Error::internal("the pictures of a model were not read"))?;
-            inputs.images = pictures.encode(rows.iter().map(|row| *row as usize), image.shape);
-        }
+        let pictures = match &stored.image {
+            Some(image) => {
+                let pictures = self.pictures.as_ref().filter(|pictures| pictures.column.eq_ignore_ascii_case(&image.column));
+                Some((pictures.ok_or_else(|| Error::internal("the pictures of a model were not read"))?, image.shape))
+            }
+            None => None,
+        };
+        let mut sink = RowSink::new(self.space.as_deref(), encoder.shape())?;
+        let (mut cursor, mut window) = (self.raw.cursor(), Window::default());
         for row in rows {
-            let row = *row as usize;
+            let (row, inputs) = (*row as usize, sink.inputs());
+            self.raw.interrupt.check(row)?;
+            cursor.seek(row)?;
             for feature in &encoder.numeric {
-                let raw = numbers[feature.source].map_or(f32::NAN, |column| self.raw.number(row, column));
+                let raw = numbers[feature.source].map_or(f32::NAN, |column| cursor.number(column));
                 inputs.numeric.push(feature.encode(raw));
             }
             for feature in &encoder.categorical {
-                let code = texts[feature.source].map_or(NULL_CODE, |column| self.raw.code(row, column));
+                let code = texts[feature.source].map_or(NULL_CODE, |column| cursor.code(column));
                 let table = texts[feature.source].map(|column| &self.tables[column]);
                 let text = table.filter(|_| code != NULL_CODE).map(|table| table.get(code));
                 inputs.categorical.push(text.map_or(NULL_ID, |text| feature.vocabulary.id(text)));
             }
+            if let Some((pictures, shape)) = pictures {
+                pictures.append(row, shape, &mut window, &mut inputs.images)?;
+            }
+            sink.settle()?;
+        }
+        let mut inputs = sink.finish(rows.len())?;
+        for plan in &stored.texts {
+            let own = self.texts.iter().find(|text| text.column.eq_ignore_ascii_case(&plan.column));
+            let own = own.ok_or_else(|| Error::internal("the texts of a model were not read"))?;
+            inputs.texts.push(own.encode(plan, rows.iter().map(|row| *row as usize)));
         }
         Ok(inputs)
     }
@@ -477,7 +538,7 @@ impl TableDatasetBuilder {
         let tables: Vec<&Interner> = self.tables.iter().collect();
         let train = rows_of(&split, Rows::Train);
         let mut options = self.options.clone();
-        let ids = self.id_columns();
+        let ids = self.id_columns()?;
         let columns = self.plan.columns.iter().map(|column| &column.name);
         let also_known =
             columns.chain(&self.unusable).chain([&self.label_column]).chain(&self.split_time).cloned().collect::<Vec<String>>();
@@ -488,15 +549,14 @@ impl TableDatasetBuilder {
             (true, true) => Fitted::default(),
             _ => fit(&self.raw, &train, &labels, &tables, &options, &also_known)?,
         };
-        let mut inputs = self.raw.encode(self.rows(), &fitted, &tables);
         let mut plan = self.plan.clone();
         plan.image = self.pictures.as_ref().map(Pictures::plan);
-        if let (Some(pictures), Some(image)) = (&self.pictures, &plan.image) {
-            inputs.images = pictures.encode(0..self.rows(), image.shape);
-        }
         for text in &self.texts {
             plan.texts.push(text.fit(train.iter().map(|row| (*row as usize, 1))));
         }
+        let image = plan.image.as_ref().map(|image| image.shape);
+        let mut inputs = self.encode(&fitted, &tables, image)?;
+        // Tables with texts are never spilled: see `can_spill`.
         inputs.texts = self.texts.iter().zip(&plan.texts).map(|(text, plan)| text.encode(plan, 0..self.rows())).collect();
         let sources = |sources: &mut dyn Iterator<Item = usize>| sources.collect::<Vec<usize>>();
         plan.keep_used(&sources(&mut fitted.numeric.iter().map(|f| f.source)), &sources(&mut fitted.categorical.iter().map(|f| f.source)));
@@ -517,6 +577,24 @@ impl TableDatasetBuilder {
         })
     }
 
+    /// Every row, encoded by what was fitted, with its picture.
+    fn encode(&self, fitted: &Fitted, tables: &[&Interner], image: Option<ImageShape>) -> Result<Inputs> {
+        let shape = InputShape {
+            numeric: fitted.numeric.len(),
+            categorical: fitted.categorical.iter().map(|feature| feature.vocabulary.size()).collect(),
+            image,
+            ..InputShape::default()
+        };
+        let mut sink = RowSink::new(self.space.as_deref(), &shape)?;
+        sink.reserve(self.rows(), &shape);
+        let mut window = Window::default();
+        self.raw.encode(self.rows(), fitted, tables, &mut sink, |row, inputs| match (&self.pictures, image) {
+            (Some(pictures), Some(shape)) => pictures.append(row, shape, &mut window, &mut inputs.images),
+            _ => Ok(()),
+        })?;
+        sink.finish(self.rows())
+    }
+
     /// A time column in `exclude` stands for the features made of it.
     fn excluded_times(&self) -> Vec<String> {
         let columns = self.plan.columns.iter().map(|column| column.name.clone());
@@ -528,16 +606,19 @@ impl TableDatasetBuilder {
     }
 
     /// Numbers named `id` that are different in every row: they tell nothing that holds for other rows.
-    fn id_columns(&self) -> Vec<String> {
-        let width = self.raw.numeric_names.len();
-        let is_id = |column: usize| {
-            let mut values: Vec<u32> = (0..self.rows()).map(|row| self.raw.numbers[row * width + column].to_bits()).collect();
-            values.sort_unstable();
-            values.windows(2).all(|pair| pair[0] != pair[1])
-        };
+    fn id_columns(&self) -> Result<Vec<String>> {
         let named = |name: &str| ["id", "rowid", "row_id", "index", "row_number", "unnamed: 0"].contains(&name.to_lowercase().as_str());
-        let names = self.raw.numeric_names.iter().enumerate();
-        names.filter(|(column, name)| named(name) && is_id(*column)).map(|(_, name)| name.clone()).collect()
+        let all: Vec<u32> = (0..self.rows() as u32).collect();
+        let (mut ids, mut values) = (Vec::new(), Vec::new());
+        for (column, name) in self.raw.numeric_names.iter().enumerate().filter(|(_, name)| named(name)) {
+            self.raw.numbers_of(column, &all, &mut values)?;
+            let mut values: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
+            values.sort_unstable();
+            if values.windows(2).all(|pair| pair[0] != pair[1]) {
+                ids.push(name.clone());
+            }
+        }
+        Ok(ids)
     }
 
     /// Train, validation, test in the order of time; equal times stay together.

@@ -1,12 +1,15 @@
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::*;
 use crate::error::Code;
 use crate::features::inputs::InputShape;
 use crate::features::options::Options;
+use crate::features::png::tests::png;
+use crate::features::spill::testing::Space;
+use crate::features::table_columns::TableColumns;
 use crate::features::tabular::DAY_US;
 use crate::features::target::Target;
 use crate::features::testing::{columns, history, schema, strings};
@@ -81,6 +84,131 @@ fn every_target_gives_consistent_rows() {
         let again = self::dataset(target, &Options::default()).unwrap();
         assert_eq!(again.inputs.numeric, dataset.inputs.numeric);
         assert_eq!(again.encoder, dataset.encoder);
+    }
+}
+
+/// Everything that a training reads of both, to the bit.
+fn same(here: &Dataset, there: &Dataset) {
+    let loaded = there.inputs.to_memory(there.encoder.shape()).unwrap();
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&here.inputs.numeric), bits(&loaded.numeric));
+    assert_eq!((here.inputs.rows, &here.inputs.categorical, &here.inputs.images), (loaded.rows, &loaded.categorical, &loaded.images));
+    assert_eq!(here.inputs.sequence.is_some(), loaded.sequence.is_some());
+    if let (Some(here), Some(there)) = (&here.inputs.sequence, &loaded.sequence) {
+        assert_eq!((&here.tokens, &here.spans, bits(&here.numeric)), (&there.tokens, &there.spans, bits(&there.numeric)));
+    }
+    match (&here.labels, &there.labels) {
+        (Labels::Class(here), Labels::Class(there)) => assert_eq!(here, there),
+        (Labels::Value(here), Labels::Value(there)) => assert_eq!(bits(here), bits(there)),
+        _ => panic!("labels of two kinds"),
+    }
+    assert_eq!((&here.classes, &here.split, &here.encoder, &here.rfm), (&there.classes, &there.split, &there.encoder, &there.rfm));
+    assert_eq!((here.users_total, here.dropped_rows, here.censored_rows), (there.users_total, there.dropped_rows, there.censored_rows));
+    assert_eq!(here.fingerprint().unwrap(), there.fingerprint().unwrap());
+}
+
+/// The dataset of [`dataset`], spilled before user `at`.
+fn spilled(target: &str, options: &Options, at: u64, space: &Space) -> Result<Dataset> {
+    let mut builder = builder(target, options);
+    for user in 0..400 {
+        if user == at {
+            builder.spill(space.shared())?;
+        }
+        builder.push(&history(user, 40), &strings())?;
+    }
+    if at >= 400 {
+        builder.spill(space.shared())?;
+    }
+    assert!(builder.is_spilled());
+    builder.finish()
+}
+
+#[test]
+fn a_spilled_dataset_is_the_same_to_the_bit() {
+    let selected = Options { select_k: Some(20), sample: 0.7, ..Options::default() };
+    let cases = [("purchase", Options::default(), 150), ("next_event", selected, 0), ("sum(price, purchase)", Options::default(), 400)];
+    for (target, options, at) in cases {
+        let space = Space::default();
+        let (here, there) = (dataset(target, &options).unwrap(), spilled(target, &options, at, &space).unwrap());
+        same(&here, &there);
+        assert!(there.inputs.numeric.is_empty() && there.inputs.spilled_bytes() as usize == here.inputs.bytes() - here.inputs.rows * 8);
+        assert!(there.bytes() * 3 < here.bytes(), "{target}: {} bytes of {}", there.bytes(), here.bytes());
+        // Encoded rows and steps remain; histories and engineered rows are gone.
+        assert_eq!(space.files(), 2);
+        drop(there);
+        assert_eq!(space.files(), 0);
+    }
+}
+
+#[test]
+fn spilled_test_rows_are_encoded_alike_by_a_stored_encoder() {
+    let trained = dataset("purchase", &Options::default()).unwrap();
+    let finished = |space: Option<&Space>| {
+        let mut builder = builder("purchase", &Options::default());
+        for user in 0..400 {
+            builder.push(&history(user, 40), &strings()).unwrap();
+            if let Some(space) = space.filter(|_| user == 33) {
+                builder.spill(space.shared()).unwrap();
+            }
+        }
+        builder.finish_with(&trained.encoder, &trained.classes).unwrap()
+    };
+    let space = Space::default();
+    let (here, there) = (finished(None), finished(Some(&space)));
+    same(&here, &there);
+    assert_eq!((&here.users, &here.anchors_us), (&there.users, &there.anchors_us));
+    assert!(there.inputs.spilled_bytes() > 0);
+}
+
+#[test]
+fn less_memory_is_needed_once_spilled() {
+    let space = Space::default();
+    let mut builder = builder("next_event", &Options::default());
+    for user in 0..2000 {
+        builder.push(&history(user, 40), &strings()).unwrap();
+    }
+    let before = builder.bytes();
+    builder.spill(space.shared()).unwrap();
+    assert!(builder.bytes() - FILE_BUFFERS < before / 10, "{} of {before}", builder.bytes());
+}
+
+/// Whatever fails and whenever, the error is the disk's, and nothing stays behind.
+#[test]
+fn a_disk_that_fails_leaves_nothing_behind() {
+    use std::sync::atomic::Ordering::SeqCst;
+    let space = Space::default();
+    drop(spilled("purchase", &Options::default(), 100, &space).unwrap());
+    let (appends, reads) = (space.0.appends.load(SeqCst), space.0.reads.load(SeqCst));
+    assert!(appends > 4 && reads > 20, "{appends} {reads}");
+    for at in [1, 2, appends / 2, appends] {
+        let space = Space::default();
+        space.0.full_at.store(at, SeqCst);
+        let error = spilled("purchase", &Options::default(), 100, &space).unwrap_err();
+        assert_eq!((error.code, space.files()), (Code::DiskFull, 0), "{at} of {appends}");
+    }
+    for at in [1, reads / 2, reads] {
+        let space = Space::default();
+        space.0.broken_at.store(at, SeqCst);
+        let error = spilled("purchase", &Options::default(), 100, &space).unwrap_err();
+        assert_eq!((error.code, space.files()), (Code::Io, 0), "{at} of {reads}");
+    }
+}
+
+#[test]
+fn who_cancels_a_spilled_reading_finds_no_files() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    // The check of that number says stop: before and while features are engineered, and while they are fitted.
+    for stop_at in [1, 4, 400, 4000] {
+        let (space, checks) = (Space::default(), Arc::new(AtomicUsize::new(0)));
+        let stop = move || checks.fetch_add(1, Ordering::SeqCst) + 1 >= stop_at;
+        let mut builder = builder("next_event", &Options::default()).interrupted_by(stop);
+        builder.spill(space.shared()).unwrap();
+        for user in 0..150 {
+            builder.push(&history(user, 40), &strings()).unwrap();
+        }
+        assert_eq!(space.files(), 1);
+        assert_eq!(builder.finish().unwrap_err().code, Code::Cancelled, "{stop_at}");
+        assert_eq!(space.files(), 0);
     }
 }
 
@@ -360,6 +488,79 @@ fn folds_partition_the_rows() {
         assert!(!dataset.rows_of(Rows::Validation).is_empty());
     }
     assert!(tested.iter().all(|times| *times == 1));
+}
+
+/// Labelled rows with a picture each.
+fn pictures(rows: u64) -> RecordBatch {
+    let draw = |stream: u64, row: u64, below: u64| splitmix::at(stream, row) % below;
+    let photo = |row: u64| {
+        let (height, width) = (4 + draw(1, row, 2) as usize, 6);
+        let pixels: Vec<u8> = (0..(height * width) as u64).map(|at| draw(2, row * 64 + at, 256) as u8).collect();
+        (draw(3, row, 20) > 0).then(|| png(height, width, 1, &pixels))
+    };
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("photo", Arc::new((0..rows).map(photo).collect::<BinaryArray>())),
+        ("price", Arc::new((0..rows).map(|row| Some(draw(4, row, 1000) as f64)).collect::<Float64Array>())),
+        ("brand", Arc::new((0..rows).map(|row| ["a", "b", "c"].get(draw(5, row, 3) as usize).copied()).collect::<StringArray>())),
+        ("sold", Arc::new((0..rows).map(|row| Some(draw(6, row, 3) == 0)).collect::<BooleanArray>())),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+#[test]
+fn texts_and_rows_without_a_label_stay_in_memory() {
+    let (schema, options) = (pictures(1).schema(), Options::default());
+    let of = |columns: &TableColumns| TableDatasetBuilder::with_columns(Arc::clone(&schema), "sold", columns, &options, None).unwrap();
+    let photo = TableColumns { image: Some("photo".into()), ..TableColumns::default() };
+    assert!(of(&TableColumns::default()).can_spill() && of(&photo).can_spill());
+    assert!(!of(&TableColumns { texts: vec!["brand".into()], ..photo.clone() }).can_spill());
+    assert!(!TableDatasetBuilder::unlabelled(Arc::clone(&schema), &photo, &options).unwrap().can_spill());
+}
+
+#[test]
+fn a_spilled_table_is_the_same_to_the_bit() {
+    let (rows, seen, alone) = (table(3000), pictures(600), pictures(600).project(&[0, 3]).unwrap());
+    let with_photo = TableColumns { image: Some("photo".into()), ..TableColumns::default() };
+    let cases = [
+        (&rows, "Revenue", TableColumns::default(), Some("id")),
+        (&rows, "spent", TableColumns::default(), None),
+        (&seen, "sold", with_photo.clone(), None),
+        (&alone, "sold", with_photo, None),
+    ];
+    for (batch, label, columns, split_time) in cases {
+        let space = Space::default();
+        let filled = |spill_at: Option<usize>| {
+            let split_time = split_time.map(str::to_owned);
+            let options = Options::default();
+            let mut builder = TableDatasetBuilder::with_columns(batch.schema(), label, &columns, &options, split_time).unwrap();
+            for start in (0..batch.num_rows()).step_by(100) {
+                if spill_at == Some(start) {
+                    builder.spill(space.shared()).unwrap();
+                }
+                builder.push(&batch.slice(start, 100)).unwrap();
+            }
+            builder
+        };
+        let (here, there) = (filled(None), filled(Some(300)));
+        assert!(there.is_spilled() && here.bytes() > there.bytes() - FILE_BUFFERS);
+        for fold in [None, Some(1)] {
+            let finished = |builder: &TableDatasetBuilder| match fold {
+                Some(fold) => builder.clone().with_fold(fold, 3).finish().unwrap(),
+                None => builder.clone().finish().unwrap(),
+            };
+            let (here, there) = (finished(&here), finished(&there));
+            same(&here, &there);
+            assert!(there.inputs.spilled_bytes() > 0);
+        }
+        let trained = here.clone().finish().unwrap();
+        for all_rows in [false, true] {
+            let encoded =
+                |builder: &TableDatasetBuilder| builder.clone().finish_with(&trained.encoder, &trained.classes, all_rows).unwrap();
+            same(&encoded(&here), &encoded(&there));
+        }
+        drop(there);
+        assert_eq!(space.files(), 0);
+    }
 }
 
 #[test]

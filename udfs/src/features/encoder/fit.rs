@@ -1,7 +1,7 @@
 //! Fitting: raw train rows → the features that are kept, with what each learned.
 
 use crate::error::{Code, Error, Result};
-use crate::features::inputs::{Inputs, Labels};
+use crate::features::inputs::Labels;
 use crate::features::numeric::{self, NumericFeature};
 use crate::features::options::Options;
 use crate::features::select::{bins_of, merged, mutual_information};
@@ -10,18 +10,10 @@ use crate::kernels::intern::{Interner, NULL_CODE};
 use crate::kernels::nearest::nearest;
 
 use super::CategoricalFeature;
+use super::raw::RawRows;
 
 /// Categories with an id of their own, at most.
 const CATEGORIES_MAX: usize = 1000;
-
-/// Rows before encoding, row-major.
-#[derive(Debug, Clone, Default)]
-pub(in crate::features) struct RawRows {
-    pub(in crate::features) numeric_names: Vec<String>,
-    pub(in crate::features) categorical_names: Vec<String>,
-    pub(in crate::features) numbers: Vec<f32>,
-    pub(in crate::features) codes: Vec<u32>,
-}
 
 /// What fitting kept.
 #[derive(Debug, Clone, Default)]
@@ -30,39 +22,11 @@ pub(in crate::features) struct Fitted {
     pub(in crate::features) categorical: Vec<CategoricalFeature>,
 }
 
-impl RawRows {
-    pub(in crate::features) fn number(&self, row: usize, column: usize) -> f32 {
-        self.numbers[row * self.numeric_names.len() + column]
-    }
-
-    pub(in crate::features) fn code(&self, row: usize, column: usize) -> u32 {
-        self.codes[row * self.categorical_names.len() + column]
-    }
-
-    /// Encodes all rows.
-    pub(in crate::features) fn encode(&self, rows: usize, fitted: &Fitted, tables: &[&Interner]) -> Inputs {
-        let mut inputs = Inputs { rows, ..Inputs::default() };
-        inputs.numeric.reserve_exact(rows * fitted.numeric.len());
-        inputs.categorical.reserve_exact(rows * fitted.categorical.len());
-        // One look-up per distinct string, not per row.
-        let ids: Vec<Vec<u32>> =
-            fitted.categorical.iter().map(|f| tables[f.source].iter().map(|text| f.vocabulary.id(text)).collect()).collect();
-        for row in 0..rows {
-            inputs.numeric.extend(fitted.numeric.iter().map(|feature| feature.encode(self.number(row, feature.source))));
-            for (feature, ids) in fitted.categorical.iter().zip(&ids) {
-                let code = self.code(row, feature.source);
-                inputs.categorical.push(if code == NULL_CODE { NULL_ID } else { ids[code as usize] });
-            }
-        }
-        inputs
-    }
-}
-
 /// Fits every feature on the rows `train`; `tables[c]` holds the strings of categorical column `c`; `also_known` are
 /// further names that `exclude` may hold (columns already left out).
 ///
 /// # Errors
-/// `UndefinedColumn` when `exclude` names nothing, `InvalidParameter` when no feature is left.
+/// `UndefinedColumn` when `exclude` names nothing, `InvalidParameter` when no feature is left; `Io` of rows in a file.
 pub(in crate::features) fn fit(
     raw: &RawRows,
     train: &[u32],
@@ -78,19 +42,21 @@ pub(in crate::features) fn fit(
         if is_excluded(name, &options.exclude) {
             continue;
         }
-        column.clear();
-        column.extend(train.iter().map(|row| raw.number(*row as usize, source)));
+        raw.numbers_of(source, train, &mut column)?;
         fitted.numeric.extend(numeric::fit(name, source, &column, options).into_iter().filter(|f| !is_excluded(&f.name, &options.exclude)));
     }
+    drop(column);
     let count_min = (train.len() as u64 / 2000).clamp(2, 10);
+    let mut codes: Vec<u32> = Vec::new();
     for (source, name) in raw.categorical_names.iter().enumerate() {
         if is_excluded(name, &options.exclude) {
             continue;
         }
         let mut counts = vec![0_u64; tables[source].len()];
         let mut nulls = 0;
-        for row in train {
-            match raw.code(*row as usize, source) {
+        raw.codes_of(source, train, &mut codes)?;
+        for code in &codes {
+            match *code {
                 NULL_CODE => nulls += 1,
                 code => counts[code as usize] += 1,
             }
@@ -104,7 +70,7 @@ pub(in crate::features) fn fit(
         }
     }
     if let Some(k) = options.select_k {
-        select(&mut fitted, raw, train, labels, tables, k as usize);
+        select(&mut fitted, raw, train, labels, tables, k as usize)?;
     }
     if fitted.numeric.is_empty() && fitted.categorical.is_empty() {
         return Err(Error::invalid("there is no feature to learn from")
@@ -138,7 +104,7 @@ fn check_exclude(raw: &RawRows, options: &Options, also_known: &[String]) -> Res
 }
 
 /// Keeps the `k` columns that tell most of the label; a value and its missing flag are one column.
-fn select(fitted: &mut Fitted, raw: &RawRows, train: &[u32], labels: &Labels, tables: &[&Interner], k: usize) {
+fn select(fitted: &mut Fitted, raw: &RawRows, train: &[u32], labels: &Labels, tables: &[&Interner], k: usize) -> Result<()> {
     let truth = match labels {
         Labels::Class(classes) => train.iter().map(|row| classes[*row as usize]).collect::<Vec<_>>(),
         Labels::Value(values) => bins_of(&train.iter().map(|row| values[*row as usize]).collect::<Vec<_>>()),
@@ -147,19 +113,21 @@ fn select(fitted: &mut Fitted, raw: &RawRows, train: &[u32], labels: &Labels, ta
     let mut scores: Vec<(f64, bool, usize)> = Vec::new();
     for source in 0..raw.numeric_names.len() {
         if fitted.numeric.iter().any(|feature| feature.source == source) {
-            let column: Vec<f32> = train.iter().map(|row| raw.number(*row as usize, source)).collect();
+            let mut column: Vec<f32> = Vec::new();
+            raw.numbers_of(source, train, &mut column)?;
             scores.push((mutual_information(&bins_of(&column), &truth), false, source));
         }
     }
     for feature in &fitted.categorical {
         let table = tables[feature.source];
-        let ids: Vec<u32> = train
-            .iter()
-            .map(|row| match raw.code(*row as usize, feature.source) {
+        let mut ids: Vec<u32> = Vec::new();
+        raw.codes_of(feature.source, train, &mut ids)?;
+        for id in &mut ids {
+            *id = match *id {
                 NULL_CODE => NULL_ID,
                 code => feature.vocabulary.id(table.get(code)),
-            })
-            .collect();
+            };
+        }
         scores.push((mutual_information(&merged(&ids), &truth), true, feature.source));
     }
     // Ties by position: the choice is the same on every machine.
@@ -168,4 +136,5 @@ fn select(fitted: &mut Fitted, raw: &RawRows, train: &[u32], labels: &Labels, ta
     let kept = |categorical: bool, source: usize| scores.iter().any(|score| (score.1, score.2) == (categorical, source));
     fitted.numeric.retain(|feature| kept(false, feature.source));
     fitted.categorical.retain(|feature| kept(true, feature.source));
+    Ok(())
 }

@@ -137,7 +137,7 @@ impl RowTableBuilder {
             let kept = labelled
                 && sampled
                 && match (&mut self.image, &pictures) {
-                    (Some((_, own)), Some(pictures)) => own.push(self.seen, pictures[row]),
+                    (Some((_, own)), Some(pictures)) => own.push(self.seen, pictures[row])?,
                     _ => true,
                 };
             self.sampled_out += u64::from(labelled && !sampled);
@@ -208,7 +208,7 @@ impl RowTableBuilder {
         let make = |batch: RecordBatch, rows: &[u32]| -> Result<Part> {
             let encoded = encode(&plan, &batch, rows.len(), self.options.seed)?;
             let images = match (&self.image, plan.image()) {
-                (Some((_, pictures)), Some(shape)) => pictures.encode(rows.iter().map(|row| *row as usize), shape),
+                (Some((_, pictures)), Some(shape)) => pictures.encode(rows.iter().map(|row| *row as usize), shape)?,
                 _ => Vec::new(),
             };
             Ok(Part { batch: Some(batch).filter(|_| images.is_empty()), encoded, images })

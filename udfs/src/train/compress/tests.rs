@@ -57,6 +57,7 @@ fn request<'a>(dataset: &'a Dataset, options: &'a Options, architecture: Archite
         progress: &|_| {},
         init: None,
         checkpoints: None,
+        memory: None,
     }
 }
 

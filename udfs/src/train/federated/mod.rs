@@ -295,7 +295,8 @@ fn run(mut request: FederatedRequest<'_>) -> Result<Trained> {
     let weighted = terms.options.class_weights != ClassWeights::None;
     let judge = problem.judge();
     let metric = |logits: &[f32]| judge.metric(logits);
-    let watch = Watch { cancel, progress, deadline, keep_partial: false, metric: &metric, part: Part::Whole, checkpoints: None };
+    let watch =
+        Watch { cancel, progress, deadline, keep_partial: false, metric: &metric, part: Part::Whole, checkpoints: None, memory: None };
     let mut common = first_weights(terms, request.sample)?;
     let mut notes = Vec::new();
     let hypers: Vec<Hyper> = (0..=here(&request.crew)).map(|place| terms.hyper(place)).collect::<Result<_>>()?;
@@ -393,6 +394,7 @@ fn base<'a>(request: &FederatedRequest<'a>) -> Request<'a> {
         progress: request.progress,
         init: None,
         checkpoints: None,
+        memory: None,
         catalogue: None,
         teacher: None,
     }

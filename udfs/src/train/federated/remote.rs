@@ -452,8 +452,16 @@ impl Member<'_> {
         let hyper = terms.hyper(place + 1)?;
         let data = terms.data(dataset, (0..dataset.inputs.rows as u32).collect())?;
         let mut worker = Worker::new(&terms, &data, &hyper, place, sum)?;
-        let watch =
-            Watch { cancel, progress, deadline: None, keep_partial: false, metric: &|_| f64::NAN, part: Part::Whole, checkpoints: None };
+        let watch = Watch {
+            cancel,
+            progress,
+            deadline: None,
+            keep_partial: false,
+            metric: &|_| f64::NAN,
+            part: Part::Whole,
+            checkpoints: None,
+            memory: None,
+        };
         let mut joined = Joined { rounds: 0, rows: dataset.inputs.rows as u64 };
         let mut known: Option<(u32, Vec<u64>)> = None;
         let mut answered = String::new();

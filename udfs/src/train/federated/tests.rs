@@ -144,6 +144,7 @@ fn central(batches: &[RecordBatch], architecture: Architecture, options: &Option
         progress: &|_| {},
         init: None,
         checkpoints: None,
+        memory: None,
     });
     (trained.unwrap(), dataset)
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Fit, Learned, Targets, rule};
+use super::{Fit, Learned, Made, Targets, rule};
 use crate::error::{Code, Error, Result};
 use crate::models::cuda::{Device, Trainer, choose};
 use crate::models::ops::{Optimizer, OptimizerState, storage};
@@ -126,7 +126,7 @@ impl Fit<'_> {
         self.left_device = Some(format!("device \"{name}\" ran out of memory: training went on on the CPU"));
         // The step that failed is taken again.
         self.steps -= 1;
-        done.extend(self.step(rows)?);
+        done.extend(self.step(rows, Made::InStep)?);
         Ok(done)
     }
 }
@@ -162,6 +162,7 @@ mod tests {
             metric: &|logits| f64::from(logits.iter().sum::<f32>()),
             part: Part::default(),
             checkpoints: None,
+            memory: None,
         };
         let mut fit = Fit::new(data, hyper, Start { warm: None, freeze: &Freeze::AllButHead(false) }).unwrap().0;
         if let Some(bytes) = bytes {

@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::{Data, Fit, show_as_unseen};
+use super::{Data, Fit};
 use crate::error::Result;
 use crate::features::events::UserKey;
 use crate::models::architecture::Weights;
 use crate::models::ops::{Philox, StepOutcome, Tape, Update, parallel, storage};
 use crate::models::{Batch, Tensor};
+use crate::train::ahead::show_as_unseen;
 use crate::train::hyper::Hyper;
 use crate::train::privacy::Plan;
 use crate::train::privacy::noise::Noise;
@@ -144,7 +145,7 @@ impl Fit<'_> {
     /// The mean loss of a user's rows, and its gradient by parameter.
     fn gradient_of(&self, rows: &[u32], user: u32, batch: &mut Batch) -> Result<(f64, Vec<Option<Tensor>>)> {
         let of_user = |random: Philox| random.at_step(self.steps).fork(user);
-        Batch::gather(&self.data.inputs, &self.hyper.config.shape, rows, batch);
+        Batch::read(&self.data.inputs, &self.hyper.config.shape, rows, batch)?;
         show_as_unseen(batch, &self.hyper.config.shape, self.hyper.unseen_rate, of_user(self.random("unseen")));
         let tape = Tape::recording(of_user(self.random("step")));
         let mut weights = Weights::default();
@@ -269,6 +270,7 @@ mod tests {
             metric: &|_| 0.0,
             part: Part::default(),
             checkpoints: None,
+            memory: None,
         };
         let mut fit = Fit::new(data, hyper, Start { warm: None, freeze: &Freeze::AllButHead(false) }).unwrap().0;
         for epoch in 1..=epochs {

@@ -8,7 +8,7 @@ use crate::models::ops::Philox;
 
 const SIDE: usize = 8;
 
-fn pictures() -> Problem {
+pub(super) fn pictures() -> Problem {
     let random = Philox::new(4, 4);
     let image = ImageShape { height: SIDE, width: SIDE, channels: 1 };
     let (mut inputs, mut classes) = (Inputs { rows: ROWS, ..Inputs::default() }, Vec::new());

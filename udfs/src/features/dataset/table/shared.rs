@@ -30,29 +30,36 @@ impl TableDatasetBuilder {
             Share::All => (0..self.rows() as u32).collect(),
             Share::Train => rows_of(&self.split(&self.labels()?.0), Rows::Train),
         };
-        let column = |column: usize| Sketch::of(rows.iter().map(|row| self.raw.number(*row as usize, column)), count_min);
-        let mut ids = self.id_columns();
+        let mut values = Vec::new();
+        let mut column = |column: usize| {
+            self.raw.numbers_of(column, &rows, &mut values)?;
+            Ok(Sketch::of(values.iter().copied(), count_min))
+        };
+        let numbers = (0..self.raw.numeric_names.len()).map(&mut column).collect::<Result<_>>()?;
+        let texts = (0..self.raw.categorical_names.len()).map(|column| self.counts(column, &rows, count_min)).collect::<Result<_>>()?;
+        let mut ids = self.id_columns()?;
         ids.extend(self.excluded_times());
         Ok(TableStatistics {
             rows: rows.len() as u64,
             plan: self.plan.clone(),
-            numbers: (0..self.raw.numeric_names.len()).map(column).collect(),
-            texts: (0..self.raw.categorical_names.len()).map(|column| self.counts(column, &rows, count_min)).collect(),
+            numbers,
+            texts,
             label: self.label_statistics(&rows, count_min)?,
             ids,
         })
     }
 
-    fn counts(&self, column: usize, rows: &[u32], count_min: u64) -> Counts {
+    fn counts(&self, column: usize, rows: &[u32], count_min: u64) -> Result<Counts> {
         let (table, mut nulls) = (&self.tables[column], 0);
-        let mut counts = vec![0u64; table.len()];
-        for row in rows {
-            match self.raw.code(*row as usize, column) {
+        let (mut counts, mut codes) = (vec![0u64; table.len()], Vec::new());
+        self.raw.codes_of(column, rows, &mut codes)?;
+        for code in codes {
+            match code {
                 NULL_CODE => nulls += 1,
                 code => counts[code as usize] += 1,
             }
         }
-        Counts::of(table.iter().zip(counts), nulls, count_min)
+        Ok(Counts::of(table.iter().zip(counts), nulls, count_min))
     }
 
     fn label_statistics(&self, rows: &[u32], count_min: u64) -> Result<LabelStatistics> {

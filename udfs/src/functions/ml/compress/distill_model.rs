@@ -243,6 +243,7 @@ async fn work(
             progress: &|progress| reporter.report(progress),
             init: None,
             checkpoints: None,
+            memory: None,
         };
         let trained = distil(request, &scorer, how)?;
         let student = Scorer::new(Arc::from(load(&trained.config, &trained.parameters)?), trained.calibration.clone());

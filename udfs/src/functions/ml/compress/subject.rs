@@ -52,6 +52,7 @@ impl Subject {
             session: call.session.clone(),
             histories: Arc::clone(&call.context.histories),
             cancel: call.statement().cancel.clone(),
+            may_spill: false,
         };
         Ok(Self { call: call.clone(), model, reader })
     }

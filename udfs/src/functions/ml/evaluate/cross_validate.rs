@@ -15,7 +15,8 @@ use crate::features::{Dataset, Options, Target};
 use crate::functions::MlContext;
 use crate::functions::ml::train::check_label;
 use crate::functions::ml::train::progress::Reporter;
-use crate::functions::ml::train::read::{EventCut, Loaded, Reader, blocking};
+use crate::functions::ml::train::read::{EventCut, Loaded, Reader, blocking, report_spilled};
+use crate::functions::ml::train::resources::PoolBudget;
 use crate::functions::ml::train::spec::{ARCH, COLUMNS, HORIZON, Lesson, OPTIONS, TARGET};
 use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
 use crate::functions::source::columns_for;
@@ -112,7 +113,12 @@ async fn run(call: &Call, lesson: &Lesson, folds: u32) -> DfResult<RecordBatch> 
 async fn work(call: &Call, lesson: &Lesson, folds: u32, job: &JobHandle) -> DfResult<RecordBatch> {
     let _turn = job.wait_for_turn().await?;
     let sql = call.source.as_ref().map(|source| source.sql.clone()).ok_or_else(|| call.args.missing("source"))?;
-    let reader = Reader { session: call.session.clone(), histories: Arc::clone(&call.context.histories), cancel: job.cancel.clone() };
+    let reader = Reader {
+        session: call.session.clone(),
+        histories: Arc::clone(&call.context.histories),
+        cancel: job.cancel.clone(),
+        may_spill: lesson.may_spill(),
+    };
     let mut measured: Vec<(i32, MetricRow)> = vec![];
     let notice = &call.statement().notice;
     match lesson.label() {
@@ -166,6 +172,9 @@ async fn one_fold(
 ) -> DfResult<Vec<(i32, MetricRow)>> {
     let statement = call.statement();
     let notice = Arc::clone(&statement.notice);
+    if fold == 0 {
+        report_spilled(&dataset, &notice);
+    }
     let (own, update) = (format!("fold {}/{folds}: ", fold + 1), job.updater());
     let prefix = own.clone();
     let reporter = Reporter::new(
@@ -183,6 +192,7 @@ async fn one_fold(
     let options = Options { folds: None, ..lesson.options.clone() };
     let (architecture, threads) = (lesson.architecture, call.context.training_threads);
     let cancel = job.cancel.clone();
+    let budget = PoolBudget::shared(Arc::clone(call.session.runtime_env()));
     let rows = blocking(move || {
         let request = TrainRequest {
             dataset: &dataset,
@@ -194,6 +204,7 @@ async fn one_fold(
             progress: &|progress| reporter.report(progress),
             init: None,
             checkpoints: None,
+            memory: Some(&budget),
         };
         let trained = train(request)?;
         if cancel.is_cancelled() {

@@ -50,6 +50,7 @@ impl Subject {
             session: call.session.clone(),
             histories: Arc::clone(&call.context.histories),
             cancel: call.statement().cancel.clone(),
+            may_spill: true,
         };
         Ok(Self { model, reader, source: call.source.as_ref().map(|source| source.sql.clone()) })
     }

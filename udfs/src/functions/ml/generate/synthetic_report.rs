@@ -112,7 +112,12 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
         (None, Target::Column(label)) => Some(label),
         (None, _) => None,
     };
-    let reader = Reader { session: call.session.clone(), histories: Arc::clone(&call.context.histories), cancel: statement.cancel.clone() };
+    let reader = Reader {
+        session: call.session.clone(),
+        histories: Arc::clone(&call.context.histories),
+        cancel: statement.cancel.clone(),
+        may_spill: false,
+    };
     let columns_of = model.manifest.preprocessor.rows().map(learned).unwrap_or_default();
     let (table, memory) = reader.rows(&sql, &columns_of, label.as_deref(), &options).await?;
     let (threads, arch, cancel) = (call.context.training_threads, architecture(&call.args)?, statement.cancel.clone());

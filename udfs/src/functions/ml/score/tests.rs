@@ -98,6 +98,7 @@ impl World {
             progress: &progress,
             init: None,
             checkpoints: None,
+            memory: None,
         })
         .unwrap();
         let request = VersionRequest { name: name.into(), owner: "portrait".into(), statement: String::new() };

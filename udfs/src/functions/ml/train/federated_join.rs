@@ -86,7 +86,8 @@ async fn run(call: &Call) -> DfResult<RecordBatch> {
     let reporter = Reporter::new(Arc::clone(&statement.notice), Box::new(|_| {}), 1);
     let (own, stop) = (exchange.clone(), cancel.clone());
     let plan = blocking(move || await_plan(&own, wait_seconds, &stop)).await?;
-    let reader = Reader { session: call.session.clone(), histories: Arc::clone(&call.context.histories), cancel: cancel.clone() };
+    let reader =
+        Reader { session: call.session.clone(), histories: Arc::clone(&call.context.histories), cancel: cancel.clone(), may_spill: false };
     let options = Options { federated: None, ..plan.options.clone() };
     let (builder, _memory) = reader.table_builder(&sql, &plan.label, &TableColumns::parse(&plan.columns)?, &options).await?;
     let (threads, name) = (call.context.training_threads, worker.clone());

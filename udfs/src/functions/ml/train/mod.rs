@@ -15,6 +15,7 @@ mod generative;
 mod incumbent;
 pub(crate) mod progress;
 pub(crate) mod read;
+pub(crate) mod resources;
 mod row;
 mod run;
 pub(crate) mod spec;

@@ -2,7 +2,8 @@
 //!
 //! Life of a reading: the source's stream is polled on the query runtime, the arithmetic runs on a blocking thread
 //! fed by a short channel, the bytes are reserved in the session's memory pool, and the cancel token is looked at
-//! for every batch on both sides.
+//! for every batch on both sides. When the pool has no more, what was read goes to temporary files of the session and the
+//! reading goes on.
 
 use std::sync::Arc;
 
@@ -15,14 +16,16 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::{EventSource, HistoryProvider, UserHistories};
-use crate::error::{Error, Result};
+use super::resources::SessionFiles;
+use crate::context::{EventSource, HistoryProvider, NoticeSink, UserHistories};
+use crate::error::{Code, Error, Result};
 use crate::features::events::Extra;
 use crate::features::{
-    Dataset, Encoder, EventColumns, EventDatasetBuilder, Options, TableColumns, TableDatasetBuilder, Target, UserHistory, UserReader,
-    canonical_schema,
+    Dataset, Encoder, EventColumns, EventDatasetBuilder, Options, SpillSpace, TableColumns, TableDatasetBuilder, Target, UserHistory,
+    UserReader, canonical_schema,
 };
 use crate::functions::source::{plan_sql, source_schema, table_stream};
+use crate::train::memory::size;
 
 /// Batches that may wait between reading and arithmetic.
 const BATCHES_AHEAD: usize = 4;
@@ -68,6 +71,8 @@ pub(crate) struct Reader {
     pub(crate) session: SessionState,
     pub(crate) histories: Arc<dyn HistoryProvider>,
     pub(crate) cancel: CancellationToken,
+    /// Whether rows may lie in temporary files: whoever works with them reads them batch by batch.
+    pub(crate) may_spill: bool,
 }
 
 /// A dataset with its memory.
@@ -76,6 +81,14 @@ pub(crate) struct Loaded {
     pub(crate) dataset: Dataset,
     /// Freed when dropped.
     pub(crate) memory: MemoryReservation,
+}
+
+/// Says that rows did not fit in memory, if so.
+pub(crate) fn report_spilled(dataset: &Dataset, notice: &NoticeSink) {
+    let (bytes, rows) = (dataset.inputs.spilled_bytes(), dataset.inputs.rows);
+    if bytes > 0 {
+        notice(&format!("the training data does not fit in memory: {rows} rows were spilled to temporary files ({})", size(bytes)));
+    }
 }
 
 impl Reader {
@@ -114,13 +127,11 @@ impl Reader {
         )?;
         let cancel = self.cancel.clone();
         builder = builder.interrupted_by(move || cancel.is_cancelled());
-        let cancel = self.cancel.clone();
-        builder = builder.interrupted_by(move || cancel.is_cancelled());
         if let Some(anchors) = cut.anchors_us.clone() {
             builder = builder.at_anchors(anchors);
         }
         let reader = UserReader::new(schema, &cut.columns)?;
-        let collector = Events { reader, builder, as_of_us: cut.as_of_us, stored: cut.stored, all_parts };
+        let collector = Events { reader, builder, as_of_us: cut.as_of_us, stored: cut.stored, all_parts, may_spill: self.may_spill };
         let mut loaded = self.collect(stream, collector).await?;
         loaded.dataset.dropped_rows += histories.dropped_rows();
         Ok(loaded)
@@ -146,7 +157,8 @@ impl Reader {
             None => cut.columns,
         };
         let builder = self.table_rows(sql, cut.label.as_deref(), &columns, &cut.options).await?;
-        self.collect(builder.0, Table { builder: builder.1, stored: cut.stored, all_rows: cut.all_rows, all_parts }).await
+        let Self { may_spill, .. } = *self;
+        self.collect(builder.0, Table { builder: builder.1, stored: cut.stored, all_rows: cut.all_rows, all_parts, may_spill }).await
     }
 
     /// Collects a labelled table without cutting it, for folds.
@@ -158,7 +170,7 @@ impl Reader {
         options: &Options,
     ) -> DfResult<(TableDatasetBuilder, MemoryReservation)> {
         let (stream, builder) = self.table_rows(sql, Some(label), columns, options).await?;
-        self.feed(stream, Table { builder, stored: None, all_rows: false, all_parts: false })
+        self.feed(stream, Table { builder, stored: None, all_rows: false, all_parts: false, may_spill: self.may_spill })
             .await
             .map(|(table, memory)| (table.builder, memory))
     }
@@ -172,24 +184,30 @@ impl Reader {
     ) -> DfResult<(SendableRecordBatchStream, TableDatasetBuilder)> {
         let plan = plan_sql(&self.session, sql).await?;
         let physical = self.session.create_physical_plan(&plan).await?;
+        let cancel = self.cancel.clone();
         let builder = match label {
             Some(label) => TableDatasetBuilder::with_columns(physical.schema(), label, columns, options, options.split_time.clone())?,
             None => TableDatasetBuilder::unlabelled(physical.schema(), columns, options)?,
-        };
+        }
+        .interrupted_by(move || cancel.is_cancelled());
         Ok((table_stream(physical, &self.session)?, builder))
     }
 
     async fn collect<C: DatasetCollector>(&self, stream: SendableRecordBatchStream, collector: C) -> DfResult<Loaded> {
         let (collector, memory) = self.feed(stream, collector).await?;
         let dataset = blocking(move || collector.finish()).await?;
+        // What finishing took besides is free again.
+        memory.resize(dataset.bytes().min(memory.size()));
         Ok(Loaded { dataset, memory })
     }
 
     pub(super) async fn feed<C: Collector>(&self, mut stream: SendableRecordBatchStream, collector: C) -> DfResult<(C, MemoryReservation)> {
-        let memory = MemoryConsumer::new("training data").register(&self.session.runtime_env().memory_pool);
+        let env = self.session.runtime_env();
+        let memory = MemoryConsumer::new("training data").register(&env.memory_pool);
+        let space: Arc<dyn SpillSpace> = Arc::new(SessionFiles(Arc::clone(env)));
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let cancel = self.cancel.clone();
-        let worker = tokio::task::spawn_blocking(move || take_all(receiver, collector, memory, &cancel));
+        let worker = tokio::task::spawn_blocking(move || take_all(receiver, collector, memory, space, &cancel));
         let mut failure = None;
         loop {
             let next = tokio::select! {
@@ -229,6 +247,7 @@ fn take_all<C: Collector>(
     mut batches: mpsc::Receiver<RecordBatch>,
     mut collector: C,
     memory: MemoryReservation,
+    space: Arc<dyn SpillSpace>,
     cancel: &CancellationToken,
 ) -> DfResult<(C, MemoryReservation)> {
     while let Some(batch) = batches.blocking_recv() {
@@ -236,11 +255,25 @@ fn take_all<C: Collector>(
             return Err(Error::cancelled().into());
         }
         collector.push(&batch)?;
-        memory.try_resize(collector.bytes())?;
+        fit_in(&mut collector, &memory, &space)?;
     }
     collector.end()?;
-    memory.try_resize(collector.bytes())?;
+    fit_in(&mut collector, &memory, &space)?;
     Ok((collector, memory))
+}
+
+/// Takes the memory that the rows need; where there is not as much, they go to temporary files.
+fn fit_in<C: Collector>(collector: &mut C, memory: &MemoryReservation, space: &Arc<dyn SpillSpace>) -> Result<()> {
+    let Err(refused) = memory.try_resize(collector.bytes()) else { return Ok(()) };
+    let spilled = collector.spill(space)?;
+    let refused = if spilled { memory.try_resize(collector.bytes()).err() } else { Some(refused) };
+    refused.map_or(Ok(()), |error| {
+        let pool = Error::from_engine(error).detail.unwrap_or_default();
+        let although = if spilled { " although its rows are in temporary files" } else { "" };
+        Err(Error::new(Code::OutOfMemory, "the training data does not fit in memory")
+            .detail(format!("It needs {}{although}. {pool}", size(collector.bytes() as u64)))
+            .hint("Train on a sample (option sample), run fewer statements at once, or raise memory_limit."))
+    })
 }
 
 /// What batches go into.
@@ -248,6 +281,11 @@ pub(super) trait Collector: Send + 'static {
     fn push(&mut self, batch: &RecordBatch) -> Result<()>;
     fn end(&mut self) -> Result<()>;
     fn bytes(&self) -> usize;
+
+    /// Moves what it holds to temporary files, if it has not yet; `false` = it does not know how to.
+    fn spill(&mut self, _space: &Arc<dyn SpillSpace>) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// And becomes a dataset.
@@ -261,6 +299,7 @@ struct Events {
     as_of_us: i64,
     stored: Option<Stored>,
     all_parts: bool,
+    may_spill: bool,
 }
 
 impl Events {
@@ -293,6 +332,14 @@ impl Collector for Events {
     fn bytes(&self) -> usize {
         self.builder.bytes()
     }
+
+    fn spill(&mut self, space: &Arc<dyn SpillSpace>) -> Result<bool> {
+        let can = self.may_spill && self.builder.can_spill();
+        if can && !self.builder.is_spilled() {
+            self.builder.spill(Arc::clone(space))?;
+        }
+        Ok(can)
+    }
 }
 
 impl DatasetCollector for Events {
@@ -310,6 +357,7 @@ struct Table {
     stored: Option<Stored>,
     all_rows: bool,
     all_parts: bool,
+    may_spill: bool,
 }
 
 impl Collector for Table {
@@ -323,6 +371,14 @@ impl Collector for Table {
 
     fn bytes(&self) -> usize {
         self.builder.bytes()
+    }
+
+    fn spill(&mut self, space: &Arc<dyn SpillSpace>) -> Result<bool> {
+        let can = self.may_spill && self.builder.can_spill();
+        if can && !self.builder.is_spilled() {
+            self.builder.spill(Arc::clone(space))?;
+        }
+        Ok(can)
     }
 }
 

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::federated::{self, Learned};
 use super::incumbent;
 use super::progress::Reporter;
-use super::read::{EventCut, Loaded, Reader, TableCut, blocking};
+use super::read::{EventCut, Loaded, Reader, TableCut, blocking, report_spilled};
+use super::resources::PoolBudget;
 use super::row::Outcome;
 use super::spec::{Activate, TrainSpec, names_events};
 use crate::context::{StatementContext, UserHistories};
@@ -28,7 +29,8 @@ use crate::registry::{
     Earlier, FORMAT_VERSION, JobHandle, JobRequest, JobState, Manifest, ModelAction, ModelRef, RunCheckpoints, StoredSource, VersionInfo,
     VersionRequest, VersionTicket,
 };
-use crate::train::{CheckpointStore, Metric, TrainRequest, Trained, WarmStart, train};
+use crate::train::memory::size;
+use crate::train::{CheckpointStore, Metric, TrainRequest, Trained, WarmStart, reads_files, train};
 
 /// Everything a run needs.
 pub(super) struct Run {
@@ -74,7 +76,8 @@ pub(super) async fn run(call: Call, spec: TrainSpec) -> DfResult<Outcome> {
     let mut session = call.session.clone();
     let config = own.attach(session.config().clone());
     *session.config_mut() = config;
-    let reader = Reader { session, histories: Arc::clone(&call.context.histories), cancel: parent.clone() };
+    let may_spill = spec.lesson.may_spill();
+    let reader = Reader { session, histories: Arc::clone(&call.context.histories), cancel: parent.clone(), may_spill };
     let mut run = Run { spec, sql, context: Arc::clone(&call.context), statement, reader, events: None };
     run.context.registry.authorize(&run.statement.user, &run.spec.model, ModelAction::Own)?;
     choose::check(&run.spec.lesson.options.device)?;
@@ -196,6 +199,8 @@ impl Run {
     /// Trains and publishes; the job's row says how it ended.
     async fn finish(mut self, ticket: VersionTicket, job: JobHandle, init: Option<Warm>) -> DfResult<Outcome> {
         self.reader.cancel = job.cancel.clone();
+        // Without an architecture it is that of the weights to start from.
+        self.reader.may_spill &= init.as_ref().is_none_or(|init| reads_files(init.manifest.config.architecture));
         // Fires when this future is dropped: the training thread stops at its next batch.
         let _stop = job.cancel.clone().drop_guard();
         let result = self.work(ticket, &job, init).await;
@@ -231,6 +236,7 @@ impl Run {
             return self.publish(ticket, trained, dataset, info).await;
         }
         let Loaded { dataset, memory } = self.read().await?;
+        report_spilled(&dataset, &self.statement.notice);
         let counts = Counts {
             train: dataset.rows_of(Rows::Train).len() as u64,
             valid: dataset.rows_of(Rows::Validation).len() as u64,
@@ -241,6 +247,7 @@ impl Run {
         let task = if dataset.classes.is_empty() { Task::Regression } else { Task::Classification };
         let (options, architecture, threads) = (lesson.options.clone(), lesson.architecture, self.context.training_threads);
         let (cancel, kept) = (job.cancel.clone(), checkpoints.clone());
+        let budget = PoolBudget::shared(Arc::clone(self.reader.session.runtime_env()));
         let (trained, dataset) = blocking(move || {
             let request = TrainRequest {
                 dataset: &dataset,
@@ -252,6 +259,7 @@ impl Run {
                 progress: &|progress| reporter.report(progress),
                 init: init.as_ref().map(Warm::start),
                 checkpoints: kept.as_ref().map(|kept| kept as &dyn CheckpointStore),
+                memory: Some(&budget),
             };
             train(request).map(|trained| (trained, dataset))
         })
@@ -308,7 +316,7 @@ impl Run {
         let options = serde_json::to_string(&options).map_err(|error| Error::internal(format!("options cannot be written: {error}")))?;
         let parts = [
             env!("CARGO_PKG_VERSION"),
-            &dataset.fingerprint(),
+            &dataset.fingerprint()?,
             &lesson.target.to_string(),
             &lesson.horizon_us.to_string(),
             lesson.architecture.map_or("auto", Architecture::name),
@@ -462,7 +470,7 @@ impl Run {
             trials: trained.trials.clone(),
             members: trained.members.clone(),
             folds: trained.folds.clone(),
-            message: message(trained, dataset.sampled_out),
+            message: message(trained, dataset),
             owner: self.statement.user.clone(),
             created_at_us: now_us(),
             statement: self.statement.statement.clone(),
@@ -511,7 +519,7 @@ fn branches(config: &NetworkConfig) -> Vec<String> {
 }
 
 /// The figures in words: the metric beside what knowing nothing, and knowing only recency and frequency, reach.
-fn message(trained: &Trained, sampled_out: u64) -> String {
+fn message(trained: &Trained, dataset: &Dataset) -> String {
     let nothing = match trained.metric {
         Metric::PrAuc => "base rate",
         Metric::LogLoss => "class shares alone",
@@ -533,8 +541,12 @@ fn message(trained: &Trained, sampled_out: u64) -> String {
         parts.push(format!("candidates on validation: {}", tried.join(", ")));
     }
     parts.extend(trained.notes.iter().cloned());
-    if sampled_out > 0 {
-        parts.push(format!("sampled: {sampled_out} users were left out"));
+    if dataset.sampled_out > 0 {
+        parts.push(format!("sampled: {} users were left out", dataset.sampled_out));
+    }
+    match dataset.inputs.spilled_bytes() {
+        0 => {}
+        bytes => parts.push(format!("{} rows were spilled to temporary files ({})", dataset.inputs.rows, size(bytes))),
     }
     parts.join("; ")
 }

@@ -9,6 +9,7 @@ use crate::functions::relation::{Arguments, DAY_US, Kind, Parameter};
 use crate::functions::settings::MlSettings;
 use crate::kernels::nearest::nearest;
 use crate::models::Architecture;
+use crate::train::reads_files;
 
 pub(crate) const TARGET: Parameter = Parameter::optional(
     "target",
@@ -123,6 +124,16 @@ impl Lesson {
         let lesson = Self { target, horizon_us, columns, table_columns, architecture, options };
         super::federated::check(&lesson)?;
         Ok(lesson)
+    }
+
+    /// Whether it can learn from rows in temporary files.
+    pub(crate) fn may_spill(&self) -> bool {
+        let reads_files = match self.architecture {
+            Some(architecture) => reads_files(architecture),
+            // Of many items the candidates are others.
+            None => self.target != Target::NextItem,
+        };
+        reads_files && self.options.oversample != Oversample::Smote && self.options.federated.is_none()
     }
 
     /// How many architectures are tried at most, for progress.

@@ -51,6 +51,7 @@ impl MlRelation for TrainProfileModel {
     fn doc(&self) -> &'static str {
         "Trains a model and returns one row with its figures beside their baselines. Features come from events up to an anchor, the label \
          from the horizon after it; the last horizon is the test, the one before it validation, everything earlier is learned from. \
+         Data that do not fit in memory are spilled to temporary files, which changes nothing of the model. \
          Allowed only at the top level of a statement; a bare SELECT train_profile_model(…) returns the row as JSON text."
     }
 
