@@ -181,8 +181,14 @@ pub(super) fn bytes_of<'a>(array: &'a ArrayRef, name: &str) -> Result<Vec<Option
 /// The error for a column that holds no pictures.
 pub(super) fn no_bytes(name: &str, data_type: &DataType) -> Error {
     let r#type = sql_type(data_type);
-    Error::new(Code::DatatypeMismatch, format!("column \"{name}\" is of type {type} but must be bytea"))
-        .detail("A picture is the whole content of a PNG or JPEG file.")
+    let error = Error::new(Code::DatatypeMismatch, format!("column \"{name}\" is of type {type} but must be bytea"))
+        .detail("A picture is the whole content of a PNG or JPEG file.");
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+            error.hint(format!("Where it names files, let the source read them: SELECT pg_read_binary_file({name}) AS {name}, …"))
+        }
+        _ => error,
+    }
 }
 
 /// Whether a column of this type can hold pictures.

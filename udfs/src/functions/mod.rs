@@ -8,9 +8,11 @@
 //! become streams and results become Arrow.
 
 pub mod behavior;
+mod blocking;
 pub mod dialect;
 pub mod experiment;
 pub mod features;
+pub mod files;
 pub mod ml;
 pub mod package;
 pub mod planner;

@@ -16,7 +16,7 @@ use super::planner::{MlQueryPlanner, MlRelationPlanner, RelationExtensionPlanner
 use super::prepass::prepare_df_statement;
 use super::relation::MlRelation;
 use super::source::SortedHistories;
-use super::{behavior, experiment, features, ml, profile};
+use super::{behavior, experiment, features, files, ml, profile};
 use crate::context::{FileAccess, HistoryProvider, NoFiles};
 use crate::registry::{Jobs, Registry};
 
@@ -61,7 +61,7 @@ pub fn relations() -> Vec<Arc<dyn MlRelation>> {
 /// Every scalar function.
 pub fn scalars(context: &Arc<MlContext>) -> Vec<Arc<ScalarUDF>> {
     let others = packages().into_iter().flat_map(|package| package.scalars);
-    ml::scalars(context).into_iter().chain(others).collect()
+    [ml::scalars(context), files::scalars(context), others.collect()].concat()
 }
 
 /// Every aggregate.

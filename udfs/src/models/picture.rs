@@ -37,6 +37,9 @@ pub(super) struct PictureTrunk {
     blocks: usize,
 }
 
+/// Pictures that are scored together.
+const GROUP: usize = 16;
+
 /// One convolution with its normalisation.
 struct Block {
     name: String,
@@ -80,19 +83,15 @@ impl PictureTrunk {
         all
     }
 
-    /// The pictures of a batch around zero: `[rows, height, width, channels]`.
-    fn pictures(&self, tape: &Tape, weights: &Weights, batch: &Batch) -> Result<Var> {
+    /// Pictures around zero: `[pictures, height, width, channels]`.
+    fn pictures(&self, tape: &Tape, weights: &Weights, images: &[u8]) -> Result<Var> {
         let ImageShape { height, width, channels } = self.image;
-        let known = batch.pictured.len();
-        if batch.images.len() != known * self.image.len() || (known != batch.rows && !self.optional) {
-            return Err(Error::internal("the batch has no pictures of this shape"));
-        }
         let [mean, std] = ["image.mean", "image.std"].map(|name| ops::storage::to_vec::<f32>(weights.get(name)?.value()));
         let (mean, std) = (mean?, std?);
         // 256 values each: what they become is looked up.
         let table: Vec<f32> = (0..channels * 256).map(|i| ((i % 256) as f32 - mean[i / 256]) / std[i / 256].max(1.0)).collect();
-        let values = batch.images.iter().enumerate().map(|(at, value)| table[at % channels * 256 + usize::from(*value)]).collect();
-        tape.constant(&ops::storage::tensor::<f32>(values, &[known, height, width, channels])?)
+        let values = images.iter().enumerate().map(|(at, value)| table[at % channels * 256 + usize::from(*value)]).collect();
+        tape.constant(&ops::storage::tensor::<f32>(values, &[images.len() / self.image.len(), height, width, channels])?)
     }
 }
 
@@ -181,15 +180,36 @@ impl PictureTrunk {
         batch: &Batch,
         statistics: &mut Vec<(String, BatchStatistics)>,
     ) -> Result<Var> {
-        let pictures = self.pictures(tape, weights, batch)?;
-        let seen = match batch.pictured.len() {
+        let known = batch.pictured.len();
+        if batch.images.len() != known * self.image.len() || (known != batch.rows && !self.optional) {
+            return Err(Error::internal("the batch has no pictures of this shape"));
+        }
+        let seen = match known {
             0 => tape.constant(&ops::storage::tensor::<f32>(Vec::new(), &[0, self.width()])?)?,
-            _ => self.look(tape, weights, pictures, statistics)?,
+            _ if tape.is_passing() && known > GROUP => self.look_by_groups(tape, weights, &batch.images)?,
+            _ => self.look(tape, weights, self.pictures(tape, weights, &batch.images)?, statistics)?,
         };
         if !self.optional {
             return Ok(seen);
         }
         ops::place_rows(tape, &seen, weights.get("image.missing")?, &Arc::from(&batch.pictured[..]), batch.rows)
+    }
+
+    /// [`look`](Self::look) for scoring: some pictures go through all layers before the next ones, so that what they leave
+    /// on the way stays in cache.
+    fn look_by_groups(&self, tape: &Tape, weights: &Weights, images: &[u8]) -> Result<Var> {
+        let groups: Vec<&[u8]> = images.chunks(GROUP * self.image.len()).collect();
+        let parts = ops::parallel::map(groups.len(), |at| {
+            let own = Tape::silent();
+            let seen = self.look(&own, weights, self.pictures(&own, weights, groups[at])?, &mut Vec::new())?;
+            ops::storage::to_vec::<f32>(seen.value())
+        });
+        let mut all = Vec::with_capacity(images.len() / self.image.len() * self.width());
+        for part in parts {
+            all.extend(part?);
+        }
+        let pictures = all.len() / self.width();
+        tape.constant(&ops::storage::tensor::<f32>(all, &[pictures, self.width()])?)
     }
 
     /// `x [pictures, height, width, channels]` → `[pictures, width]`.

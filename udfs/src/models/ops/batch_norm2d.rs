@@ -162,22 +162,29 @@ pub fn conv_norm_relu(
         let (value, statistics) = batch_norm_relu(tape, &convolved, norm, residual)?;
         return Ok((value, Some(statistics)));
     }
-    let y = dispatch!(x.value(), T => {
-        let [scale, shift, mean, variance] =
-            [norm.weight, norm.bias, norm.mean, norm.variance].map(|var| to_vec::<T>(var.value()));
-        let wide = |values: Vec<T>| values.into_iter().map(Real::wide).collect::<Vec<f64>>();
-        let terms = Terms::new(&wide(mean?), &wide(variance?), &scale?, &shift?);
-        let mut folded = to_vec::<T>(weight.value())?;
-        let taps = folded.len() / terms.scale.len().max(1);
-        folded.chunks_mut(taps.max(1)).zip(&terms.scale).for_each(|(taps, scale)| taps.iter_mut().for_each(|tap| *tap *= *scale));
-        let (folded, bias) = (tensor::<T>(folded, weight.dims())?, tensor::<T>(terms.shift, norm.bias.dims())?);
-        conv2d(tape, x, &tape.constant(&folded)?, Some(&tape.constant(&bias)?), window, Activation::Relu)
-    })?;
+    let folded = weight.folded(|| fold(tape, weight, norm))?;
+    let [kernel, bias] = &*folded;
+    let y = conv2d(tape, x, kernel, Some(bias), window, Activation::Relu)?;
     let y = match residual {
         Some(residual) => super::add(tape, &y, residual)?,
         None => y,
     };
     Ok((y, None))
+}
+
+/// Kernel and bias of a convolution that normalises with the running statistics.
+fn fold(tape: &Tape, weight: &Var, norm: NormWeights<'_>) -> Result<[Var; 2]> {
+    dispatch!(weight.value(), T => {
+        let [scale, shift, mean, variance] =
+            [norm.weight, norm.bias, norm.mean, norm.variance].map(|var| to_vec::<T>(var.value()));
+        let wide = |values: Vec<T>| values.into_iter().map(Real::wide).collect::<Vec<f64>>();
+        let terms = Terms::new(&wide(mean?), &wide(variance?), &scale?, &shift?);
+        let mut kernel = to_vec::<T>(weight.value())?;
+        let taps = kernel.len() / terms.scale.len().max(1);
+        kernel.chunks_mut(taps.max(1)).zip(&terms.scale).for_each(|(taps, scale)| taps.iter_mut().for_each(|tap| *tap *= *scale));
+        let (kernel, bias) = (tensor::<T>(kernel, weight.dims())?, tensor::<T>(terms.shift, norm.bias.dims())?);
+        Ok([tape.constant(&kernel)?, tape.constant(&bias)?])
+    })
 }
 
 /// `x [rows, height, width, channels]` → `relu((x − mean) / √(variance + 1e-5) · weight + bias)`, plus `residual`, with mean

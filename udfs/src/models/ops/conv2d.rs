@@ -11,6 +11,8 @@
 //!
 //! Work is cut into [`PARTS`] stretches of pictures, whatever their number.
 
+use std::sync::Arc;
+
 use super::activation::Activation;
 use super::matmul::{Panels, Start, Strided, multiply, product};
 use super::parallel::{self, Shared};
@@ -19,7 +21,7 @@ use super::real::Real;
 use super::storage::{dispatch, read, tensor};
 use super::tape::{Sink, Tape, Var};
 use super::vectorise::vectorise;
-use super::winograd::Winograd;
+use super::winograd::{self, Winograd};
 use crate::error::{Error, Result};
 
 /// Stretches of pictures that are one unit of work each, and one partial sum of the kernel's gradient.
@@ -270,7 +272,7 @@ pub fn conv2d(tape: &Tape, x: &Var, weight: &Var, bias: Option<&Var>, window: Wi
         let value = {
             let held: Vec<_> = parents.iter().map(|var| read(var.value())).collect::<Result<_>>()?;
             let slices: Vec<&[T]> = held.iter().map(|guard| guard.slice::<T>()).collect::<Result<_>>()?;
-            forward(shape, &slices)
+            forward(shape, &slices, &Kernel::of(weight, slices[1], shape))
         };
         let value = tensor::<T>(value, &[shape.rows, shape.out_height, shape.out_width, shape.maps])?;
         let saved = [x.value(), weight.value(), &value].map(Clone::clone);
@@ -292,53 +294,87 @@ pub fn conv2d(tape: &Tape, x: &Var, weight: &Var, bias: Option<&Var>, window: Wi
     })
 }
 
+/// A kernel as the way forward wants it.
+enum Kernel<T> {
+    /// See [`Winograd`].
+    Planes(winograd::Kernel<T>),
+    /// See [`kernel_rows`].
+    Rows(Vec<Panels<T>>),
+    /// `[maps, size · size · inputs]`.
+    Patches(Panels<T>),
+}
+
+impl<T: Real> Kernel<T> {
+    /// The weight's, made at its first convolution.
+    fn of(weight: &Var, values: &[T], shape: Shape) -> Arc<Self> {
+        let kept = weight.kernel(|| Self::new(shape, values));
+        // A weight may move over pictures in other ways too.
+        let fits = match *kept {
+            Self::Planes(_) => shape.winograd().is_some(),
+            Self::Rows(_) => shape.winograd().is_none() && shape.is_same(),
+            Self::Patches(_) => !shape.is_same(),
+        };
+        if fits { kept } else { Arc::new(Self::new(shape, values)) }
+    }
+
+    fn new(shape: Shape, weight: &[T]) -> Self {
+        let Shape { inputs, maps, window, .. } = shape;
+        if let Some(winograd) = shape.winograd() {
+            return Self::Planes(winograd.kernel(weight));
+        }
+        let kernel = channels_last(weight, maps, inputs, window.size * window.size);
+        if shape.is_same() {
+            Self::Rows(kernel_rows(&kernel, maps, window.size, inputs))
+        } else {
+            Self::Patches(Panels::transposed(&kernel, maps, shape.patch()))
+        }
+    }
+}
+
 /// `slices`: x, weight, and the bias if there is one.
-fn forward<T: Real>(shape: Shape, slices: &[&[T]]) -> Vec<T> {
+fn forward<T: Real>(shape: Shape, slices: &[&[T]], kernel: &Kernel<T>) -> Vec<T> {
     let Shape { inputs, maps, window, .. } = shape;
     let mut value = vec![T::ZERO; shape.rows * shape.result()];
     if shape.is_empty() {
         return value;
     }
     let bias = slices.get(2).copied();
-    if let Some(winograd) = shape.winograd() {
-        let kernel = winograd.kernel(slices[1]);
-        winograd.forward(slices[0], &kernel, &mut value, |from, to| finish_row(from, bias, shape.activation, to));
-        return value;
-    }
     let shared = Shared::new(&mut value);
-    let kernel = channels_last(slices[1], maps, inputs, window.size * window.size);
     // SAFETY: each picture has one result.
     let result = |picture: usize| unsafe { shared.slice(picture * shape.result(), shape.result()) };
     let picture = |at: usize| &slices[0][at * shape.picture()..(at + 1) * shape.picture()];
-    if shape.is_same() {
-        let band = Band { height: shape.height, width: shape.width, channels: inputs, padding: window.padding };
-        let kernel = kernel_rows(&kernel, maps, window.size, inputs);
-        for_each_stretch(shape.rows, |pictures| {
-            let (mut values, mut raw) = (band.buffer(), pool::take(band.pitch() * shape.height * maps));
-            for at in pictures {
-                band.fill(picture(at), &mut values);
-                convolve(band, &values, &kernel, maps, &mut raw);
-                let row = shape.width * maps;
-                for (from, to) in raw.chunks(band.pitch() * maps).zip(result(at).chunks_exact_mut(row)) {
-                    finish_row(&from[..row], bias, shape.activation, to);
+    match kernel {
+        Kernel::Planes(kernel) => {
+            let winograd = Winograd { rows: shape.rows, height: shape.height, width: shape.width, inputs, maps };
+            winograd.forward(slices[0], kernel, &mut value, |from, to| finish_row(from, bias, shape.activation, to));
+        }
+        Kernel::Rows(kernel) => {
+            let band = Band { height: shape.height, width: shape.width, channels: inputs, padding: window.padding };
+            for_each_stretch(shape.rows, |pictures| {
+                let (mut values, mut raw) = (band.buffer(), pool::take(band.pitch() * shape.height * maps));
+                for at in pictures {
+                    band.fill(picture(at), &mut values);
+                    convolve(band, &values, kernel, maps, &mut raw);
+                    let row = shape.width * maps;
+                    for (from, to) in raw.chunks(band.pitch() * maps).zip(result(at).chunks_exact_mut(row)) {
+                        finish_row(&from[..row], bias, shape.activation, to);
+                    }
                 }
-            }
-            pool::give(values);
-            pool::give(raw);
-        });
-    } else {
-        let panels = Panels::transposed(&kernel, maps, shape.patch());
-        for_each_stretch(shape.rows, |pictures| {
+                pool::give(values);
+                pool::give(raw);
+            });
+        }
+        Kernel::Patches(panels) => for_each_stretch(shape.rows, |pictures| {
             let places = shape.out_height * shape.out_width;
             let (mut patches, mut raw) = (pool::take(places * shape.patch()), pool::take(shape.result()));
             for at in pictures {
                 unfold(shape, picture(at), &mut patches);
-                multiply(&patches, shape.patch(), places, &panels, &mut raw, maps, Start::Zero);
+                multiply(&patches, shape.patch(), places, panels, &mut raw, maps, Start::Zero);
                 finish_row(&raw, bias, shape.activation, result(at));
             }
             pool::give(patches);
             pool::give(raw);
-        });
+        }),
     }
     value
 }
@@ -528,7 +564,7 @@ mod tests {
             let (window, activation) = (Window::same(3), Activation::Relu);
             let shape = Shape { rows, height, width, inputs, out_height: height, out_width: width, maps, window, activation };
             let (x, weight, bias) = (random(&[rows, height, width, inputs], 1), random(&[maps, inputs, 3, 3], 2), random(&[maps], 3));
-            let y = forward(shape, &[&x, &weight, &bias]);
+            let y = forward(shape, &[&x, &weight, &bias], &Kernel::new(shape, &weight));
             let gradient = random(&[y.len()], 4);
             let expected = backward(shape, &[&x, &weight, &y], &gradient, true);
             let own = Winograd { rows, height, width, inputs, maps };

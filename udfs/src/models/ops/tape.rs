@@ -25,15 +25,19 @@ pub struct Var {
     array: Option<Array>,
 }
 
-/// A weight matrix as products want it, made when the first of them asks and shared by all that hold the weight.
+/// A weight as operators want it, made when the first of them asks and shared by all that hold the weight.
 #[derive(Debug, Default)]
 struct Packed {
-    transposed: OnceLock<Arc<dyn Any + Send + Sync>>,
-    straight: OnceLock<Arc<dyn Any + Send + Sync>>,
+    transposed: Slot,
+    straight: Slot,
+    kernel: Slot,
+    folded: Slot,
 }
 
-/// What [`Packed`] holds, or `make`'s result where nothing can be held.
-fn kept<T: Real>(slot: Option<&OnceLock<Arc<dyn Any + Send + Sync>>>, make: impl Fn() -> Panels<T>) -> Arc<Panels<T>> {
+type Slot = OnceLock<Arc<dyn Any + Send + Sync>>;
+
+/// What a slot holds, or `make`'s result where nothing can be held.
+fn kept<R: Send + Sync + 'static>(slot: Option<&Slot>, make: impl Fn() -> R) -> Arc<R> {
     let Some(slot) = slot else { return Arc::new(make()) };
     let held: Arc<dyn Any + Send + Sync> = Arc::clone(slot.get_or_init(|| Arc::new(make())));
     held.downcast().unwrap_or_else(|_| Arc::new(make()))
@@ -68,6 +72,26 @@ impl Var {
     /// The same for products `dy · weight`.
     pub(super) fn straight<T: Real>(&self, weight: &[T], outputs: usize, inputs: usize) -> Arc<Panels<T>> {
         kept(self.packed.as_deref().map(|packed| &packed.straight), || Panels::straight(weight, outputs, inputs))
+    }
+
+    /// This weight as the kernel of a convolution, the same one at every call.
+    pub(super) fn kernel<R: Send + Sync + 'static>(&self, make: impl Fn() -> R) -> Arc<R> {
+        kept(self.packed.as_deref().map(|packed| &packed.kernel), make)
+    }
+
+    /// This weight together with the constants that scoring multiplies it with, the same ones at every call.
+    ///
+    /// # Errors
+    /// What `make` finds wrong.
+    pub(super) fn folded<R: Send + Sync + 'static>(&self, make: impl Fn() -> Result<R>) -> Result<Arc<R>> {
+        let slot = self.packed.as_deref().map(|packed| &packed.folded);
+        if let Some(held) = slot.and_then(OnceLock::get).and_then(|held| Arc::clone(held).downcast().ok()) {
+            return Ok(held);
+        }
+        let made = Arc::new(make()?);
+        // Another thread may have been first with the same.
+        slot.map(|slot| slot.set(Arc::<R>::clone(&made)));
+        Ok(made)
     }
 
     /// Element type.
@@ -338,6 +362,11 @@ impl Tape {
             Some(device) => device.read(var),
             None => super::storage::to_vec::<f32>(var.value()),
         }
+    }
+
+    /// Whether its operators run here and leave nothing for a way back.
+    pub fn is_passing(&self) -> bool {
+        self.nodes.is_none() && self.device.is_none()
     }
 
     /// Whether it records.

@@ -7,9 +7,8 @@
 //! do nothing but wait are asynchronous.
 
 use std::fmt;
-use std::future::Future;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::array::{Array, StringArray};
 use arrow::datatypes::DataType;
@@ -19,11 +18,11 @@ use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
-use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 
 use super::MlContext;
 use crate::context::StatementContext;
 use crate::error::{Code, Error, Result};
+use crate::functions::blocking::block_on;
 use crate::registry::{ModelAction, ModelRef};
 
 /// The type of an argument.
@@ -365,34 +364,4 @@ fn argument(value: &ColumnarValue, row: usize) -> DataFusionResult<ScalarValue> 
         ColumnarValue::Array(values) if values.is_null(row) => ScalarValue::try_from(values.data_type()),
         ColumnarValue::Array(values) => ScalarValue::try_from_array(values, row),
     }
-}
-
-/// Waits for `work` without holding up the runtime that the caller is on.
-///
-/// On the usual multi-threaded runtime the worker hands its other tasks over first. A caller without one (a plain
-/// thread, a test's single-threaded runtime) waits for a runtime of ours.
-fn block_on<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T> {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-    let work = async move { drop(sender.send(work.await)) };
-    let receive = || receiver.recv().map_err(|_| Error::internal("a life-cycle function stopped in the middle"));
-    if let Ok(handle) = Handle::try_current()
-        && handle.runtime_flavor() == RuntimeFlavor::MultiThread
-    {
-        handle.spawn(work);
-        return tokio::task::block_in_place(receive);
-    }
-    let runtime = match RUNTIME.get() {
-        Some(runtime) => runtime,
-        None => {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            let made = builder.worker_threads(1).thread_name("portrait-registry").enable_all().build()?;
-            if let Err(spare) = RUNTIME.set(made) {
-                spare.shutdown_background();
-            }
-            RUNTIME.get().ok_or_else(|| Error::internal("no runtime"))?
-        }
-    };
-    runtime.spawn(work);
-    receive()
 }

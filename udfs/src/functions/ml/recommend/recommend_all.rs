@@ -36,7 +36,7 @@ impl MlRelation for RecommendAll {
     }
 
     fn example(&self) -> &'static str {
-        "CREATE TABLE tonight AS SELECT * FROM recommend_all('shopper', 20)"
+        "CREATE TABLE tonight AS SELECT * FROM recommend_all('basket', 20)"
     }
 
     fn schema(&self, args: &Arguments, _source: Option<&Schema>, context: &MlContext) -> Result<SchemaRef> {

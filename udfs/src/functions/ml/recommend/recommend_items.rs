@@ -33,7 +33,7 @@ impl MlRelation for RecommendItems {
     }
 
     fn example(&self) -> &'static str {
-        "SELECT rank, item_id, score, reason FROM recommend_items('shopper', 42, k => 5)"
+        "SELECT rank, item_id, score, reason FROM recommend_items('basket', 12748, k => 5)"
     }
 
     fn schema(&self, args: &Arguments, _source: Option<&Schema>, context: &MlContext) -> Result<SchemaRef> {

@@ -38,7 +38,7 @@ impl MlRelation for SimilarItems {
     }
 
     fn example(&self) -> &'static str {
-        "SELECT item_id, similarity FROM similar_items('shopper', 'sku-1', k => 5)"
+        "SELECT item_id, similarity FROM similar_items('basket', '85123A', k => 5)"
     }
 
     fn schema(&self, args: &Arguments, _source: Option<&Schema>, context: &MlContext) -> Result<SchemaRef> {

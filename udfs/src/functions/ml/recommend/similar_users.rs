@@ -35,7 +35,7 @@ impl MlRelation for SimilarUsers {
     }
 
     fn example(&self) -> &'static str {
-        "SELECT user_id, similarity FROM similar_users('shopper', 42, k => 5)"
+        "SELECT user_id, similarity FROM similar_users('browser', 12748, k => 5)"
     }
 
     fn schema(&self, args: &Arguments, _source: Option<&Schema>, context: &MlContext) -> Result<SchemaRef> {
