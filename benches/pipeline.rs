@@ -16,9 +16,7 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use tokio_postgres::{Client, NoTls};
@@ -28,47 +26,6 @@ type Failure = Box<dyn std::error::Error>;
 const PORT: u16 = 5499;
 const OPTIONS: &str = r#"{"epochs": 2, "batch_size": 256, "hidden_dim": 64, "embedding_dim": 32, "layers": 1, "max_seq_len": 50,
     "learning_rate": 0.001, "sample": 0.1, "patience": 10, "seed": 42}"#;
-
-struct Server {
-    child: Child,
-    folder: tempfile::TempDir,
-}
-
-impl Server {
-    fn start(root: &std::path::Path, memory_limit: &str) -> Result<Self, Failure> {
-        let folder = tempfile::tempdir_in(root.parent().unwrap_or(root))?;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portrait"))
-            .args(["serve", "--auth", "trust", "--listen", &format!("127.0.0.1:{PORT}"), "--memory-limit", memory_limit, "--data-dir"])
-            .arg(folder.path())
-            .arg("--data-root")
-            .arg(root)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let log = child.stderr.take().ok_or("no log")?;
-        let mut lines = BufReader::new(log).lines();
-        for line in lines.by_ref() {
-            if line?.contains("ready") {
-                break;
-            }
-        }
-        std::thread::spawn(move || lines.for_each(drop)); // keep the pipe empty
-        Ok(Self { child, folder })
-    }
-
-    /// The server's largest resident set so far, MiB.
-    fn peak_mib(&self) -> f64 {
-        common::peak_resident_bytes(self.child.id()) as f64 / (1024.0 * 1024.0)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = self.folder.path();
-    }
-}
 
 struct Arguments {
     users: u64,
@@ -88,7 +45,7 @@ fn arguments() -> Result<Arguments, Failure> {
     Ok(Arguments { users, events, folder, memory_limit: value("--memory-limit", "1GiB"), lookups: value("--lookups", "500").parse()? })
 }
 
-async fn measure(client: &Client, server: &Server, lookups: usize) -> Result<BTreeMap<&'static str, f64>, Failure> {
+async fn measure(client: &Client, server: &common::Server, lookups: usize) -> Result<BTreeMap<&'static str, f64>, Failure> {
     let mut result = BTreeMap::new();
     client.batch_execute("CREATE EXTERNAL TABLE events STORED AS PARQUET LOCATION '.'").await?;
     let began = Instant::now();
@@ -139,7 +96,7 @@ async fn measure(client: &Client, server: &Server, lookups: usize) -> Result<BTr
 async fn main() -> Result<(), Failure> {
     let arguments = arguments()?;
     let folder = common::synthetic::write_log(&arguments.folder, arguments.users, arguments.events)?;
-    let server = Server::start(&folder, &arguments.memory_limit)?;
+    let server = common::Server::start(&folder, PORT, &arguments.memory_limit)?;
     let (client, connection) = tokio_postgres::connect(&format!("host=127.0.0.1 port={PORT} user=portrait dbname=portrait"), NoTls).await?;
     tokio::spawn(connection);
     let result = measure(&client, &server, arguments.lookups).await?;
