@@ -8,17 +8,26 @@
 //! This room knows no pattern and no funnel (kernels do), no table and no file (sources come as queries).
 
 mod arguments;
+mod attribution;
 mod events;
 mod funnel_call;
+mod funnel_steps;
 mod grouped;
+mod path_edges;
+mod range_retention_count;
+mod range_retention_sum;
+mod reading;
 mod retention;
+mod retention_matrix;
 mod sequence_call;
 mod sequence_count;
 mod sequence_match;
 mod sequence_match_events;
+mod sequence_next_node;
 mod sessionize;
 mod settings;
 mod time_lists;
+mod top_k;
 mod window_funnel;
 mod window_funnel_events;
 
@@ -41,9 +50,18 @@ pub fn package() -> Package {
             EventAggregate::udaf(sequence_match::SequenceMatch),
             EventAggregate::udaf(sequence_count::SequenceCount),
             EventAggregate::udaf(sequence_match_events::SequenceMatchEvents),
+            Arc::new(AggregateUDF::new_from_impl(sequence_next_node::SequenceNextNode::new())),
             Arc::new(AggregateUDF::new_from_impl(retention::Retention::new())),
+            EventAggregate::udaf(range_retention_count::RangeRetentionCount),
+            Arc::new(AggregateUDF::new_from_impl(range_retention_sum::RangeRetentionSum::new())),
+            Arc::new(AggregateUDF::new_from_impl(top_k::TopK::new())),
         ],
         windows: vec![Arc::new(WindowUDF::new_from_impl(sessionize::Sessionize::new()))],
-        relations: vec![],
+        relations: vec![
+            Arc::new(funnel_steps::FunnelSteps),
+            Arc::new(retention_matrix::RetentionMatrix),
+            Arc::new(path_edges::PathEdges),
+            Arc::new(attribution::Attribution),
+        ],
     }
 }

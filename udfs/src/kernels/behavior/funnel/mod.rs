@@ -19,7 +19,7 @@ pub use mode::{Dialect, Mode, ModeError};
 pub const CONDITIONS_MAX: usize = 64;
 
 /// An event that breaks chains: those that have taken step `from` but not yet step `to` (counted from 0).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Exclusion {
     /// The bit of the event in the mask.
     pub bit: u32,
