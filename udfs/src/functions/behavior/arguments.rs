@@ -58,7 +58,7 @@ pub(super) fn number_unit(time: &DataType) -> u64 {
 /// # Errors
 /// 22023 for NULL, a negative length or a length that the times cannot have; 22P02 for text that is no interval.
 pub(super) fn length(what: &str, value: &ScalarValue, time: &DataType) -> Result<u64> {
-    let negative = || Error::invalid(format!("{what} cannot be negative")).detail(format!("It is {value}."));
+    let negative = || Error::invalid(format!("{what} cannot be negative")).detail(format!("It is {}.", shown(value)));
     if value.is_null() {
         return Err(Error::invalid(format!("{what} must not be null")));
     }
@@ -78,6 +78,12 @@ pub(super) fn length(what: &str, value: &ScalarValue, time: &DataType) -> Result
         return Err(negative());
     }
     Ok(u64::try_from(ns / unit).unwrap_or(u64::MAX))
+}
+
+/// A value as a person would write it.
+fn shown(value: &ScalarValue) -> String {
+    let text = value.cast_to(&DataType::Utf8).ok().and_then(|text| text.try_as_str().flatten().map(str::to_owned));
+    text.unwrap_or_else(|| value.to_string())
 }
 
 /// An interval in nanoseconds; a month counts 30 days.

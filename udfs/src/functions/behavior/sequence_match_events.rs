@@ -17,7 +17,7 @@ use crate::kernels::behavior::sequence::{Pattern, Search};
 
 #[user_doc(
     doc_section(label = "Behavior Functions"),
-    description = "The times of the events of the earliest match of `sequence_match`, one for each `(?N)` and `.` of the pattern; an empty array when there is no match.",
+    description = "The times of the events of the earliest match of `sequence_match`, one for each `(?N)`; an empty array when there is no match.",
     syntax_example = "sequence_match_events(pattern, ts, condition, …)",
     sql_example = "```sql\nSELECT user_id, sequence_match_events('(?1).*(?2)', event_time, event_type = 'purchase', event_type = 'cancel') AS at\nFROM events GROUP BY user_id ORDER BY user_id LIMIT 10;\n```",
     argument(

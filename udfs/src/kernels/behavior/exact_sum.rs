@@ -3,6 +3,8 @@
 //! Shewchuk's expansions (1997) as in Python's `fsum`: a sum is a list of doubles that do not overlap. A few of them
 //! suffice unless magnitudes differ wildly.
 
+use std::cmp::Ordering;
+
 /// An exact sum. Its parts grow in magnitude.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExactSum {
@@ -36,6 +38,16 @@ impl ExactSum {
     #[must_use]
     pub fn parts(&self) -> &[f64] {
         &self.parts
+    }
+
+    /// Which of two sums is greater, even where they round to one double.
+    #[must_use]
+    pub fn compare(&self, other: &Self) -> Ordering {
+        self.value().total_cmp(&other.value()).then_with(|| {
+            let mut difference = self.clone();
+            other.parts.iter().for_each(|part| difference.add(-part));
+            difference.value().total_cmp(&0.0)
+        })
     }
 
     /// The double nearest to the sum, ties to even.
@@ -90,6 +102,10 @@ mod tests {
         assert_eq!(sum(&[1e100, 1.0, -1e100]).to_bits(), 1.0_f64.to_bits());
         assert_eq!(sum(&[1e-16, 1.0, 1e16]).to_bits(), 10_000_000_000_000_002.0_f64.to_bits());
         assert_eq!(sum(&[]).to_bits(), 0.0_f64.to_bits());
+        let (mut more, mut less) = (ExactSum::default(), ExactSum::default());
+        [1.0, 1e-30].iter().for_each(|value| more.add(*value));
+        less.add(1.0);
+        assert_eq!((more.compare(&less), less.compare(&less)), (Ordering::Greater, Ordering::Equal));
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub mod exact_sum;
 pub mod funnel;
 pub mod next_node;
 pub mod paths;
+#[cfg(test)]
+mod peers;
 pub mod retention;
 pub mod sequence;
 pub mod top_k;

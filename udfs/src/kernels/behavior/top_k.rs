@@ -21,7 +21,7 @@ impl Weight {
     fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Whole(a), Self::Whole(b)) => a.cmp(b),
-            (Self::Double(a), Self::Double(b)) => a.value().total_cmp(&b.value()),
+            (Self::Double(a), Self::Double(b)) => a.compare(b),
             (Self::Whole(_), Self::Double(_)) => Ordering::Less,
             (Self::Double(_), Self::Whole(_)) => Ordering::Greater,
         }

@@ -2,8 +2,8 @@
 
     python vectors.py            # needs: pip install chdb numpy
 
-One line per case, tab-separated: call, steps, window, rows as `conditions@time` (conditions as letters, `.` for none),
-and the answer. `distinct_*` have one row per time and at most one condition per row; `tied_*` have neither.
+A table each, tab-separated: a line per history, written as rows `conditions@time` (conditions as letters, `.` for none),
+a column per call. In `distinct.tsv` no two rows have one time and no row satisfies two conditions; in `tied.tsv` they do.
 """
 
 import sys
@@ -65,34 +65,32 @@ def ask(groups, expression):
     return str(chdb.query(query, "TabSeparated")).removesuffix("\n").split("\n")
 
 
-def write(name, groups, calls):
-    with open(name, "w", encoding="utf-8") as out:
-        for label, window, expression in calls:
-            for rows, answer in zip(groups, ask(groups, expression), strict=True):
-                out.write(f"{label}\t{STEPS}\t{window}\t{text(rows)}\t{answer}\n")
-
-
 def main():
     print(str(chdb.query("SELECT version()")).strip(), file=sys.stderr)
     for name, seed, ties in [("distinct", 1, False), ("tied", 2, True)]:
         rng = np.random.default_rng(seed)
         groups = list(histories(rng, 120, ties))
-        funnels = []
+        calls = {}
         for words in FUNNELS:
             modes = "".join(f", '{word}'" for word in words.split(",") if word)
             window = int(rng.integers(2, 12))
-            funnels.append((words, window, f"windowFunnel({window}{modes})(t, a, b, c)"))
-        write(f"{name}_funnels.tsv", groups, funnels)
-        sequences = [(f"match {p}", 0, f"sequenceMatch('{p}')(t, a, b, c)") for p in PATTERNS]
-        sequences += [(f"count {p}", 0, f"sequenceCount('{p}')(t, a, b, c)") for p in PATTERNS]
+            calls[f"funnel {window} {words}".strip()] = f"windowFunnel({window}{modes})(t, a, b, c)"
+        for pattern in PATTERNS:
+            calls[f"match {pattern}"] = f"sequenceMatch('{pattern}')(t, a, b, c)"
+        for pattern in PATTERNS:
+            calls[f"count {pattern}"] = f"sequenceCount('{pattern}')(t, a, b, c)"
         if not ties:
-            sequences += [(f"events {p}", 0, f"arrayStringConcat(sequenceMatchEvents('{p}')(t, a, b, c), ' ')") for p in PATTERNS]
-        write(f"{name}_sequences.tsv", groups, sequences)
-        write(f"{name}_retention.tsv", groups, [("retention", 0, "arrayStringConcat(retention(a, b, c), ' ')")])
+            for pattern in PATTERNS:
+                calls[f"events {pattern}"] = f"arrayStringConcat(sequenceMatchEvents('{pattern}')(t, a, b, c), ' ')"
+        calls["retention"] = "arrayStringConcat(retention(a, b, c), ' ')"
         if not ties:
             # The value of a row is its time, so that the order of rows is certain.
-            nodes = [(f"{d} {b}", 0, f"ifNull(sequenceNextNode('{d}', '{b}')(toDateTime(t), toString(t), 1, a, b), '-')") for d, b in NEXT]
-            write(f"{name}_nodes.tsv", groups, nodes)
+            for way, base in NEXT:
+                calls[f"node {way} {base}"] = f"ifNull(sequenceNextNode('{way}', '{base}')(toDateTime(t), toString(t), 1, a, b), '-')"
+        answers = [ask(groups, expression) for expression in calls.values()]
+        with open(f"{name}.tsv", "w", encoding="utf-8") as out:
+            for cells in [["history", *calls], *([text(rows), *found] for rows, *found in zip(groups, *answers, strict=True))]:
+                out.write("\t".join(cells) + "\n")
 
 
 if __name__ == "__main__":

@@ -191,7 +191,7 @@ impl Funnel {
         let chains = if old { &self.state.before } else { &self.state.now };
         let source = match from {
             0 => Some(time),
-            _ if !chains.has(from - 1) || (rule.newest_only && rule.increase && chains.last[from - 1] >= time) => None,
+            _ if !chains.has(from - 1) || (rule.loses_chains() && chains.last[from - 1] >= time) => None,
             _ => Some(chains.start[from - 1]),
         };
         if let Some(start) = source.filter(|start| Self::reaches(self.window, *start, time))

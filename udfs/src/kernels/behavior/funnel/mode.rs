@@ -65,7 +65,12 @@ impl LevelRule {
 
     /// Whether a block extends the chains as they stood before it.
     pub(super) const fn extends_old(self) -> bool {
-        if self.increase { !self.newest_only } else { self.once }
+        (self.increase || self.once) && !self.loses_chains()
+    }
+
+    /// Whether a newer chain replaces one that could still go on.
+    pub(super) const fn loses_chains(self) -> bool {
+        self.increase && self.newest_only && !self.once
     }
 }
 

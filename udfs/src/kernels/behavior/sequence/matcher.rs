@@ -63,13 +63,14 @@ impl Pattern {
         found
     }
 
-    /// The times of the rows of the earliest match, one for each event; `None` when there is none.
+    /// The times of the earliest match, one for each `(?N)`; `None` when there is none.
     #[must_use]
     pub fn first(&self, events: &[Event], search: &mut Search) -> Option<Vec<i64>> {
         self.look(events, search);
-        let mut times = vec![];
-        let found = self.tokens.is_empty() || self.earliest(events, &search.can, 0, &mut |row| times.push(events[row].time)).is_some();
-        found.then_some(times)
+        let mut rows = vec![];
+        let found = self.tokens.is_empty() || self.earliest(events, &search.can, 0, &mut |row| rows.push(row)).is_some();
+        let named = rows.iter().zip(&self.tokens).filter(|(_, token)| token.bits != u64::MAX);
+        found.then(|| named.map(|(row, _)| events[*row].time).collect())
     }
 
     /// Fills `search.can`, from the last row to the first.
