@@ -23,16 +23,18 @@ fn random(index: u64) -> u64 {
 
 /// Rows of groups: times with ties and NULLs, conditions that overlap, a text, a weight.
 fn rows(order: &[u64]) -> Vec<ArrayRef> {
-    let bit = |row: u64, bit: u64| Some((random(row) >> bit) & 3 == 0).filter(|_| random(row + bit) % 20 != 0);
+    let bit = |row: u64, bit: u64| Some((random(row) >> bit) & 3 == 0).filter(|_| !random(row + bit).is_multiple_of(20));
     let flag = |which: u64| Arc::new(order.iter().map(|row| bit(*row, 8 * which)).collect::<BooleanArray>()) as ArrayRef;
-    let time = |row: &u64| Some((random(row * 7) % 90) as i64 * 1_000_000).filter(|_| row % 31 != 0);
+    let time = |row: &u64| Some((random(row * 7) % 90) as i64 * 1_000_000).filter(|_| !row.is_multiple_of(31));
     vec![
         Arc::new(order.iter().map(|row| Some(group(*row) as i64)).collect::<Int64Array>()),
         Arc::new(order.iter().map(time).collect::<TimestampMicrosecondArray>()),
         flag(1),
         flag(2),
         flag(3),
-        Arc::new(order.iter().map(|row| Some(format!("v{}", random(row * 3) % 7)).filter(|_| row % 29 != 0)).collect::<StringArray>()),
+        Arc::new(
+            order.iter().map(|row| Some(format!("v{}", random(row * 3) % 7)).filter(|_| !row.is_multiple_of(29))).collect::<StringArray>(),
+        ),
         Arc::new(order.iter().map(|row| Some((random(row * 5) % 100) as i64)).collect::<Int64Array>()),
     ]
 }

@@ -69,11 +69,13 @@ pub(super) fn length(what: &str, value: &ScalarValue, time: &DataType) -> Result
     }
     let ns = nanoseconds(value).ok_or_else(|| match value.try_as_str().flatten() {
         Some(text) => Error::new(Code::InvalidText, format!("invalid input syntax for type interval: \"{text}\"")),
-        None => Error::new(Code::DatatypeMismatch, format!("{what} must be an interval or a whole number, not {}", sql_type(&value.data_type()))),
+        None => Error::new(
+            Code::DatatypeMismatch,
+            format!("{what} must be an interval or a whole number, not {}", sql_type(&value.data_type())),
+        ),
     })?;
-    let unit = unit_ns(time).ok_or_else(|| {
-        Error::new(Code::DatatypeMismatch, format!("{what} must be a whole number where times are numbers"))
-    })?;
+    let unit = unit_ns(time)
+        .ok_or_else(|| Error::new(Code::DatatypeMismatch, format!("{what} must be a whole number where times are numbers")))?;
     if ns < 0 {
         return Err(negative());
     }
@@ -194,7 +196,10 @@ mod tests {
         assert_eq!(at(ScalarValue::new_interval_mdn(1, 1, 0), &DataType::Date32).unwrap(), 31);
         assert_eq!(at(ScalarValue::Int32(Some(7)), &DataType::Date32).unwrap(), 7);
         assert_eq!(at(ScalarValue::UInt8(Some(7)), &DataType::Int64).unwrap(), 7);
-        assert_eq!(at(ScalarValue::new_interval_mdn(i32::MAX, i32::MAX, i64::MAX), &DataType::Timestamp(TimeUnit::Nanosecond, None)).unwrap(), u64::MAX);
+        assert_eq!(
+            at(ScalarValue::new_interval_mdn(i32::MAX, i32::MAX, i64::MAX), &DataType::Timestamp(TimeUnit::Nanosecond, None)).unwrap(),
+            u64::MAX
+        );
         let code = |value: ScalarValue, time: &DataType| at(value, time).unwrap_err().code;
         assert_eq!(code(ScalarValue::Int64(Some(-1)), &micros), Code::InvalidParameter);
         assert_eq!(code(ScalarValue::new_interval_mdn(0, -1, 0), &micros), Code::InvalidParameter);

@@ -38,10 +38,20 @@ impl MlRelation for Attribution {
             SOURCE,
             Parameter::required("conversion", Kind::Text, "The event that is a conversion."),
             Parameter::required("channel", Kind::Text, "The column with the channel; rows where it is NULL are no touchpoints."),
-            Parameter::optional("model", Kind::Text, "'last'", "`first`, `last`, `linear`, `time_decay`, `position`, `markov` or `shapley`."),
+            Parameter::optional(
+                "model",
+                Kind::Text,
+                "'last'",
+                "`first`, `last`, `linear`, `time_decay`, `position`, `markov` or `shapley`.",
+            ),
             Parameter::optional("window", Kind::Duration, "'30 days'", "How long before a conversion a touchpoint counts (inclusive)."),
             Parameter::optional("half_life", Kind::Duration, "'7 days'", "`time_decay`: a touchpoint so much older counts half."),
-            Parameter::optional("touches", Kind::Any, "NULL", "The events that are touchpoints, as texts; every event but the conversion without it."),
+            Parameter::optional(
+                "touches",
+                Kind::Any,
+                "NULL",
+                "The events that are touchpoints, as texts; every event but the conversion without it.",
+            ),
             Parameter::optional("value", Kind::Text, "NULL", "A column with what a conversion is worth."),
             COLUMNS,
         ];
@@ -99,7 +109,8 @@ impl Request {
             "markov" => Model::Markov,
             "shapley" => Model::Shapley,
             other => {
-                let error = Error::invalid(format!("there is no attribution model \"{other}\"")).detail(format!("Models are {}.", Model::NAMES.join(", ")));
+                let error = Error::invalid(format!("there is no attribution model \"{other}\""))
+                    .detail(format!("Models are {}.", Model::NAMES.join(", ")));
                 return Err(match nearest(other, Model::NAMES) {
                     Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
                     None => error,
@@ -107,7 +118,12 @@ impl Request {
             }
         };
         let touches = texts(args, NAME, "touches")?;
-        Ok(Self { conversion: args.text("conversion").unwrap_or_default().to_owned(), touches, model, window: length("window", 30 * DAY_US)? })
+        Ok(Self {
+            conversion: args.text("conversion").unwrap_or_default().to_owned(),
+            touches,
+            model,
+            window: length("window", 30 * DAY_US)?,
+        })
     }
 }
 
@@ -142,14 +158,16 @@ impl Collected {
 impl Collector for Collected {
     fn user(&mut self, rows: &mut Vec<Row>, names: &mut Names) {
         let conversion = names.events.intern(&self.request.conversion);
-        let wanted: Option<Vec<u32>> = self.request.touches.as_ref().map(|touches| touches.iter().map(|touch| names.events.intern(touch)).collect());
+        let wanted: Option<Vec<u32>> =
+            self.request.touches.as_ref().map(|touches| touches.iter().map(|touch| names.events.intern(touch)).collect());
         let is_touch = |row: &Row| match (row.event, &wanted) {
             (Some(event), Some(wanted)) => wanted.contains(&event),
             (Some(event), None) => event != conversion,
             (None, wanted) => wanted.is_none(),
         };
         // Touchpoints at one time follow one another by their channels' names, and come before a conversion then.
-        let mut touches: Vec<Touch> = rows.iter().filter(|row| is_touch(row)).filter_map(|row| Some(Touch { time: row.time, channel: row.label? })).collect();
+        let mut touches: Vec<Touch> =
+            rows.iter().filter(|row| is_touch(row)).filter_map(|row| Some(Touch { time: row.time, channel: row.label? })).collect();
         touches.sort_by(|a, b| a.time.cmp(&b.time).then_with(|| names.labels.get(a.channel).cmp(names.labels.get(b.channel))));
         self.touches = touches;
         let (mut begin, mut end) = (0, 0);
@@ -174,7 +192,8 @@ async fn rows(call: &Call, request: &Request) -> DfResult<RecordBatch> {
     let source = event_source(call, vec![channel], value).await?;
     let streams = each_user(call, &source, || Collected::new(request.clone())).await?;
     let (channels, numbers) = renumber(streams.iter().map(|(_, names)| &names.labels));
-    let (mut journeys, mut values, mut total) = (Journeys::new(request.model), BTreeMap::<Option<u32>, ExactSum>::new(), ExactSum::default());
+    let (mut journeys, mut values, mut total) =
+        (Journeys::new(request.model), BTreeMap::<Option<u32>, ExactSum>::new(), ExactSum::default());
     for ((collected, _), numbers) in streams.iter().zip(&numbers) {
         journeys.merge(&collected.journeys.relabelled(numbers));
         collected.total.parts().iter().for_each(|part| total.add(*part));
@@ -202,7 +221,9 @@ async fn rows(call: &Call, request: &Request) -> DfResult<RecordBatch> {
         Arc::new(credits.keys().map(name).collect::<StringArray>()),
         Arc::new(credits.values().map(|units| i128::try_from(*units).ok()).collect::<Decimal128Array>().with_precision_and_scale(38, 12)?),
         Arc::new(credits.values().map(|units| Some(share(*units, all))).collect::<Float64Array>()),
-        Arc::new(credits.iter().map(|(channel, units)| with_value.then(|| worth(channel, share(*units, touched)))).collect::<Float64Array>()),
+        Arc::new(
+            credits.iter().map(|(channel, units)| with_value.then(|| worth(channel, share(*units, touched)))).collect::<Float64Array>(),
+        ),
     ];
     Ok(RecordBatch::try_new(columns(), arrays)?)
 }

@@ -41,8 +41,9 @@ pub(super) fn shape(name: &str, given: &[DataType]) -> Result<Shape> {
         return Err(unknown());
     }
     if conditions.len() > CONDITIONS_MAX {
-        return Err(Error::invalid(format!("{name} takes at most {CONDITIONS_MAX} conditions"))
-            .detail(format!("{} were given.", conditions.len())));
+        return Err(
+            Error::invalid(format!("{name} takes at most {CONDITIONS_MAX} conditions")).detail(format!("{} were given.", conditions.len()))
+        );
     }
     let mut types = given.to_vec();
     types[modes + 1] = time;

@@ -51,7 +51,12 @@ impl MlRelation for FunnelSteps {
             Parameter::required("steps", Kind::Any, "The events of the funnel: an array of texts, or one text 'view < cart < purchase'."),
             Parameter::optional("window", Kind::Duration, "'7 days'", "The last step comes at most so long after the first."),
             Parameter::optional("mode", Kind::Text, "'once'", "Modes of `window_funnel`; by default a row takes at most one step."),
-            Parameter::optional("breakdown", Kind::Text, "NULL", "A column; a user counts under its value at the user's first row of step 1."),
+            Parameter::optional(
+                "breakdown",
+                Kind::Text,
+                "NULL",
+                "A column; a user counts under its value at the user's first row of step 1.",
+            ),
             Parameter::optional(
                 "exclusions",
                 Kind::Any,
@@ -232,7 +237,8 @@ fn table(steps: &[String], counts: BTreeMap<Option<String>, Counts>) -> DfResult
             labels.push(label.clone());
         }
     }
-    let mut arrays: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(numbers)), Arc::new(StringArray::from(names)), Arc::new(Int64Array::from(users))];
+    let mut arrays: Vec<ArrayRef> =
+        vec![Arc::new(Int64Array::from(numbers)), Arc::new(StringArray::from(names)), Arc::new(Int64Array::from(users))];
     arrays.extend(shares.into_iter().map(|share| Arc::new(Float64Array::from(share)) as ArrayRef));
     arrays.push(Arc::new(StringArray::from(labels)));
     Ok(RecordBatch::try_new(columns(), arrays)?)

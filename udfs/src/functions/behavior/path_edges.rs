@@ -40,10 +40,20 @@ impl MlRelation for PathEdges {
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
             SOURCE,
-            Parameter::optional("start", Kind::Text, "NULL", "Where paths begin: a session's first such event (its last, in reverse); a session's first event without it."),
+            Parameter::optional(
+                "start",
+                Kind::Text,
+                "NULL",
+                "Where paths begin: a session's first such event (its last, in reverse); a session's first event without it.",
+            ),
             Parameter::optional("depth", Kind::Integer, "5", "How many edges a path has at most, 1 to 50."),
             Parameter::optional("reverse", Kind::Boolean, "false", "Follow events back in time: what led to `start`."),
-            Parameter::optional("session_gap", Kind::Duration, "'30 minutes'", "A session ends after such a time without events (inclusive)."),
+            Parameter::optional(
+                "session_gap",
+                Kind::Duration,
+                "'30 minutes'",
+                "A session ends after such a time without events (inclusive).",
+            ),
             Parameter::optional("collapse", Kind::Boolean, "true", "An event that repeats itself counts once."),
             COLUMNS,
         ];

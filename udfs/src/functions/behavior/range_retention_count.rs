@@ -30,7 +30,10 @@ const INTERVALS_MAX: usize = 366;
     argument(name = "dt", description = "A date or timestamp; of a timestamp the day in its own time zone."),
     argument(name = "intervals", description = "An array of whole numbers, not negative, at most 366."),
     argument(name = "granularity", description = "`day` (the default), `week` (from Monday) or `month`."),
-    argument(name = "format", description = "`normal` (the default): the intervals as they are; `expand`: every interval from 1 to the largest."),
+    argument(
+        name = "format",
+        description = "`normal` (the default): the intervals as they are; `expand`: every interval from 1 to the largest."
+    ),
     related_udf(name = "range_retention_sum")
 )]
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -50,7 +53,9 @@ impl EventFunction for RangeRetentionCount {
     fn shape(&self, given: &[DataType]) -> Result<Shape> {
         let unknown = || no_such_call(NAME, given, &[&format!("{NAME}(is_first, is_active, dt, intervals [, granularity [, format]])")]);
         let [first, active, date, intervals, words @ ..] = given else { return Err(unknown()) };
-        let (DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)) = intervals else { return Err(unknown()) };
+        let (DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)) = intervals else {
+            return Err(unknown());
+        };
         let dated = matches!(date, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) | DataType::Null);
         let fits = is_condition(first) && is_condition(active) && dated && item.data_type().is_integer();
         if !fits || words.len() > 2 || !words.iter().all(DataType::is_string) {
@@ -66,14 +71,17 @@ impl EventFunction for RangeRetentionCount {
     }
 
     fn reader(&self, _: &Shape, args: &AccumulatorArgs) -> DfResult<(Periods, Keep)> {
-        let wrong = || Error::invalid(format!("the intervals of {NAME} must be whole numbers, not negative, at most {INTERVALS_MAX} of them"));
+        let wrong =
+            || Error::invalid(format!("the intervals of {NAME} must be whole numbers, not negative, at most {INTERVALS_MAX} of them"));
         let value = constant(NAME, "intervals", &args.exprs[3])?;
         let items = list_items(&value).ok_or_else(wrong)?;
         let items = items.as_primitive_opt::<Int64Type>().filter(|items| items.null_count() == 0).ok_or_else(wrong)?;
         let mut intervals = items.values().to_vec();
         let word = |at: usize, name: &str| args.exprs.get(at).map(|expr| constant_text(NAME, name, expr)).transpose();
         let granularity = word(4, "granularity")?.unwrap_or_else(|| "day".to_owned());
-        let refuse = |what: &str, given: &str, words: &str| Error::invalid(format!("the {what} of {NAME} cannot be \"{given}\"")).hint(format!("It is {words}."));
+        let refuse = |what: &str, given: &str, words: &str| {
+            Error::invalid(format!("the {what} of {NAME} cannot be \"{given}\"")).hint(format!("It is {words}."))
+        };
         match word(5, "format")?.as_deref() {
             None | Some("normal") => {}
             Some("expand") => intervals = (1..=intervals.iter().copied().max().unwrap_or(0).min(INTERVALS_MAX as i64 + 1)).collect(),
@@ -100,7 +108,8 @@ pub(super) struct Periods {
 
 impl Reader for Periods {
     fn read(&mut self, events: &[Event]) -> DfResult<()> {
-        let periods: Vec<Event> = events.iter().map(|event| Event { time: self.granularity.period(event.time), mask: event.mask }).collect();
+        let periods: Vec<Event> =
+            events.iter().map(|event| Event { time: self.granularity.period(event.time), mask: event.mask }).collect();
         let mut found = vec![];
         by_distance(&periods, &self.intervals, &mut |period, active| {
             found.push(self.granularity.begin(period));

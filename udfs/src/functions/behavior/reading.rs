@@ -25,8 +25,12 @@ use crate::kernels::intern::Interner;
 /// The parameters that name columns, as all functions here have them.
 pub(super) const SOURCE: Parameter = Parameter::required("source", Kind::Source, "The events.");
 /// See [`SOURCE`].
-pub(super) const COLUMNS: Parameter =
-    Parameter::optional("columns", Kind::Text, "'auto'", "Which columns are user, time and event: 'user=customer_id, time=ts, event=action'.");
+pub(super) const COLUMNS: Parameter = Parameter::optional(
+    "columns",
+    Kind::Text,
+    "'auto'",
+    "Which columns are user, time and event: 'user=customer_id, time=ts, event=action'.",
+);
 
 /// The source of a call with the roles of its columns; of the columns that learning would use only `extra` stay.
 ///
@@ -134,10 +138,12 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn of(batch: &'a RecordBatch) -> Result<Self> {
-        let times = batch.column(1).as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| Error::internal("times are no timestamps"))?;
+        let times =
+            batch.column(1).as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| Error::internal("times are no timestamps"))?;
         let text = |name: &str| batch.column_by_name(name).and_then(|array| array.as_string_opt::<i32>());
         let schema = batch.schema_ref();
-        let extra = schema.fields().iter().map(|field| field.name()).find(|name| !matches!(name.as_str(), "user" | "time" | "event" | "value"));
+        let extra =
+            schema.fields().iter().map(|field| field.name()).find(|name| !matches!(name.as_str(), "user" | "time" | "event" | "value"));
         let values = batch.column_by_name("value").and_then(|array| array.as_primitive_opt::<Float64Type>());
         Ok(Self { times, events: text("event"), labels: extra.and_then(|name| text(name)), values })
     }
@@ -193,7 +199,8 @@ pub(super) fn renumber<'a>(interners: impl Iterator<Item = &'a Interner> + Clone
     let mut all: Vec<String> = interners.clone().flat_map(|interner| interner.iter().map(str::to_owned)).collect();
     all.sort_unstable();
     all.dedup();
-    let place = |text: &str| all.binary_search_by(|other| other.as_str().cmp(text)).map_or(u32::MAX, |at| u32::try_from(at).unwrap_or(u32::MAX));
+    let place =
+        |text: &str| all.binary_search_by(|other| other.as_str().cmp(text)).map_or(u32::MAX, |at| u32::try_from(at).unwrap_or(u32::MAX));
     let numbers = interners.map(|interner| interner.iter().map(place).collect()).collect();
     (all, numbers)
 }

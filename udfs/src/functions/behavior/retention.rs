@@ -130,7 +130,9 @@ impl Seen {
     /// How many conditions the arrays of a batch have; `None` when each is an argument.
     fn list_lengths(&self, values: &[ArrayRef]) -> Option<Vec<u8>> {
         let Conditions::List(at) = self.conditions else { return None };
-        let lengths = values[at].as_list_opt::<i32>().map(|lists| (0..lists.len()).map(|row| if lists.is_valid(row) { lists.value_length(row) } else { 0 }));
+        let lengths = values[at]
+            .as_list_opt::<i32>()
+            .map(|lists| (0..lists.len()).map(|row| if lists.is_valid(row) { lists.value_length(row) } else { 0 }));
         lengths.map(|lengths| lengths.map(|length| u8::try_from(length).unwrap_or(64)).collect())
     }
 }

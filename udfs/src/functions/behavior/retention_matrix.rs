@@ -54,8 +54,18 @@ impl MlRelation for RetentionMatrix {
             Parameter::optional("active", Kind::Text, "NULL", "The event that counts as coming back; any event without it."),
             Parameter::optional("granularity", Kind::Text, "'day'", "`day`, `week` (from Monday) or `month`."),
             Parameter::optional("periods", Kind::Any, "ARRAY[0, 1, 3, 7, 14, 30]", "How many periods later."),
-            Parameter::optional("kind", Kind::Text, "'exact'", "`exact`: active in that very period; `on_or_after`: in that period or any later one."),
-            Parameter::optional("cohort", Kind::Text, "'first'", "`first`: a user begins once, in the first period; `recurring`: in every period with the event."),
+            Parameter::optional(
+                "kind",
+                Kind::Text,
+                "'exact'",
+                "`exact`: active in that very period; `on_or_after`: in that period or any later one.",
+            ),
+            Parameter::optional(
+                "cohort",
+                Kind::Text,
+                "'first'",
+                "`first`: a user begins once, in the first period; `recurring`: in every period with the event.",
+            ),
             Parameter::optional("timezone", Kind::Text, "'UTC'", "Where days begin: a zone's name or an offset."),
             COLUMNS,
         ];
@@ -103,7 +113,9 @@ impl Request {
         let word = |name: &str, default: &str, words: [&str; 2]| match args.text(name).unwrap_or(default) {
             given if given == words[0] => Ok(false),
             given if given == words[1] => Ok(true),
-            given => Err(Error::invalid(format!("{name} of {NAME} cannot be \"{given}\"")).hint(format!("It is {} or {}.", words[0], words[1]))),
+            given => {
+                Err(Error::invalid(format!("{name} of {NAME} cannot be \"{given}\"")).hint(format!("It is {} or {}.", words[0], words[1])))
+            }
         };
         let granularity = args.text("granularity").unwrap_or("day");
         let granularity = Granularity::named(granularity).ok_or_else(|| {
@@ -180,7 +192,8 @@ fn aggregate(plan: LogicalPlan, request: &Request) -> DfResult<LogicalPlan> {
 /// Counts a user's days (`day << 2 | bits`, in order).
 fn user(days: &[i64], request: &Request, cohorts: &mut BTreeMap<i64, Cohort>) {
     let periods_with = |bit: u64| {
-        let mut periods: Vec<i64> = days.iter().filter(|day| day.cast_unsigned() & bit != 0).map(|day| request.granularity.period(day >> 2)).collect();
+        let mut periods: Vec<i64> =
+            days.iter().filter(|day| day.cast_unsigned() & bit != 0).map(|day| request.granularity.period(day >> 2)).collect();
         periods.dedup();
         periods
     };

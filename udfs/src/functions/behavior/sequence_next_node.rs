@@ -29,7 +29,10 @@ const EVENTS_MAX: usize = 63;
     syntax_example = "sequence_next_node(direction, base, ts, value, base_condition, event, …)",
     sql_example = "```sql\nSELECT next, count(*) AS users\nFROM (SELECT user_id, sequence_next_node('forward', 'first_match', event_time, event_type, true, event_type = 'cancel') AS next\n      FROM events GROUP BY user_id)\nGROUP BY next ORDER BY users DESC;\n```",
     argument(name = "direction", description = "`forward` or `backward`."),
-    argument(name = "base", description = "`head`, `tail`, `first_match` or `last_match`; forward from the tail and backward from the head lead nowhere."),
+    argument(
+        name = "base",
+        description = "`head`, `tail`, `first_match` or `last_match`; forward from the tail and backward from the head lead nowhere."
+    ),
     argument(name = "ts", description = "Timestamp, date or whole number; rows without a time are left out."),
     argument(name = "value", description = "What is returned, as text."),
     argument(name = "base_condition", description = "A boolean: whether the row may be the base."),
@@ -57,7 +60,9 @@ fn types(given: &[DataType]) -> Result<Vec<DataType>> {
         return Err(unknown());
     }
     if conditions.len() > EVENTS_MAX + 1 {
-        return Err(Error::invalid(format!("{NAME} takes at most {EVENTS_MAX} events")).detail(format!("{} were given.", conditions.len() - 1)));
+        return Err(
+            Error::invalid(format!("{NAME} takes at most {EVENTS_MAX} events")).detail(format!("{} were given.", conditions.len() - 1))
+        );
     }
     let mut types = vec![direction.clone(), base.clone(), time, DataType::Utf8];
     types.resize(given.len(), DataType::Boolean);
@@ -66,7 +71,9 @@ fn types(given: &[DataType]) -> Result<Vec<DataType>> {
 
 fn nodes(args: &AccumulatorArgs) -> DfResult<Nodes> {
     refuse_distinct(NAME, args)?;
-    let wrong = |what: &str, given: &str, words: &str| Error::invalid(format!("the {what} of {NAME} cannot be \"{given}\"")).hint(format!("It is {words}."));
+    let wrong = |what: &str, given: &str, words: &str| {
+        Error::invalid(format!("the {what} of {NAME} cannot be \"{given}\"")).hint(format!("It is {words}."))
+    };
     let direction = constant_text(NAME, "direction", &args.exprs[0])?;
     let base = constant_text(NAME, "base", &args.exprs[1])?;
     let direction = match direction.as_str() {
@@ -224,7 +231,8 @@ impl Aggregation for Nodes {
         for (row, group) in groups.iter().enumerate().filter(|(row, _)| times.is_valid(*row)) {
             let (times, masks, values) = (times.value(row), masks.value(row), values.value(row));
             let (times, masks) = (times.as_primitive_opt::<Int64Type>(), masks.as_primitive_opt::<UInt64Type>());
-            let (times, masks, values) = (times.ok_or_else(wrong)?, masks.ok_or_else(wrong)?, values.as_string_opt::<i32>().ok_or_else(wrong)?);
+            let (times, masks, values) =
+                (times.ok_or_else(wrong)?, masks.ok_or_else(wrong)?, values.as_string_opt::<i32>().ok_or_else(wrong)?);
             for at in 0..times.len() {
                 self.push(*group, times.value(at), masks.value(at), text(values, at));
             }

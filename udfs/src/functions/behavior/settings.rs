@@ -16,9 +16,7 @@ extensions_options! {
 impl BehaviorOptions {
     /// The options of a session that has chosen a dialect.
     pub fn new(funnel_compat: String) -> Self {
-        let mut options = Self::default();
-        options.funnel_compat = funnel_compat;
-        options
+        Self { funnel_compat }
     }
 }
 

@@ -358,7 +358,8 @@ mod tests {
 
     #[test]
     fn credits_add_up_to_the_conversions() {
-        let models = [Model::First, Model::Last, Model::Linear, Model::Position, Model::Markov, Model::Shapley, Model::TimeDecay { half_life: 3 }];
+        let models =
+            [Model::First, Model::Last, Model::Linear, Model::Position, Model::Markov, Model::Shapley, Model::TimeDecay { half_life: 3 }];
         for (model, seed) in models.into_iter().flat_map(|model| (0..1_500).map(move |seed| (model, seed))) {
             let mut parts = [Journeys::new(model), Journeys::new(model)];
             let mut whole = Journeys::new(model);
@@ -387,7 +388,9 @@ mod tests {
     #[test]
     fn division_is_exact() {
         for seed in 0..10_000 {
-            let weights: Vec<f64> = (0..1 + splitmix::at(seed, 0) % 9).map(|i| splitmix::fraction(seed, i) * 10_f64.powi((splitmix::at(seed, 30 + i) % 40) as i32 - 20)).collect();
+            let weights: Vec<f64> = (0..1 + splitmix::at(seed, 0) % 9)
+                .map(|i| splitmix::fraction(seed, i) * 10_f64.powi((splitmix::at(seed, 30 + i) % 40) as i32 - 20))
+                .collect();
             let total = splitmix::at(seed, 99) % (UNITS + 1);
             assert_eq!(divide(total, &weights).iter().sum::<u64>(), total, "{weights:?}");
         }

@@ -155,10 +155,7 @@ mod tests {
     #[test]
     fn forward_and_backward() {
         let user: &[(i64, u32)] = &[(0, 7), (1, 8), (2, 9), (50, 7), (51, 8)];
-        assert_eq!(
-            edges(RULE, &[user]),
-            [((1, 7, Some(8)), 1, 2), ((2, 8, None), 1, 1), ((2, 8, Some(9)), 1, 1), ((3, 9, None), 1, 1)]
-        );
+        assert_eq!(edges(RULE, &[user]), [((1, 7, Some(8)), 1, 2), ((2, 8, None), 1, 1), ((2, 8, Some(9)), 1, 1), ((3, 9, None), 1, 1)]);
         let back = Rule { reverse: true, start: Some(9), ..RULE };
         assert_eq!(edges(back, &[user]), [((1, 9, Some(8)), 1, 1), ((2, 8, Some(7)), 1, 1), ((3, 7, None), 1, 1)]);
         let repeated: &[(i64, u32)] = &[(0, 7), (1, 7), (2, 8)];
@@ -173,7 +170,10 @@ mod tests {
             let mut whole = Edges::new(rule);
             let mut parts = [Edges::new(rule), Edges::new(rule)];
             for user in 0..5 {
-                let row = |i| Visit { time: (20 * i + splitmix::at(seed, 50 * user + i) % 15) as i64, event: (splitmix::at(seed, 500 * user + i) % 3) as u32 };
+                let row = |i| Visit {
+                    time: (20 * i + splitmix::at(seed, 50 * user + i) % 15) as i64,
+                    event: (splitmix::at(seed, 500 * user + i) % 3) as u32,
+                };
                 let history: Vec<Visit> = (0..splitmix::at(seed, user) % 9).map(row).collect();
                 whole.user(&history);
                 parts[(user % 2) as usize].user(&history);

@@ -43,9 +43,8 @@ mod tests {
 
     #[test]
     fn distances_are_exact() {
-        let events: Vec<Event> = [(10, FIRST), (10, FIRST | ACTIVE), (11, ACTIVE), (13, FIRST), (17, ACTIVE)]
-            .map(|(time, mask)| Event { time, mask })
-            .to_vec();
+        let events: Vec<Event> =
+            [(10, FIRST), (10, FIRST | ACTIVE), (11, ACTIVE), (13, FIRST), (17, ACTIVE)].map(|(time, mask)| Event { time, mask }).to_vec();
         let mut rows = vec![];
         by_distance(&events, &[0, 1, 3, 7, i64::MAX], &mut |period, active| rows.push((period, active.collect::<Vec<_>>())));
         assert_eq!(rows, [(10, vec![true, true, false, true, false]), (13, vec![false, false, false, false, false])]);

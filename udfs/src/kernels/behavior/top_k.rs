@@ -147,7 +147,8 @@ mod tests {
     #[test]
     fn splits_do_not_matter() {
         for seed in 0..10_000 {
-            let rows: Vec<(u8, i128)> = (0..12).map(|i| ((splitmix::at(seed, i) % 5) as u8, (splitmix::at(seed, 50 + i) % 4) as i128 - 1)).collect();
+            let rows: Vec<(u8, i128)> =
+                (0..12).map(|i| ((splitmix::at(seed, i) % 5) as u8, (splitmix::at(seed, 50 + i) % 4) as i128 - 1)).collect();
             let (mut whole, mut parts) = (TopK::default(), [TopK::default(), TopK::default()]);
             for (row, (value, weight)) in rows.iter().enumerate() {
                 whole.add(0, &[*value], Weight::Whole(*weight));

@@ -43,14 +43,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new() -> Self {
         let none = Chains { filled: 0, start: [0; CONDITIONS_MAX], last: [0; CONDITIONS_MAX], paths: vec![] };
-        Self {
-            now: none.clone(),
-            before: none,
-            rows_by_step: [0; CONDITIONS_MAX],
-            matching: Matching::default(),
-            depth: 0,
-            started: false,
-        }
+        Self { now: none.clone(), before: none, rows_by_step: [0; CONDITIONS_MAX], matching: Matching::default(), depth: 0, started: false }
     }
 }
 

@@ -68,6 +68,55 @@ fn examples_of_the_engines() {
     check("starrocks", 3, 100, &history("abc@1"), 1);
 }
 
+/// The rows of the tables of `SEMANTICS.md` whose first cell holds a history, with their header.
+fn documented(title: &str) -> Vec<(Vec<String>, Vec<String>)> {
+    let page = include_str!("../../../functions/behavior/SEMANTICS.md");
+    let table = page[page.find(title).expect("a table")..].lines().take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let mut lines = table.map(cells);
+    let header = lines.next().expect("a header");
+    lines.skip(1).map(|row| (header.clone(), row)).collect()
+}
+
+/// The text between the first backquotes.
+fn quoted(cell: &str) -> &str {
+    cell.split('`').nth(1).expect("a quoted text")
+}
+
+#[test]
+fn the_examples_of_the_page() {
+    let mut seen = 0;
+    for (header, row) in documented("| history, window 10") {
+        let steps = if row[0].contains("two steps") { 2 } else { 3 };
+        for (words, expected) in header[1..].iter().zip(&row[1..]) {
+            let words = words.trim_matches('`').replace("default", "");
+            check(&words, steps, 10, &history(quoted(&row[0])), expected.parse().expect("a level"));
+            seen += 1;
+        }
+    }
+    for (header, row) in documented("| | `portrait` (default)") {
+        let (words, text) = match row[0].split_once(" of ") {
+            Some((words, text)) => (words.trim_matches('`'), text),
+            None if row[0].starts_with("no mode") => ("", row[0].as_str()),
+            None => continue,
+        };
+        let text = quoted(text);
+        let events = if text.contains('@') { history(text) } else { seconds(&text.replace(' ', "")) };
+        let steps = if words == "fixed" {
+            4
+        } else if text.contains("abc") {
+            3
+        } else {
+            2
+        };
+        for (dialect, expected) in header[1..].iter().zip(&row[1..]) {
+            check(&format!("{}, {words}", quoted(dialect)), steps, 10, &events, expected.parse().expect("a level"));
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 7 * 4 + 3 * 5);
+}
+
 #[test]
 fn bits_of_starrocks() {
     let depth = |bits, events: &[Event]| Funnel::new(4, 100, Mode::bits(bits).expect("bits")).depth(events);
@@ -130,7 +179,7 @@ fn random(seed: u64, steps: usize) -> Vec<Event> {
     let event = |row: u64| {
         let (a, b) = (splitmix::at(seed, 10 + 2 * row), splitmix::at(seed, 11 + 2 * row));
         let sparse = (a >> 32) & (a >> 40) & ((1 << steps) - 1);
-        Event { time: (b % span) as i64, mask: if a.is_multiple_of(3) { 1 << (a >> 8) % steps as u64 } else { sparse } }
+        Event { time: (b % span) as i64, mask: if a.is_multiple_of(3) { 1 << ((a >> 8) % steps as u64) } else { sparse } }
     };
     let mut events: Vec<Event> = (0..rows).map(event).collect();
     events.sort_unstable();

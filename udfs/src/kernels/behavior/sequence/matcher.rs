@@ -163,7 +163,8 @@ impl Gap {
             }
             Self::Time { comparison, distance, then_any } => {
                 let nearest = if then_any { events.get(row + 1).map_or(next.near, |event| event.time) } else { next.near };
-                comparison.holds(time, next.far, distance) || (comparison == Comparison::NotEqual && comparison.holds(time, nearest, distance))
+                comparison.holds(time, next.far, distance)
+                    || (comparison == Comparison::NotEqual && comparison.holds(time, nearest, distance))
             }
         }
     }

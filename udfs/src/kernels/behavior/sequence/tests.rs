@@ -64,9 +64,8 @@ fn texts_that_are_no_pattern() {
     assert!(Pattern::parse(&"(?1)".repeat(64), 2, 1).is_ok());
 }
 
-const PIECES: [&str; 14] = [
-    "(?1)", "(?2)", "(?3)", ".", ".*", "(?t<3)", "(?t<=2)", "(?t>2)", "(?t>=3)", "(?t==2)", "(?t!=2)", "(?1)", "(?2)", "(?t==0)",
-];
+const PIECES: [&str; 14] =
+    ["(?1)", "(?2)", "(?3)", ".", ".*", "(?t<3)", "(?t<=2)", "(?t>2)", "(?t>=3)", "(?t==2)", "(?t!=2)", "(?1)", "(?2)", "(?t==0)"];
 
 fn random_pattern(seed: u64) -> String {
     let pieces = splitmix::at(seed, 1) % 7;
@@ -167,7 +166,9 @@ fn nothing_earlier_matches() {
 fn long_histories_take_linear_time() {
     let events: Vec<Event> = (0..1_000_000).map(|i| Event { time: i / 3, mask: 1 + (i as u64 % 3) }).collect();
     let mut search = Search::default();
-    for text in ["(?1)(?t<=9)(?2)(?t>100)(?1)(?t==7)(?2).*(?3)", "(?1)(?t==5).*(?2)(?t>=999999)(?3)", "(?1)(?t==0)(?1)", "(?1).*(?2).*(?1).*(?4)"] {
+    for text in
+        ["(?1)(?t<=9)(?2)(?t>100)(?1)(?t==7)(?2).*(?3)", "(?1)(?t==5).*(?2)(?t>=999999)(?3)", "(?1)(?t==0)(?1)", "(?1).*(?2).*(?1).*(?4)"]
+    {
         let pattern = Pattern::parse(text, 4, 1).expect("pattern");
         assert!(pattern.count(&events, &mut search) <= 500_000);
         let same: Vec<Event> = (0..400_000).map(|i| Event { time: i / 200_000 * 5, mask: 1 + (i as u64 % 3) }).collect();
