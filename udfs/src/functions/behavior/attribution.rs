@@ -67,7 +67,7 @@ impl MlRelation for Attribution {
     }
 
     fn example(&self) -> &'static str {
-        "SELECT channel, credit FROM attribution('events', 'purchase', 'country', model => 'linear', touches => 'cancel') ORDER BY credit DESC"
+        "SELECT channel, credit FROM attribution('events', 'purchase', 'country', model => 'linear', touches => 'return') ORDER BY credit DESC"
     }
 
     fn schema(&self, args: &Arguments, _: Option<&Schema>, _: &MlContext) -> Result<SchemaRef> {

@@ -75,7 +75,7 @@ impl MlRelation for FunnelSteps {
     }
 
     fn example(&self) -> &'static str {
-        "SELECT step, event, users, of_first FROM funnel_steps('events', ARRAY['purchase', 'cancel'], window => '30 days')"
+        "SELECT step, event, users, of_first FROM funnel_steps('events', ARRAY['purchase', 'return'], window => '30 days')"
     }
 
     fn schema(&self, args: &Arguments, _: Option<&Schema>, _: &MlContext) -> Result<SchemaRef> {

@@ -19,7 +19,7 @@ use crate::kernels::behavior::sequence::{Pattern, Search};
     doc_section(label = "Behavior Functions"),
     description = "How often a group's events contain the pattern of `sequence_match`, without overlap: the search goes on behind each match.",
     syntax_example = "sequence_count(pattern, ts, condition, …)",
-    sql_example = "```sql\nSELECT user_id, sequence_count('(?1).*(?2)', event_time, event_type = 'purchase', event_type = 'cancel') AS regrets\nFROM events GROUP BY user_id ORDER BY regrets DESC, user_id LIMIT 10;\n```",
+    sql_example = "```sql\nSELECT user_id, sequence_count('(?1).*(?2)', event_time, event_type = 'purchase', event_type = 'return') AS regrets\nFROM events GROUP BY user_id ORDER BY regrets DESC, user_id LIMIT 10;\n```",
     argument(
         name = "pattern",
         description = "`(?N)` is an event that satisfies condition N, `.` any one event, `.*` any number of them; `(?t<=600)` (or `<`, `>`, `>=`, `==`, `!=`) after an event: the next one comes so much later, whatever lies between. Without `.*` or a time events are neighbours."

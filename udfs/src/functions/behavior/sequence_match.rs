@@ -19,7 +19,7 @@ use crate::kernels::behavior::sequence::{Pattern, Search};
     doc_section(label = "Behavior Functions"),
     description = "Whether a group's events, in order of time, contain the pattern. Events at one time follow one another by the conditions they satisfy, the first condition first. A NULL condition is false, a row without a time is left out. The search takes linear time whatever the pattern.",
     syntax_example = "sequence_match(pattern, ts, condition, …)",
-    sql_example = "```sql\nSELECT user_id FROM events GROUP BY user_id\nHAVING sequence_match('(?1)(?t<=86400)(?2)', event_time, event_type = 'purchase', event_type = 'cancel');\n```",
+    sql_example = "```sql\nSELECT user_id FROM events GROUP BY user_id\nHAVING sequence_match('(?1)(?t<=86400)(?2)', event_time, event_type = 'purchase', event_type = 'return');\n```",
     argument(
         name = "pattern",
         description = "`(?N)` is an event that satisfies condition N, `.` any one event, `.*` any number of them; `(?t<=600)` (or `<`, `>`, `>=`, `==`, `!=`) after an event: the next one comes so much later, whatever lies between. Without `.*` or a time events are neighbours."

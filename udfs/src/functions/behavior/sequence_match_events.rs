@@ -19,7 +19,7 @@ use crate::kernels::behavior::sequence::{Pattern, Search};
     doc_section(label = "Behavior Functions"),
     description = "The times of the events of the earliest match of `sequence_match`, one for each `(?N)`; an empty array when there is no match.",
     syntax_example = "sequence_match_events(pattern, ts, condition, …)",
-    sql_example = "```sql\nSELECT user_id, sequence_match_events('(?1).*(?2)', event_time, event_type = 'purchase', event_type = 'cancel') AS at\nFROM events GROUP BY user_id ORDER BY user_id LIMIT 10;\n```",
+    sql_example = "```sql\nSELECT user_id, sequence_match_events('(?1).*(?2)', event_time, event_type = 'purchase', event_type = 'return') AS at\nFROM events GROUP BY user_id ORDER BY user_id LIMIT 10;\n```",
     argument(
         name = "pattern",
         description = "`(?N)` is an event that satisfies condition N, `.` any one event, `.*` any number of them; `(?t<=600)` (or `<`, `>`, `>=`, `==`, `!=`) after an event: the next one comes so much later, whatever lies between. Without `.*` or a time events are neighbours."

@@ -27,7 +27,7 @@ const EVENTS_MAX: usize = 63;
     doc_section(label = "Behavior Functions"),
     description = "The value of the row next to a chain of events, as ClickHouse's `sequenceNextNode`: from a base row, the rows that follow it (`forward`) or precede it (`backward`) must satisfy the events one by one; the value of the row after them is returned, NULL when there is no base, no such chain or no such row. The base is the first row of all (`head`), the last (`tail`), or the first or last row that satisfies the base condition and the first event (`first_match`, `last_match`); head and tail must satisfy the base condition. Rows are ordered by time, then by value, then by the conditions they satisfy; a NULL value comes last.",
     syntax_example = "sequence_next_node(direction, base, ts, value, base_condition, event, …)",
-    sql_example = "```sql\nSELECT next, count(*) AS users\nFROM (SELECT user_id, sequence_next_node('forward', 'first_match', event_time, event_type, true, event_type = 'cancel') AS next\n      FROM events GROUP BY user_id)\nGROUP BY next ORDER BY users DESC;\n```",
+    sql_example = "```sql\nSELECT next, count(*) AS users\nFROM (SELECT user_id, sequence_next_node('forward', 'first_match', event_time, event_type, true, event_type = 'return') AS next\n      FROM events GROUP BY user_id)\nGROUP BY next ORDER BY users DESC;\n```",
     argument(name = "direction", description = "`forward` or `backward`."),
     argument(
         name = "base",

@@ -18,8 +18,7 @@ use super::arguments::{constant, list_of, no_such_call};
 use super::events::{offsets, refuse_distinct};
 use super::grouped::{Aggregation, Grouped, Single};
 use crate::error::{Error, Result};
-use crate::kernels::behavior::exact_sum::ExactSum;
-use crate::kernels::behavior::top_k::{TopK as Totals, Weight};
+use crate::kernels::behavior::top_k::{TopK as Totals, Total, Weight};
 
 const NAME: &str = "top_k";
 /// The longest list that a call may ask for.
@@ -29,7 +28,7 @@ const K_MAX: i64 = 100_000;
     doc_section(label = "Behavior Functions"),
     description = "The `k` most frequent values of a group, or those of the greatest total weight, as an array, the greatest first; values of equal weight in their own order. Exact, unlike an approximate top-k: memory grows with the different values, and neither the order of the rows nor the rounding of sums changes the answer. NULL values and rows with a NULL weight are left out.",
     syntax_example = "top_k(value, k [, weight])",
-    sql_example = "```sql\nSELECT user_id, top_k(category, 3) AS likes, top_k(category, 3, price * quantity) AS pays_for\nFROM events GROUP BY user_id ORDER BY user_id LIMIT 10;\n```",
+    sql_example = "```sql\nSELECT user_id, top_k(item_id, 3) AS buys, top_k(item_id, 3, price * quantity) AS pays_for\nFROM events GROUP BY user_id ORDER BY user_id LIMIT 10;\n```",
     argument(name = "value", description = "Any type that can be ordered."),
     argument(name = "k", description = "How many, 1 to 100000."),
     argument(name = "weight", description = "A number, not infinite; one for each row without it.")
@@ -168,13 +167,7 @@ fn weights(scale: Option<i8>, values: &[ArrayRef]) -> DfResult<Vec<Option<Weight
     if let Some(bad) = doubles.iter().flatten().find(|weight| !weight.is_finite()) {
         return Err(Error::invalid(format!("a weight of {NAME} cannot be {bad}")).into());
     }
-    Ok(doubles.iter().map(|weight| weight.map(one)).collect())
-}
-
-fn one(weight: f64) -> Weight {
-    let mut sum = ExactSum::default();
-    sum.add(weight);
-    Weight::Double(sum)
+    Ok(doubles.iter().map(|weight| weight.map(Weight::Double)).collect())
 }
 
 impl Tops {
@@ -206,7 +199,7 @@ impl Aggregation for Tops {
         let weights = weights(self.scale, values)?;
         self.take_in(&values[0], |row, value, totals| {
             let kept = filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
-            if let Some(weight) = weights[row].clone().filter(|_| kept) {
+            if let Some(weight) = weights[row].filter(|_| kept) {
                 totals.add(groups[row] as u32, value, weight);
             }
         })
@@ -230,7 +223,7 @@ impl Aggregation for Tops {
         let items = Arc::clone(values.values());
         self.take_in(&items, |item, value, totals| {
             if let Some(group) = owners[item] {
-                let weight = if scale.is_some() { Weight::Whole(wholes.value(item)) } else { one(parts.value(item)) };
+                let weight = if scale.is_some() { Weight::Whole(wholes.value(item)) } else { Weight::Double(parts.value(item)) };
                 totals.add(group, value, weight);
             }
         })
@@ -252,14 +245,14 @@ impl Aggregation for Tops {
     fn states(&mut self, count: usize) -> DfResult<Vec<ArrayRef>> {
         let mut lengths = vec![0; count];
         let (mut rows, mut wholes, mut parts): (Vec<Vec<u8>>, Vec<i128>, Vec<f64>) = (vec![], vec![], vec![]);
-        self.totals.each(count, &mut |group, value, weight| match weight {
-            Weight::Whole(whole) => {
+        self.totals.each(count, &mut |group, value, total| match total {
+            Total::Whole(whole) => {
                 lengths[group] += 1;
                 rows.push(value.to_vec());
                 wholes.push(*whole);
                 parts.push(0.0);
             }
-            Weight::Double(sum) => {
+            Total::Double(sum) => {
                 // Zero has no parts, but the value has been seen.
                 for part in if sum.parts().is_empty() { &[0.0] } else { sum.parts() } {
                     lengths[group] += 1;

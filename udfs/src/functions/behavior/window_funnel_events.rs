@@ -20,7 +20,7 @@ use crate::kernels::behavior::funnel::{Dialect, Funnel};
     doc_section(label = "Behavior Functions"),
     description = "The times at which the chain of `window_funnel`, called with the same arguments, takes its steps: as many as its level, none for a group without events. It is the chain that first reaches that level; of chains that reach it at the same moment, the one that began last.",
     syntax_example = "window_funnel_events(window, [mode, …], ts, condition, …)",
-    sql_example = "```sql\nSELECT user_id, steps[2] - steps[1] AS until_cancelled\nFROM (SELECT user_id, window_funnel_events(INTERVAL '30 days', event_time, event_type = 'purchase', event_type = 'cancel') AS steps\n      FROM events GROUP BY user_id)\nWHERE cardinality(steps) = 2;\n```",
+    sql_example = "```sql\nSELECT user_id, steps[2] - steps[1] AS until_returned\nFROM (SELECT user_id, window_funnel_events(INTERVAL '30 days', event_time, event_type = 'purchase', event_type = 'return') AS steps\n      FROM events GROUP BY user_id)\nWHERE cardinality(steps) = 2;\n```",
     argument(name = "window", description = "As in `window_funnel`, like all arguments."),
     related_udf(name = "window_funnel")
 )]

@@ -5,19 +5,31 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::exact_sum::ExactSum;
+use crate::kernels::intern::Interner;
 
-/// A weight, or a total of weights. One call has weights of one kind.
-#[derive(Debug, Clone, PartialEq)]
+/// What a row adds. One call has weights of one kind.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Weight {
     /// Counts, integers and decimals of one scale.
     Whole(i128),
     /// Finite doubles.
+    Double(f64),
+}
+
+/// A total of weights.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Total {
+    /// Of whole weights.
+    Whole(i128),
+    /// Of doubles.
     Double(ExactSum),
 }
 
-impl Weight {
+impl Total {
     fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Whole(a), Self::Whole(b)) => a.cmp(b),
@@ -27,11 +39,24 @@ impl Weight {
         }
     }
 
-    fn add(&mut self, more: Self) {
+    fn add(&mut self, more: Weight) {
         match (&mut *self, more) {
-            (Self::Whole(total), Self::Whole(more)) => *total = total.saturating_add(more),
-            (Self::Double(total), Self::Double(more)) => more.parts().iter().for_each(|part| total.add(*part)),
-            (_, more) => *self = more,
+            (Self::Whole(total), Weight::Whole(more)) => *total = total.saturating_add(more),
+            (Self::Double(total), Weight::Double(more)) => total.add(more),
+            (_, more) => *self = Self::from(more),
+        }
+    }
+}
+
+impl From<Weight> for Total {
+    fn from(weight: Weight) -> Self {
+        match weight {
+            Weight::Whole(whole) => Self::Whole(whole),
+            Weight::Double(double) => {
+                let mut sum = ExactSum::default();
+                sum.add(double);
+                Self::Double(sum)
+            }
         }
     }
 }
@@ -40,78 +65,92 @@ impl Weight {
 struct Slot {
     group: u32,
     value: u32,
-    weight: Weight,
+    total: Total,
+}
+
+/// A hash of a pair of small numbers: one multiplication and a fold.
+#[derive(Debug, Clone, Copy, Default)]
+struct PairHasher(u64);
+
+impl Hasher for PairHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        let product = u128::from(self.0 ^ u64::from(number)) * 0x9E37_79B9_7F4A_7C15_F39C_C060;
+        self.0 = (product as u64) ^ ((product >> 64) as u64) ^ self.0.rotate_left(29);
+    }
 }
 
 /// Totals by group and value.
 #[derive(Debug, Clone, Default)]
 pub struct TopK {
-    ids: HashMap<Box<[u8]>, u32>,
-    values: Vec<Box<[u8]>>,
-    places: HashMap<(u32, u32), u32>,
+    values: Interner,
+    places: HashMap<(u32, u32), u32, BuildHasherDefault<PairHasher>>,
     slots: Vec<Slot>,
-    bytes: usize,
+    /// What the sums of doubles hold.
+    parts: usize,
 }
-
-/// What a value costs beside its bytes: two fat pointers and an id.
-const VALUE_BYTES: usize = 2 * size_of::<Box<[u8]>>() + size_of::<u32>() + 8;
-/// What a pair of group and value costs.
-const SLOT_BYTES: usize = size_of::<Slot>() + size_of::<((u32, u32), u32)>() + 8;
 
 impl TopK {
     /// Adds a weight. Amortised O(bytes of the value).
     pub fn add(&mut self, group: u32, value: &[u8], weight: Weight) {
-        let id = match self.ids.get(value) {
-            Some(id) => *id,
-            None => {
-                let id = u32::try_from(self.values.len()).unwrap_or(u32::MAX);
-                self.ids.insert(value.into(), id);
-                self.values.push(value.into());
-                self.bytes += 2 * value.len() + VALUE_BYTES;
-                id
-            }
-        };
+        let value = self.values.intern_bytes(value);
         let next = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        match self.places.entry((group, id)) {
-            std::collections::hash_map::Entry::Occupied(found) => {
+        match self.places.entry((group, value)) {
+            Entry::Occupied(found) => {
                 if let Some(slot) = self.slots.get_mut(*found.get() as usize) {
-                    slot.weight.add(weight);
+                    slot.total.add(weight);
                 }
             }
-            std::collections::hash_map::Entry::Vacant(place) => {
+            Entry::Vacant(place) => {
                 place.insert(next);
-                self.bytes += SLOT_BYTES + if let Weight::Double(sum) = &weight { sum.heap_bytes().max(16) } else { 0 };
-                self.slots.push(Slot { group, value: id, weight });
+                self.parts += if let Weight::Double(_) = weight { 4 * size_of::<f64>() } else { 0 };
+                self.slots.push(Slot { group, value, total: Total::from(weight) });
             }
         }
     }
 
     /// Shows the totals of the groups below `count`: group by group, the heaviest first, ties by value. O(n log n).
-    pub fn each(&mut self, count: usize, show: &mut dyn FnMut(usize, &[u8], &Weight)) {
+    pub fn each(&self, count: usize, show: &mut dyn FnMut(usize, &[u8], &Total)) {
         let values = &self.values;
         let mut order: Vec<&Slot> = self.slots.iter().filter(|slot| (slot.group as usize) < count).collect();
         order.sort_unstable_by(|a, b| {
-            let (left, right) = (&values[a.value as usize], &values[b.value as usize]);
-            a.group.cmp(&b.group).then_with(|| b.weight.compare(&a.weight)).then_with(|| left.cmp(right))
+            let by_weight = a.group.cmp(&b.group).then_with(|| b.total.compare(&a.total));
+            by_weight.then_with(|| values.bytes_of(a.value).cmp(values.bytes_of(b.value)))
         });
         for slot in order {
-            show(slot.group as usize, &values[slot.value as usize], &slot.weight);
+            show(slot.group as usize, values.bytes_of(slot.value), &slot.total);
         }
     }
 
     /// Forgets the groups below `count`; group `count` becomes group 0. O(n) when some stay.
     pub fn forget(&mut self, count: usize) {
-        let old = std::mem::take(self);
-        for slot in old.slots.into_iter().filter(|slot| slot.group as usize >= count) {
-            let group = u32::try_from(slot.group as usize - count).unwrap_or(0);
-            self.add(group, &old.values[slot.value as usize], slot.weight);
+        let mut old = std::mem::take(self);
+        old.slots.retain(|slot| slot.group as usize >= count);
+        if old.slots.is_empty() {
+            return;
+        }
+        let shift = u32::try_from(count).unwrap_or(u32::MAX);
+        self.parts = old.parts;
+        for mut slot in old.slots {
+            slot.group = slot.group.saturating_sub(shift);
+            slot.value = self.values.intern_bytes(old.values.bytes_of(slot.value));
+            self.places.insert((slot.group, slot.value), u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+            self.slots.push(slot);
         }
     }
 
-    /// Bytes on the heap, estimated from below by less than the tables' spare room.
+    /// Bytes on the heap.
     #[must_use]
-    pub const fn heap_bytes(&self) -> usize {
-        self.bytes
+    pub fn heap_bytes(&self) -> usize {
+        let place = size_of::<((u32, u32), u32)>() + 1;
+        self.values.bytes() + self.places.capacity() * place + self.slots.capacity() * size_of::<Slot>() + self.parts
     }
 }
 
@@ -120,10 +159,10 @@ mod tests {
     use super::*;
     use crate::kernels::splitmix;
 
-    fn top(counts: &mut TopK, group: usize) -> Vec<(String, i128)> {
+    fn top(counts: &TopK, group: usize) -> Vec<(String, i128)> {
         let mut found = vec![];
         counts.each(usize::MAX, &mut |of, value, weight| {
-            if let (true, Weight::Whole(weight)) = (of == group, weight) {
+            if let (true, Total::Whole(weight)) = (of == group, weight) {
                 found.push((String::from_utf8_lossy(value).into_owned(), *weight));
             }
         });
@@ -137,11 +176,11 @@ mod tests {
             counts.add(group, value.as_bytes(), Weight::Whole(1));
         }
         let pairs = |list: &[(&str, i128)]| list.iter().map(|(value, weight)| ((*value).to_owned(), *weight)).collect::<Vec<_>>();
-        assert_eq!(top(&mut counts, 0), pairs(&[("c", 2), ("a", 1), ("b", 1)]));
+        assert_eq!(top(&counts, 0), pairs(&[("c", 2), ("a", 1), ("b", 1)]));
         counts.forget(1);
-        assert_eq!(top(&mut counts, 0), pairs(&[("z", 1)]));
+        assert_eq!(top(&counts, 0), pairs(&[("z", 1)]));
         counts.forget(1);
-        assert_eq!(counts.heap_bytes(), 0);
+        assert_eq!(counts.slots.len(), 0);
     }
 
     #[test]
@@ -155,10 +194,14 @@ mod tests {
                 parts[(splitmix::at(seed, 99 + row as u64) % 2) as usize].add(0, &[*value], Weight::Whole(*weight));
             }
             let mut merged = TopK::default();
-            for part in parts.iter_mut().rev() {
-                part.each(1, &mut |_, value, weight| merged.add(0, value, weight.clone()));
+            for part in parts.iter().rev() {
+                part.each(1, &mut |_, value, total| {
+                    if let Total::Whole(total) = total {
+                        merged.add(0, value, Weight::Whole(*total));
+                    }
+                });
             }
-            assert_eq!(top(&mut merged, 0), top(&mut whole, 0));
+            assert_eq!(top(&merged, 0), top(&whole, 0));
         }
     }
 }
