@@ -2,7 +2,7 @@
 //! all rows as oracle, over random histories and patterns.
 
 use super::*;
-use crate::kernels::behavior::event_log::Event;
+use crate::kernels::behavior::event_log::{Event, EventLog};
 use crate::kernels::splitmix;
 
 /// `"a@0 bc@3"`.
@@ -160,6 +160,34 @@ fn nothing_earlier_matches() {
         matched += u64::from(expected > 0);
     }
     assert!(compared > 10_000 && matched > 2_000, "{compared} patterns, {matched} matches");
+}
+
+#[test]
+fn neither_arrival_nor_splits_matter() {
+    let patterns = ["(?1)(?2)", "(?1).*(?3)", "(?1)(?t<=2)(?2)", "(?2)(?t==1)(?1)", "(?3).(?1)(?t>1)(?2)"];
+    let patterns: Vec<Pattern> = patterns.iter().map(|text| Pattern::parse(text, 3, 1).expect("pattern")).collect();
+    let mut search = Search::default();
+    for seed in 0..10_000 {
+        let mut events = random_history(seed);
+        let mut answers = |events: &[Event]| -> Vec<(u64, Option<Vec<i64>>)> {
+            patterns.iter().map(|pattern| (pattern.count(events, &mut search), pattern.first(events, &mut search))).collect()
+        };
+        let in_order = answers(&events);
+        splitmix::shuffle(&mut events, seed);
+        let mut parts = [EventLog::<u16>::default(), EventLog::default()];
+        for (row, event) in events.iter().enumerate() {
+            parts[(splitmix::at(seed, 700 + row as u64) % 2) as usize].push(0, event.time, event.mask as u16);
+        }
+        let (mut whole, mut merged) = (EventLog::<u16>::default(), vec![]);
+        for part in parts.iter_mut().rev() {
+            let places = part.arrange(1);
+            let (times, masks) = part.slices(places[0], places[1]);
+            whole.extend(0, times, masks);
+        }
+        let places = whole.arrange(1);
+        whole.sorted_into(places[0], places[1], &mut merged);
+        assert_eq!(answers(&merged), in_order, "{merged:?}");
+    }
 }
 
 #[test]
