@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use portrait_udfs::context::NoticeSink;
 use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::functions::MlSettings;
+use portrait_udfs::functions::behavior::BehaviorOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::settings::Settings;
@@ -349,6 +350,7 @@ fn apply(settings: &Settings, engine: &Engine, config: &mut SessionConfig) -> Re
         };
         options.set(&name, &value).map_err(crate::error::classify)?;
     }
+    options.extensions.insert(BehaviorOptions::new(settings.raw("funnel_compat")?));
     let ml = settings.with_prefix("ml.").into_iter();
     config.set_extension(Arc::new(MlSettings(ml.map(|(name, value)| (name["ml.".len()..].to_owned(), value)).collect())));
     Ok(())

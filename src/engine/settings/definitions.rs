@@ -123,6 +123,12 @@ pub static DEFINITIONS: &[Definition] = &[
         "Sets the number of digits displayed for floating-point values.",
     ),
     user("bytea_output", Kind::Enum(&["hex", "escape"]), "hex", "Sets the output format for bytea."),
+    user(
+        "funnel_compat",
+        Kind::Enum(&["portrait", "clickhouse", "doris41", "doris3", "starrocks"]),
+        "portrait",
+        "Sets whose meaning window_funnel has where engines differ.",
+    ),
     reported("default_transaction_read_only", Kind::Bool, "off", "Sets the default read-only status of new transactions."),
     user("transaction_read_only", Kind::Bool, "off", "Sets the current transaction's read-only status."),
     user("default_transaction_isolation", ISOLATION, "read committed", "Sets the transaction isolation level of each new transaction."),

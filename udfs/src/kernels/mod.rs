@@ -4,6 +4,7 @@
 //! be lifted into another program unchanged: session counting, quantiles, nearest names, string interning,
 //! counter-based random numbers. A kernel states its complexity and never panics on its input's values.
 
+pub mod behavior;
 pub mod intern;
 pub mod nearest;
 pub mod quantile;

@@ -1,0 +1,218 @@
+//! The events of many groups: which conditions held, and when.
+//!
+//! Columns of group, time and mask grow at the end, one entry for each row that matters. When the groups arrive one after
+//! another nothing is ever moved; otherwise one counting sort brings them together. Within a group events are ordered
+//! by time, then by mask: equal keys are equal events, so the order is total and no result can depend on arrival.
+
+use std::fmt::Debug;
+
+/// A row of a group: its time and the conditions that it satisfies, the first in bit 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Event {
+    /// In the unit of the time column.
+    pub time: i64,
+    /// Bit `i` is set when condition `i` holds.
+    pub mask: u64,
+}
+
+/// As few bytes as the number of conditions needs.
+pub trait Mask: Copy + Debug + Default + Send + 'static {
+    /// The low bits.
+    fn narrow(mask: u64) -> Self;
+    /// All bits.
+    fn widen(self) -> u64;
+}
+
+macro_rules! mask {
+    ($($width:ty),*) => {
+        $(impl Mask for $width {
+            #[allow(clippy::cast_possible_truncation, reason = "conditions above the width do not exist")]
+            fn narrow(mask: u64) -> Self {
+                mask as $width
+            }
+
+            #[allow(clippy::unnecessary_cast, reason = "one of the widths is 64")]
+            fn widen(self) -> u64 {
+                self as u64
+            }
+        })*
+    };
+}
+mask!(u8, u16, u32, u64);
+
+/// Events of groups `0..n`. 8 bytes for a time, 4 for a group, 1 to 8 for a mask.
+#[derive(Debug, Clone)]
+pub struct EventLog<M> {
+    groups: Vec<u32>,
+    times: Vec<i64>,
+    masks: Vec<M>,
+    /// Whether the groups never step back.
+    grouped: bool,
+}
+
+impl<M: Mask> Default for EventLog<M> {
+    fn default() -> Self {
+        Self { groups: Vec::new(), times: Vec::new(), masks: Vec::new(), grouped: true }
+    }
+}
+
+impl<M: Mask> EventLog<M> {
+    /// Adds an event. Amortised O(1).
+    #[inline]
+    pub fn push(&mut self, group: u32, time: i64, mask: M) {
+        self.grouped &= self.groups.last().is_none_or(|last| *last <= group);
+        self.groups.push(group);
+        self.times.push(time);
+        self.masks.push(mask);
+    }
+
+    /// Adds the events of a group that another log held. `times` and `masks` are equally long.
+    pub fn extend(&mut self, group: u32, times: &[i64], masks: &[M]) {
+        let count = times.len().min(masks.len());
+        if count == 0 {
+            return;
+        }
+        self.grouped &= self.groups.last().is_none_or(|last| *last <= group);
+        self.groups.resize(self.groups.len() + count, group);
+        self.times.extend_from_slice(&times[..count]);
+        self.masks.extend_from_slice(&masks[..count]);
+    }
+
+    /// Number of events.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Whether there is no event.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.groups.capacity() * size_of::<u32>() + self.times.capacity() * size_of::<i64>() + self.masks.capacity() * size_of::<M>()
+    }
+
+    /// Brings the events of each group together and says where each of the first `count` groups begins: `count + 1`
+    /// places. O(events + groups), and no copy when the groups arrived in order.
+    pub fn arrange(&mut self, count: usize) -> Vec<usize> {
+        let highest = self.groups.iter().copied().max().map_or(0, |group| group as usize + 1);
+        let mut ends = vec![0_usize; count.max(highest) + 1];
+        for group in &self.groups {
+            ends[*group as usize + 1] += 1;
+        }
+        for at in 1..ends.len() {
+            ends[at] += ends[at - 1];
+        }
+        if !self.grouped {
+            self.scatter(&ends);
+        }
+        ends.truncate(count + 1);
+        ends
+    }
+
+    /// The counting sort behind [`arrange`](Self::arrange); `begins` is where each group begins.
+    fn scatter(&mut self, begins: &[usize]) {
+        let mut next = begins.to_vec();
+        let mut times = vec![0_i64; self.times.len()];
+        let mut masks = vec![M::default(); self.masks.len()];
+        for ((group, time), mask) in self.groups.iter().zip(&self.times).zip(&self.masks) {
+            let at = &mut next[*group as usize];
+            times[*at] = *time;
+            masks[*at] = *mask;
+            *at += 1;
+        }
+        self.times = times;
+        self.masks = masks;
+        for (group, place) in begins.windows(2).enumerate() {
+            #[allow(clippy::cast_possible_truncation, reason = "a group that was pushed as 32 bits")]
+            self.groups[place[0]..place[1]].fill(group as u32);
+        }
+        self.grouped = true;
+    }
+
+    /// The times and masks between two places of [`arrange`](Self::arrange), in no order.
+    #[must_use]
+    pub fn slices(&self, from: usize, to: usize) -> (&[i64], &[M]) {
+        (&self.times[from..to], &self.masks[from..to])
+    }
+
+    /// Fills `events` with the events between two places, in order. O(n) when they arrived in order, else O(n log n).
+    pub fn sorted_into(&self, from: usize, to: usize, events: &mut Vec<Event>) {
+        events.clear();
+        let (times, masks) = self.slices(from, to);
+        events.extend(times.iter().zip(masks).map(|(time, mask)| Event { time: *time, mask: mask.widen() }));
+        if !events.is_sorted() {
+            events.sort_unstable();
+        }
+    }
+
+    /// Forgets the first `count` groups; group `count` becomes group 0. Call after [`arrange`](Self::arrange), whose last
+    /// place is `end`. O(events that stay).
+    pub fn forget(&mut self, count: usize, end: usize) {
+        if end == self.len() {
+            *self = Self::default();
+            return;
+        }
+        self.groups.drain(..end);
+        self.times.drain(..end);
+        self.masks.drain(..end);
+        let shift = u32::try_from(count).unwrap_or(u32::MAX);
+        for group in &mut self.groups {
+            *group = group.saturating_sub(shift);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(log: &EventLog<u8>, places: &[usize], group: usize) -> Vec<(i64, u64)> {
+        let mut found = vec![];
+        log.sorted_into(places[group], places[group + 1], &mut found);
+        found.iter().map(|event| (event.time, event.mask)).collect()
+    }
+
+    #[test]
+    fn groups_come_together_whatever_the_order() {
+        let mut log = EventLog::<u8>::default();
+        for (group, time, mask) in [(2, 5, 1), (0, 9, 2), (2, 5, 0), (0, 1, 4), (2, 3, 7)] {
+            log.push(group, time, mask);
+        }
+        let places = log.arrange(4);
+        assert_eq!(places, [0, 2, 2, 5, 5]);
+        assert_eq!(events(&log, &places, 0), [(1, 4), (9, 2)]);
+        assert_eq!(events(&log, &places, 1), []);
+        assert_eq!(events(&log, &places, 2), [(3, 7), (5, 0), (5, 1)]);
+        assert_eq!(log.arrange(4), places, "arranging again changes nothing");
+    }
+
+    #[test]
+    fn the_first_groups_can_be_forgotten() {
+        let mut log = EventLog::<u8>::default();
+        for group in [0, 0, 1, 3] {
+            log.push(group, i64::from(group), 1);
+        }
+        let places = log.arrange(2);
+        log.forget(2, places[2]);
+        let places = log.arrange(2);
+        assert_eq!(events(&log, &places, 1), [(3, 1)]);
+        log.push(1, 7, 1);
+        log.push(0, 8, 1);
+        let places = log.arrange(2);
+        assert_eq!(events(&log, &places, 0), [(8, 1)]);
+        log.forget(2, places[2]);
+        assert!(log.is_empty() && log.heap_bytes() == 0);
+    }
+
+    #[test]
+    fn one_byte_for_eight_conditions() {
+        let mut log = EventLog::<u8>::default();
+        log.extend(0, &[1; 1000], &[1; 1000]);
+        assert!(log.heap_bytes() <= 1024 * 13, "{}", log.heap_bytes());
+    }
+}
