@@ -6,6 +6,7 @@
 
 pub mod intern;
 pub mod nearest;
+pub mod prepare;
 pub mod quantile;
 pub mod session;
 pub mod splitmix;
