@@ -7,6 +7,7 @@
 //!
 //! NaN is a missing value everywhere (that is how pandas writes one into Parquet); no kernel here sees a NULL.
 
+pub mod arena;
 pub mod eigen;
 pub mod folds;
 pub mod frequent;

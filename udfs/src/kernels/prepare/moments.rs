@@ -211,6 +211,77 @@ impl PairMoments {
     }
 }
 
+/// Moments of all pairs of some columns, rows taken pair by pair where both numbers are there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairTable {
+    columns: usize,
+    /// Of columns (i, j ≥ i), row by row of the upper triangle.
+    pairs: Vec<PairMoments>,
+}
+
+impl PairTable {
+    /// No rows yet.
+    #[must_use]
+    pub fn new(columns: usize) -> Self {
+        Self { columns, pairs: vec![PairMoments::default(); columns * (columns + 1) / 2] }
+    }
+
+    /// Adds rows: one slice a column, of one length. O(rows · columns²).
+    pub fn add(&mut self, columns: &[Vec<f64>]) {
+        let whole: Vec<Option<Moments>> =
+            columns.iter().map(|column| (!column.iter().any(|x| x.is_nan())).then(|| Moments::of(column))).collect();
+        for i in 0..self.columns.min(columns.len()) {
+            for j in i..self.columns.min(columns.len()) {
+                let at = self.index(i, j);
+                let pair = &mut self.pairs[at];
+                match (&whole[i], &whole[j]) {
+                    // Nothing is missing: the columns' own moments are the pair's.
+                    (Some(x), Some(y)) => {
+                        pair.x.merge(x);
+                        pair.y.merge(y);
+                        columns[i].iter().zip(&columns[j]).for_each(|(x, y)| pair.products.add_product(*x, *y));
+                    }
+                    _ => columns[i].iter().zip(&columns[j]).for_each(|(x, y)| pair.add(*x, *y)),
+                }
+            }
+        }
+    }
+
+    const fn index(&self, i: usize, j: usize) -> usize {
+        i * self.columns - i * (i + 1) / 2 + j
+    }
+
+    /// Takes in other rows.
+    pub fn merge(&mut self, other: &Self) {
+        self.pairs.iter_mut().zip(&other.pairs).for_each(|(mine, theirs)| mine.merge(theirs));
+    }
+
+    /// The moments of a pair; the order of the columns does not matter.
+    #[must_use]
+    pub fn pair(&self, i: usize, j: usize) -> Option<&PairMoments> {
+        self.pairs.get(self.index(i.min(j), i.max(j)))
+    }
+
+    /// Covariances with `n - 1` below the line, row by row of the whole matrix.
+    #[must_use]
+    pub fn covariances(&self) -> Vec<f64> {
+        let size = self.columns;
+        let covariance = |at: usize| {
+            let (i, j) = (at / size, at % size);
+            let pair = self.pair(i, j)?;
+            let sum = if i == j { pair.x.squared_deviations() } else { pair.co_deviations() };
+            (pair.x.count > 1).then(|| sum / (pair.x.count - 1) as f64)
+        };
+        (0..size * size).map(|at| covariance(at).unwrap_or(0.0)).collect()
+    }
+
+    /// The bytes it holds.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.pairs.capacity() * size_of::<PairMoments>()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,6 +312,30 @@ mod tests {
             assert_eq!(parts.deviation(0), whole.deviation(0), "{seed}");
             assert_eq!(parts.sum.value(), whole.sum.value());
         }
+    }
+
+    #[test]
+    fn tables_of_pairs_are_pairs() {
+        let value = |i: u64, hole: u64| if splitmix::at(5, i).is_multiple_of(hole) { f64::NAN } else { splitmix::fraction(6, i) * 9.0 };
+        let columns: Vec<Vec<f64>> =
+            (0..3).map(|c| (0..300).map(|i| value(c * 1000 + i, if c == 0 { u64::MAX } else { 7 })).collect()).collect();
+        let mut table = PairTable::new(3);
+        table.add(&columns);
+        let mut halves = PairTable::new(3);
+        let mut rest = PairTable::new(3);
+        rest.add(&columns.iter().map(|column| column[..77].to_vec()).collect::<Vec<_>>());
+        halves.add(&columns.iter().map(|column| column[77..].to_vec()).collect::<Vec<_>>());
+        halves.merge(&rest);
+        for i in 0..3 {
+            for j in 0..3 {
+                let mut pair = PairMoments::default();
+                columns[i].iter().zip(&columns[j]).for_each(|(x, y)| pair.add(*x, *y));
+                assert_eq!(table.pair(i, j).unwrap().correlation(), pair.correlation());
+                assert_eq!(halves.pair(i, j).unwrap().correlation(), pair.correlation());
+                assert_eq!(table.pair(i, j).unwrap().x.count, pair.x.count);
+            }
+        }
+        assert_eq!(table.covariances()[4], table.pair(1, 1).unwrap().x.deviation(1).unwrap().powi(2));
     }
 
     #[test]

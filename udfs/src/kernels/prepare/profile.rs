@@ -49,9 +49,9 @@ pub struct ColumnProfile {
     pub rows: u64,
     /// Rows where the value is NULL or NaN.
     pub missing: u64,
-    /// Moments of the numbers, and the range of times.
+    /// Moments of the numbers.
     pub moments: Moments,
-    /// The least and the greatest value by bytes, for what is no number.
+    /// The least and the greatest value, by bytes.
     pub range: Option<(Box<[u8]>, Box<[u8]>)>,
     scale: Scale,
     values: Values,
@@ -70,13 +70,11 @@ impl ColumnProfile {
         self.missing += rows;
     }
 
-    /// A value by its bytes, which are equal when values are; as a number too, or NaN when it is none.
+    /// A value by its bytes, which are equal when values are and ordered like them; as a number too, or NaN when it is none.
     pub fn add(&mut self, key: &[u8], number: f64) {
         self.rows += 1;
         self.moments.add(number);
-        if number.is_nan() {
-            self.widen(key, key);
-        }
+        self.widen(key, key);
         self.count(key, number, 1);
     }
 
