@@ -86,6 +86,14 @@ pub(super) struct Transforms {
     entries: RwLock<BTreeMap<String, Entry>>,
 }
 
+/// Succeeds when `name` can be the name of a transform.
+///
+/// # Errors
+/// 22023 otherwise.
+pub fn check_transform_name(name: &str) -> Result<()> {
+    check_name(name).map_err(|error| Error { message: error.message.replace("model name", "transform name"), ..error })
+}
+
 fn key_of(name: &str) -> String {
     blake3::hash(name.as_bytes()).to_hex().to_string()
 }
@@ -161,7 +169,7 @@ impl Registry {
         statement: &str,
         fitted: FittedTransform,
     ) -> Result<Arc<StoredTransform>> {
-        check_name(name)?;
+        check_transform_name(name)?;
         let _writer = self.writer.lock().await;
         let owner = self.transform(name).map_or_else(|_| owner.to_owned(), |found| found.owner.clone());
         let version = self.append(name, &owner, statement, Some(&fitted)).await?;

@@ -44,19 +44,29 @@ pub(super) fn wrong(name: &str, what: &str) -> Error {
 }
 
 impl FittedStep {
-    /// What the step makes of the columns.
+    /// What the step makes of the columns; those that are features already stay as they are.
     pub(super) fn apply(&self, columns: Vec<Column>, keys: Option<&Keys>) -> Result<Vec<Column>> {
+        let open = columns.iter().filter(|column| !column.finished).count();
         match self {
-            Self::Joint(Fitted::Cross) => Ok(vec![encode::cross(columns)?]),
-            Self::Joint(Fitted::Pca { means, axes, .. }) => project(columns, means, axes),
-            Self::Joint(_) => Err(Error::internal("a step is not one for several columns")),
+            Self::Joint(joint) => {
+                let (finished, open): (Vec<Column>, Vec<Column>) = columns.into_iter().partition(|column| column.finished);
+                let mut made = match joint {
+                    Fitted::Cross => vec![encode::cross(open)?],
+                    Fitted::Pca { means, axes, .. } => project(open, means, axes)?,
+                    _ => return Err(Error::internal("a step is not one for several columns")),
+                };
+                made.extend(finished);
+                Ok(made)
+            }
+            Self::Each(each) if each.len() != open => Err(Error::internal("a step was fitted for another number of columns")),
             Self::Each(each) => {
-                if each.len() != columns.len() {
-                    return Err(Error::internal("a step was fitted for another number of columns"));
-                }
                 let mut made = Vec::with_capacity(columns.len());
-                for (fitted, column) in each.iter().zip(columns) {
-                    fitted.apply(column, keys, &mut made)?;
+                let mut fitted = each.iter();
+                for column in columns {
+                    match if column.finished { None } else { fitted.next() } {
+                        Some(fitted) => fitted.apply(column, keys, &mut made)?,
+                        None => made.push(column),
+                    }
                 }
                 Ok(made)
             }
@@ -67,7 +77,7 @@ impl FittedStep {
 impl Fitted {
     fn apply(&self, column: Column, keys: Option<&Keys>, made: &mut Vec<Column>) -> Result<()> {
         let name = column.name.clone();
-        let one = |values: Vec<f64>| Column { name: name.clone(), values: Values::Numbers(values) };
+        let one = |values: Vec<f64>| Column::new(name.clone(), Values::Numbers(values));
         match self {
             Self::Fill { value } => made.push(one(map(column, |x| if x.is_nan() { *value } else { x })?)),
             Self::Clip { low, high } => made.push(one(map(column, |x| {
@@ -91,12 +101,12 @@ impl Fitted {
                     let code = coded.values.intern(value);
                     coded.codes.iter_mut().filter(|found| **found == crate::kernels::intern::NULL_CODE).for_each(|found| *found = code);
                 }
-                made.push(Column { name, values: Values::Categories(coded) });
+                made.push(Column::new(name, Values::Categories(coded)));
             }
             Self::Indicator => {
                 let missing = missing(&column.values);
                 made.push(column);
-                made.push(Column { name: format!("{name}_missing"), values: Values::Numbers(missing) });
+                made.push(Column::finished(format!("{name}_missing"), Values::Numbers(missing)));
             }
             Self::OneHot { categories: known } => encode::one_hot(&name, &categories(column)?, known, made),
             Self::Ordinal { categories: known } => made.push(one(encode::ordinal(&categories(column)?, known))),
@@ -142,6 +152,6 @@ fn project(columns: Vec<Column>, means: &[f64], axes: &[Vec<f64>]) -> Result<Vec
         }
         values
     };
-    let named = |(i, axis)| Column { name: format!("pca_{}", i + 1), values: Values::Numbers(place(axis)) };
+    let named = |(i, axis)| Column::new(format!("pca_{}", i + 1), Values::Numbers(place(axis)));
     Ok(axes.iter().enumerate().map(named).collect())
 }

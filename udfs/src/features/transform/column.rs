@@ -69,6 +69,20 @@ pub struct Column {
     pub name: String,
     /// Its values.
     pub values: Values,
+    /// Whether it is a feature already, which later steps leave alone: an indicator.
+    pub(super) finished: bool,
+}
+
+impl Column {
+    /// A column for steps to work on.
+    pub fn new(name: impl Into<String>, values: Values) -> Self {
+        Self { name: name.into(), values, finished: false }
+    }
+
+    /// A column that is a feature already.
+    pub(super) fn finished(name: String, values: Values) -> Self {
+        Self { name, values, finished: true }
+    }
 }
 
 impl Coded {

@@ -42,7 +42,7 @@ pub(super) fn one_hot(name: &str, coded: &Coded, known: &[String], made: &mut Ve
         }
     }
     let names = known.iter().map(|category| format!("{name}={category}")).chain([format!("{name}_other"), format!("{name}_missing")]);
-    made.extend(names.zip(columns).map(|(name, values)| Column { name, values: Values::Numbers(values) }));
+    made.extend(names.zip(columns).map(|(name, values)| Column::new(name, Values::Numbers(values))));
 }
 
 /// The mean of the target of each row's category, without the row's own fold when its key is at hand.
@@ -105,7 +105,7 @@ pub(super) fn tokens(name: &str, coded: &Coded, buckets: u32, made: &mut Vec<Col
         }
     }
     let named = columns.into_iter().enumerate();
-    made.extend(named.map(|(i, values)| Column { name: format!("{name}_token{i}"), values: Values::Numbers(values) }));
+    made.extend(named.map(|(i, values)| Column::new(format!("{name}_token{i}"), Values::Numbers(values))));
 }
 
 /// The categories of several columns as one; missing where one of them is. The parts are told apart: a separator inside
@@ -131,7 +131,7 @@ pub(super) fn cross(columns: Vec<Column>) -> Result<Column> {
         }
         crossed.push(whole.then_some(text.as_str()));
     }
-    Ok(Column { name, values: Values::Categories(crossed) })
+    Ok(Column::new(name, Values::Categories(crossed)))
 }
 
 /// Parts of each row's time.
@@ -140,7 +140,7 @@ pub(super) fn date_parts(name: &str, column: Column, parts: &[String], made: &mu
     let times: Vec<Option<DateTime<Utc>>> = times.iter().map(|us| us.and_then(DateTime::from_timestamp_micros)).collect();
     for part in parts {
         let values = times.iter().map(|time| time.as_ref().map_or(f64::NAN, |time| date_part(time, part))).collect();
-        made.push(Column { name: format!("{name}_{part}"), values: Values::Numbers(values) });
+        made.push(Column::new(format!("{name}_{part}"), Values::Numbers(values)));
     }
     Ok(())
 }

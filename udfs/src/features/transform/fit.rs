@@ -118,7 +118,7 @@ impl Fitting {
                 .hint("Cast it in the source, or take another step."));
         }
         self.inputs.push(input);
-        self.columns.push(Column { name: name.to_owned(), values: Values::empty(kind) });
+        self.columns.push(Column::new(name, Values::empty(kind)));
         self.sources.push(index);
         Ok(self.inputs.len() - 1)
     }
@@ -179,15 +179,15 @@ impl Fitting {
         for step in &entry.steps {
             check()?;
             let mut keys = Keys::new();
+            let open: Vec<&Column> = current.iter().filter(|column| !column.finished).collect();
             let step = match step {
                 Step::Cross => FittedStep::Joint(Fitted::Cross),
-                Step::Pca(count) => FittedStep::Joint(components(&current, *count, check)?),
+                Step::Pca(count) => FittedStep::Joint(components(&open, *count, check)?),
                 Step::Target { key, .. } => {
-                    let column = self.column(key, InputKind::Category)?;
-                    keys.insert(key.clone(), column.clone());
-                    FittedStep::Each(current.iter().map(|column| self.target(column, step)).collect::<Result<_>>()?)
+                    keys.insert(key.clone(), self.column(key, InputKind::Category)?.clone());
+                    FittedStep::Each(open.iter().map(|column| self.target(column, step)).collect::<Result<_>>()?)
                 }
-                _ => FittedStep::Each(current.iter().map(|column| fit(step, column)).collect::<Result<_>>()?),
+                _ => FittedStep::Each(open.iter().map(|column| fit(step, column)).collect::<Result<_>>()?),
             };
             // Later steps learn from what the rows that are learned from will get: out-of-fold means.
             current = step.apply(current, Some(&keys))?;
@@ -427,7 +427,7 @@ fn frequency(coded: &Coded) -> Fitted {
 }
 
 /// Principal components of the rows in which no number is missing.
-fn components(columns: &[Column], count: usize, check: &mut dyn FnMut() -> Result<()>) -> Result<Fitted> {
+fn components(columns: &[&Column], count: usize, check: &mut dyn FnMut() -> Result<()>) -> Result<Fitted> {
     let mut numbers = Vec::with_capacity(columns.len());
     for column in columns {
         let Values::Numbers(values) = &column.values else { return Err(wrong(&column.name, "numbers")) };

@@ -31,7 +31,7 @@ fn columns(transform: &FittedTransform, batch: &RecordBatch) -> Vec<Column> {
     let read = |input: &Input| {
         let mut values = Values::empty(input.kind);
         values.append(&input.name, batch.column_by_name(&input.name).unwrap()).unwrap();
-        Column { name: input.name.clone(), values }
+        Column::new(input.name.clone(), values)
     };
     transform.inputs.iter().map(read).collect()
 }
@@ -70,6 +70,7 @@ fn a_stored_transform_is_the_same() {
     let names: Vec<&str> = transform.features().collect();
     assert_eq!(names, ["x", "x_missing", "k=b", "k_other", "k_missing", "c"]);
     let found = applied(&transform, &rows);
+    close(&found[1], &[0.0, 1.0, 0.0, 0.0]);
     close(&found[2], &[1.0, 0.0, 0.0, 1.0]);
     close(&found[3], &[0.0, 1.0, 0.0, 0.0]);
     close(&found[4], &[0.0, 0.0, 1.0, 0.0]);
@@ -122,7 +123,7 @@ fn target_means_do_not_leak() {
     assert_eq!(inside[0], y, "without folds the feature is the answer");
     let mut key = Values::empty(InputKind::Category);
     key.append("u", rows.column_by_name("u").unwrap()).unwrap();
-    let keys = BTreeMap::from([("u".to_owned(), Column { name: "u".into(), values: key })]);
+    let keys = BTreeMap::from([("u".to_owned(), Column::new("u", key))]);
     let outside = transform.apply(&columns(&transform, &rows), Some(&keys)).unwrap();
     // Nothing is known but the mean of the other folds: one value per fold, whatever the row's target.
     let mut distinct = outside[0].clone();

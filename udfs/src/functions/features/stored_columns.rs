@@ -10,7 +10,7 @@ use crate::features::transform::{Column, FittedTransform, InputKind, Values};
 fn read(name: &str, kind: InputKind, array: &ArrayRef) -> Result<Column> {
     let mut values = Values::empty(kind);
     values.append(name, array)?;
-    Ok(Column { name: name.to_owned(), values })
+    Ok(Column::new(name, values))
 }
 
 /// The columns that the steps read, in the order of the transform's inputs.

@@ -206,7 +206,9 @@ impl PairMoments {
     #[must_use]
     pub fn correlation(&self) -> Option<f64> {
         let (x, y) = (self.x.squared_deviations(), self.y.squared_deviations());
-        let spread = x.sqrt() * y.sqrt();
+        // The root of the product gives a column with itself exactly 1; beyond the range of a double the product of roots does.
+        let product = x * y;
+        let spread = if product.is_normal() { product.sqrt() } else { x.sqrt() * y.sqrt() };
         (self.x.count > 1 && x > 0.0 && y > 0.0 && spread.is_finite()).then(|| (self.co_deviations() / spread).clamp(-1.0, 1.0))
     }
 }

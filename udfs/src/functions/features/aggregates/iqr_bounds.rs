@@ -243,3 +243,60 @@ impl Accumulator for One {
         size_of::<Self>() + self.groups.log.bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn groups() -> Groups {
+        Groups { log: GroupLog::default(), count: 0, factor: FACTOR }
+    }
+
+    fn array(rows: &[(usize, Option<f64>)]) -> (Vec<ArrayRef>, Vec<usize>) {
+        (vec![Arc::new(rows.iter().map(|row| row.1).collect::<Float64Array>())], rows.iter().map(|row| row.0).collect())
+    }
+
+    fn bounds(mut groups: Groups) -> Vec<Option<Vec<f64>>> {
+        let found = groups.evaluate(EmitTo::All).unwrap();
+        found.as_list::<i32>().iter().map(|list| list.map(|list| list.as_primitive::<Float64Type>().values().to_vec())).collect()
+    }
+
+    proptest! {
+        /// However rows are ordered, split into partial states, turned into states one by one and merged, the answer is one.
+        #[test]
+        fn splits_do_not_matter(
+            rows in prop::collection::vec((0_usize..6, prop::option::weighted(0.9, -50_i32..50)), 0..200),
+            cuts in prop::collection::vec(0_usize..3, 200),
+            order in any::<u64>(),
+        ) {
+            let mut rows: Vec<(usize, Option<f64>)> = rows.into_iter().map(|(group, value)| (group, value.map(f64::from))).collect();
+            let mut whole = groups();
+            let (values, of) = array(&rows);
+            whole.update_batch(&values, &of, None, 6).unwrap();
+            let whole = bounds(whole);
+
+            crate::kernels::splitmix::shuffle(&mut rows, order);
+            let mut merged = groups();
+            for part in 0..3 {
+                let rows: Vec<_> = rows.iter().zip(&cuts).filter(|(_, cut)| **cut == part).map(|(row, _)| *row).collect();
+                let (values, of) = array(&rows);
+                if part == 0 {
+                    let states = merged.convert_to_state(&values, None).unwrap();
+                    merged.merge_batch(&states, &of, 6).unwrap();
+                    continue;
+                }
+                let mut partial = groups();
+                partial.update_batch(&values, &of, None, 6).unwrap();
+                // The first groups leave early, as over sorted input.
+                let first = partial.state(EmitTo::First(2)).unwrap();
+                merged.merge_batch(&first, &[0, 1], 6).unwrap();
+                let rest = partial.state(EmitTo::All).unwrap();
+                merged.merge_batch(&rest, &[2, 3, 4, 5], 6).unwrap();
+            }
+            prop_assert!(merged.size() >= size_of::<Groups>());
+            prop_assert_eq!(bounds(merged), whole);
+        }
+    }
+}

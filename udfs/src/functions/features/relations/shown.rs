@@ -123,6 +123,8 @@ impl Shown {
     pub(super) fn quantile_text(self, value: f64) -> String {
         match self {
             Self::Date | Self::Time | Self::Instant => self.time_text(value.round() as i64),
+            // Fifteen digits: what interpolation leaves in the last place is of no use to a reader.
+            _ if value.fract() != 0.0 => format!("{value:.14e}").parse().unwrap_or(value).to_string(),
             _ => value.to_string(),
         }
     }

@@ -268,7 +268,7 @@ pub(super) fn column(columns: &[ArrayRef], index: usize, name: &str, kind: Input
     let array = columns.get(index).ok_or_else(|| Error::internal("an argument is missing"))?;
     let mut values = Values::empty(kind);
     values.append(name, array)?;
-    Ok(Column { name: name.to_owned(), values })
+    Ok(Column::new(name, values))
 }
 
 /// Numbers with NULL where one is missing.
