@@ -36,6 +36,7 @@ pub mod target;
 #[cfg(test)]
 mod testing;
 mod text;
+pub mod transform;
 pub mod vocabulary;
 
 pub use dataset::{Dataset, EventDatasetBuilder, Share, TableDatasetBuilder};

@@ -61,7 +61,7 @@ pub fn relations() -> Vec<Arc<dyn MlRelation>> {
 /// Every scalar function.
 pub fn scalars(context: &Arc<MlContext>) -> Vec<Arc<ScalarUDF>> {
     let others = packages().into_iter().flat_map(|package| package.scalars);
-    [ml::scalars(context), files::scalars(context), others.collect()].concat()
+    [ml::scalars(context), features::stored(context), files::scalars(context), others.collect()].concat()
 }
 
 /// Every aggregate.
@@ -108,7 +108,7 @@ pub fn register_all(mut builder: SessionStateBuilder, context: Arc<MlContext>) -
     builder.window_functions().get_or_insert_default().extend(windows());
     builder.expr_planners().get_or_insert_default().splice(0..0, ml::expr_planners(context));
     builder.relation_planners().get_or_insert_default().push(Arc::new(MlRelationPlanner::new(relations(), Arc::clone(context))));
-    for rule in ml::analyzer_rules(context) {
+    for rule in ml::analyzer_rules(context).into_iter().chain(features::analyzer_rules(context)) {
         builder = builder.with_analyzer_rule(rule);
     }
     builder.with_query_planner(Arc::new(MlQueryPlanner::new(extension_planners(context))))

@@ -7,6 +7,7 @@
 pub mod behavior;
 pub mod intern;
 pub mod nearest;
+pub mod prepare;
 pub mod quantile;
 pub mod session;
 pub mod splitmix;

@@ -24,6 +24,7 @@ mod open;
 mod permission;
 mod store;
 mod transfer;
+mod transforms;
 
 pub use cache::{CacheEntry, CacheStats, LoadedModel};
 pub use checkpoints::{Earlier, RunCheckpoints};
@@ -35,6 +36,7 @@ pub use manifest::{Compression, FORMAT_VERSION, Manifest, ModelRef, StoredSource
 pub use open::Registry;
 pub use permission::{Anyone, ModelAction, ModelPermissions};
 pub use transfer::{Folder, Imported};
+pub use transforms::{StoredTransform, check_transform_name};
 
 /// The time now, microseconds since 1970 UTC.
 fn now_us() -> i64 {

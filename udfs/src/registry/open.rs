@@ -17,6 +17,7 @@ use super::index::{self, Index, Model, ModelInfo, State, VersionEntry};
 use super::manifest::{FORMAT_VERSION, Manifest, ModelRef, VersionInfo};
 use super::permission::{Anyone, ModelAction, ModelPermissions};
 use super::store::{Object, Store, corrupted};
+use super::transforms::Transforms;
 use crate::error::{Code, Error, Result};
 use crate::models::{self, Parameters};
 
@@ -33,7 +34,8 @@ pub struct Registry {
     /// Held while changing something, so that this process's changes follow one another.
     pub(super) writer: tokio::sync::Mutex<()>,
     cache: Cache,
-    permissions: Arc<dyn ModelPermissions>,
+    pub(super) permissions: Arc<dyn ModelPermissions>,
+    pub(super) transforms: Transforms,
 }
 
 /// The part of a manifest that the index keeps.
@@ -70,6 +72,7 @@ impl Registry {
             writer: tokio::sync::Mutex::default(),
             cache: Cache::new(cache_bytes),
             permissions: Arc::new(Anyone),
+            transforms: Transforms::default(),
         };
         registry.refresh().await?;
         registry.sweep(ORPHAN_AGE).await;
@@ -89,7 +92,8 @@ impl Registry {
     /// 58030 when the store cannot be listed or read; what was known stays.
     pub async fn refresh(&self) -> Result<()> {
         let _writer = self.writer.lock().await;
-        self.reload().await
+        self.reload().await?;
+        self.reload_transforms().await
     }
 
     /// `name` (the active version) or `name@3` to the version to pin; never waits.
@@ -224,7 +228,7 @@ impl Registry {
                     model.manifests.insert(version);
                 }
                 Object::Weights { id, version } => drop(found.entry(id).or_default().weights.insert(version, meta)),
-                Object::Job { .. } | Object::Other => {}
+                Object::Job { .. } | Object::Transform { .. } | Object::Other => {}
             }
         }
         let known = self.index.read().clone();

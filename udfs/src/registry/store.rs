@@ -7,6 +7,7 @@
 //! models/<id>/<version>/weights.safetensors
 //! models/<id>/<version>/manifest.json     written last: the version exists
 //! jobs/<job id>.json                      one training; replaced as it goes
+//! transforms/<blake3 of the name>/<version>.json   one fitted transform, or that it was dropped
 //! checkpoints/<id>/<key>/<label>.ckpt     where an unfinished training is; replaced as it goes
 //! ```
 //!
@@ -37,6 +38,7 @@ pub(super) enum Object {
     Weights { id: String, version: u32 },
     Manifest { id: String, version: u32 },
     Job { id: i64 },
+    Transform { key: String, version: u32 },
     Other,
 }
 
@@ -91,6 +93,14 @@ impl Store {
         self.jobs().join(format!("{id:010}.json"))
     }
 
+    pub(super) fn transforms(&self) -> Path {
+        self.root.clone().join("transforms")
+    }
+
+    pub(super) fn transform(&self, key: &str, version: u32) -> Path {
+        self.transforms().join(key).join(format!("{version:06}.json"))
+    }
+
     pub(super) fn checkpoints(&self, id: &str) -> Path {
         self.root.clone().join("checkpoints").join(id)
     }
@@ -115,6 +125,10 @@ impl Store {
         let number = |name: &str| name.strip_suffix(".json").and_then(|digits| digits.parse::<u64>().ok());
         match parts.as_slice() {
             ["jobs", file] => number(file).and_then(|id| i64::try_from(id).ok()).map_or(Object::Other, |id| Object::Job { id }),
+            ["transforms", key, file] => match number(file).and_then(|version| u32::try_from(version).ok()) {
+                Some(version) => Object::Transform { key: (*key).to_owned(), version },
+                None => Object::Other,
+            },
             ["models", id, "state", file] => {
                 number(file).map_or(Object::Other, |sequence| Object::State { id: (*id).to_owned(), sequence })
             }
@@ -242,6 +256,7 @@ mod tests {
             (store.weights(id, 1_000_000), Object::Weights { id: id.into(), version: 1_000_000 }),
             (store.manifest(id, 3), Object::Manifest { id: id.into(), version: 3 }),
             (store.job(8), Object::Job { id: 8 }),
+            (store.transform("ab", 12), Object::Transform { key: "ab".into(), version: 12 }),
             (store.claim("shopper"), Object::Other),
             (store.checkpoint(id, "key", "dnn"), Object::Other),
             (Path::from("elsewhere/models/a/state/0000000001.json"), Object::Other),

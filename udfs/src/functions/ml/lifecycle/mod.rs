@@ -8,6 +8,7 @@ mod action;
 mod activate_model;
 mod cancel_training;
 mod drop_model;
+mod drop_transform;
 mod export_model;
 mod import_model;
 mod rename_model;
@@ -29,6 +30,7 @@ fn actions() -> Vec<Arc<dyn Action>> {
         Arc::new(activate_model::ActivateModel),
         Arc::new(cancel_training::CancelTraining),
         Arc::new(drop_model::DropModel),
+        Arc::new(drop_transform::DropTransform),
         Arc::new(export_model::ExportModel),
         Arc::new(import_model::ImportModel),
         Arc::new(rename_model::RenameModel),

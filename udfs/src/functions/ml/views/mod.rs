@@ -11,6 +11,8 @@ mod model_features;
 mod model_versions;
 mod models;
 mod training_info;
+mod transform_features;
+mod transforms;
 mod trials;
 mod view;
 
@@ -32,6 +34,8 @@ fn views() -> Vec<Arc<dyn View>> {
         Arc::new(model_versions::ModelVersions),
         Arc::new(models::Models),
         Arc::new(training_info::TrainingInfo),
+        Arc::new(transform_features::TransformFeatures),
+        Arc::new(transforms::Transforms),
         Arc::new(trials::Trials),
     ]
 }
