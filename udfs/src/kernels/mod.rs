@@ -6,7 +6,9 @@
 
 pub mod intern;
 pub mod nearest;
+pub mod profile;
 pub mod quantile;
 pub mod session;
 pub mod splitmix;
+pub mod stats;
 pub mod words;
