@@ -11,6 +11,7 @@ pub mod behavior;
 pub mod dialect;
 pub mod experiment;
 pub mod features;
+mod grouped;
 pub mod ml;
 pub mod package;
 pub mod planner;
@@ -21,6 +22,7 @@ pub mod register;
 pub mod relation;
 pub mod settings;
 pub mod source;
+mod typed;
 
 pub use package::Package;
 pub use prepass::{prepare_df_statement, prepare_statement};
