@@ -4,4 +4,5 @@
 
 mod program;
 mod reference;
+mod splits;
 mod whole;
