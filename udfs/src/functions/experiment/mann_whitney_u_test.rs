@@ -23,7 +23,7 @@ const COUNTS: &[&str] = &["n_0", "n_1"];
     doc_section(label = "Experiment Functions"),
     description = "The Mann–Whitney U test: whether values of one sample tend to be greater than those of another, whatever their distribution. The result is a record: statistic (U of group 0), p_value, superiority (the probability that a value of group 0 is greater, ties counting half), n_0, n_1. NULL when a sample is empty. The p value is exact when a sample has at most 8 values and nothing is tied, else the normal approximation with corrections for ties and continuity, as in SciPy. It keeps all values in memory. Alias mannWhitneyUTest.",
     syntax_example = "mann_whitney_u_test(value, group [, alternative [, method]])",
-    sql_example = "```sql\nSELECT mann_whitney_u_test(x, g, 'greater', 'asymptotic')['p_value'] AS p\nFROM (VALUES (10, 0), (11, 0), (12, 0), (1, 1), (2, 1), (3, 1)) AS s(x, g);\n-- 0.040427799\n```",
+    sql_example = "```sql\nSELECT round(mann_whitney_u_test(x, g, 'greater', 'asymptotic')['p_value'], 9) AS p\nFROM (VALUES (10, 0), (11, 0), (12, 0), (1, 1), (2, 1), (3, 1)) AS s(x, g);\n-- 0.040427799\n```",
     argument(name = "value", description = "The measured number."),
     argument(
         name = "group",

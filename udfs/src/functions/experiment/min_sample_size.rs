@@ -21,7 +21,7 @@ const SHAPE: Shape = Shape {
     doc_section(label = "Experiment Functions"),
     description = "How many users each of two equal groups needs, so that a change of a proportion is found. Not rounded: take ceil(…). NULL when an argument is NULL. Aliases min_sample_size_conversion and minSampleSizeConversion, of which ClickHouse returns the first number.",
     syntax_example = "min_sample_size(baseline, effect [, power [, alpha]])",
-    sql_example = "```sql\nSELECT min_sample_size(0.25, 0.03);\n-- 3396.077603219163\n```",
+    sql_example = "```sql\nSELECT ceil(min_sample_size(0.25, 0.03));\n-- 3397\n```",
     argument(name = "baseline", description = "The proportion without the change, above 0 and below 1."),
     argument(name = "effect", description = "The smallest change worth finding, in points: 0.03 is from 0.25 to 0.28. Not zero."),
     argument(name = "power", description = "The probability with which it is found, above 0 and below 1; 0.8 by default."),

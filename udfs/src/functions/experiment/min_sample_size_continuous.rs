@@ -28,7 +28,7 @@ const SHAPE: Shape = Shape {
     doc_section(label = "Experiment Functions"),
     description = "How many users each of two equal groups needs, so that a relative change of a mean is found. Not rounded: take ceil(…). NULL when an argument is NULL. Aliases minSampleSizeContinuous and minSampleSizeContinous, of which ClickHouse returns the first number.",
     syntax_example = "min_sample_size_continuous(baseline, deviation, effect [, power [, alpha]])",
-    sql_example = "```sql\nSELECT min_sample_size_continuous(112.25, 21.1, 0.03);\n-- 616.2931945826209\n```",
+    sql_example = "```sql\nSELECT ceil(min_sample_size_continuous(112.25, 21.1, 0.03));\n-- 617\n```",
     argument(name = "baseline", description = "The mean without the change; not zero."),
     argument(name = "deviation", description = "The standard deviation of the values; above zero."),
     argument(name = "effect", description = "The smallest change worth finding, relative to the mean: 0.03 is three percent. Not zero."),

@@ -30,7 +30,7 @@ const NUMBERS: &[&str] = &["z_statistic", "p_value", "ci_low", "ci_high"];
     doc_section(label = "Experiment Functions"),
     description = "The z test of two proportions from counts, as ClickHouse's proportionsZTest. The result is a record: z_statistic, p_value (two-sided), ci_low, ci_high of share x minus share y. NULL when an argument is NULL or there are no trials. For rows instead of counts there is proportions_z_test.",
     syntax_example = "proportionsZTest(successes_x, successes_y, trials_x, trials_y [, confidence [, pool]])",
-    sql_example = "```sql\nSELECT proportionsZTest(10, 11, 100, 101, 0.95, 'unpooled')['p_value'] AS p;\n-- 0.8363478437079654\n```",
+    sql_example = "```sql\nSELECT round(proportionsZTest(10, 11, 100, 101, 0.95, 'unpooled')['p_value'], 9) AS p;\n-- 0.836347844\n```",
     argument(name = "successes_x", description = "Successes in the first sample."),
     argument(name = "successes_y", description = "Successes in the second sample."),
     argument(name = "trials_x", description = "Trials in the first sample."),

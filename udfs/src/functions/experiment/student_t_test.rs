@@ -18,7 +18,7 @@ const SHAPE: Shape = shape("student_t_test");
     doc_section(label = "Experiment Functions"),
     description = "Student's t test: whether two samples of equal variance have the same mean. Take welch_t_test unless the variances are known to be equal. The result is a record: statistic, p_value (two-sided), degrees_of_freedom, difference (mean of group 0 minus mean of group 1) with its interval ci_low and ci_high, mean_0, mean_1, n_0, n_1. NULL when a sample is empty; a field is NULL where a sample has fewer than two values. Sums are exact: the result does not depend on the order or the partitions of the rows. Alias studentTTest.",
     syntax_example = "student_t_test(value, group [, confidence])",
-    sql_example = "```sql\nSELECT student_t_test(x, g)['p_value'] AS p\nFROM (VALUES (20.3, 0), (21.1, 0), (21.9, 1), (21.7, 0), (19.9, 1), (21.8, 1)) AS s(x, g);\n-- 0.8385421208415731\n```",
+    sql_example = "```sql\nSELECT round(student_t_test(x, g)['p_value'], 9) AS p\nFROM (VALUES (20.3, 0), (21.1, 0), (21.9, 1), (21.7, 0), (19.9, 1), (21.8, 1)) AS s(x, g);\n-- 0.838542121\n```",
     argument(name = "value", description = "The measured number."),
     argument(
         name = "group",

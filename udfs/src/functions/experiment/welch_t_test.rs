@@ -18,7 +18,7 @@ const SHAPE: Shape = shape("welch_t_test");
     doc_section(label = "Experiment Functions"),
     description = "Welch's t test: whether two samples, whose variances may differ, have the same mean (Welch, 1947). The result is a record: statistic, p_value (two-sided), degrees_of_freedom, difference (mean of group 0 minus mean of group 1) with its interval ci_low and ci_high, mean_0, mean_1, n_0, n_1. NULL when a sample is empty; a field is NULL where a sample has fewer than two values. Sums are exact: the result does not depend on the order or the partitions of the rows. Alias welchTTest.",
     syntax_example = "welch_t_test(value, group [, confidence])",
-    sql_example = "```sql\nSELECT welch_t_test(x, g)['statistic'] AS t, welch_t_test(x, g)['p_value'] AS p\nFROM (VALUES (20.3, 0), (22.1, 0), (21.9, 0), (18.9, 1), (20.3, 1), (19, 1)) AS s(x, g);\n-- 2.7988719532211235, 0.051807360348581945\n```",
+    sql_example = "```sql\nSELECT round(welch_t_test(x, g)['statistic'], 9) AS t, round(welch_t_test(x, g)['p_value'], 9) AS p\nFROM (VALUES (20.3, 0), (22.1, 0), (21.9, 0), (18.9, 1), (20.3, 1), (19, 1)) AS s(x, g);\n-- 2.798871953, 0.05180736\n```",
     argument(name = "value", description = "The measured number."),
     argument(
         name = "group",

@@ -40,17 +40,17 @@ static PAGES: std::sync::LazyLock<[Documentation; 3]> = std::sync::LazyLock::new
 static SUM: Describe = Describe {
     description: "ClickHouse's exponentialTimeDecayedSum: the sum of values, each multiplied by e^(−age / decay), as of the newest time.",
     syntax: "exponential_time_decayed_sum(decay, value, event_time)",
-    example: "SELECT t, exponential_time_decayed_sum(INTERVAL '10 seconds', v, t) OVER (ORDER BY t) AS warm\nFROM (VALUES (1.0, TIMESTAMP '2024-01-01 00:00:00'), (1.0, TIMESTAMP '2024-01-01 00:00:10')) AS e(v, t);\n-- 1, then 1.3678794411714423",
+    example: "SELECT t, round(exponential_time_decayed_sum(INTERVAL '10 seconds', v, t) OVER (ORDER BY t), 6) AS warm\nFROM (VALUES (1.0, TIMESTAMP '2024-01-01 00:00:00'), (1.0, TIMESTAMP '2024-01-01 00:00:10')) AS e(v, t);\n-- 1, then 1.367879",
 };
 static AVG: Describe = Describe {
     description: "ClickHouse's exponentialTimeDecayedAvg: the mean of values, each weighing e^(−age / decay).",
     syntax: "exponential_time_decayed_avg(decay, value, event_time)",
-    example: "SELECT exponential_time_decayed_avg(INTERVAL '10 seconds', v, t) AS warm\nFROM (VALUES (1.0, TIMESTAMP '2024-01-01 00:00:00'), (3.0, TIMESTAMP '2024-01-01 00:00:10')) AS e(v, t);\n-- 2.4621171572600096",
+    example: "SELECT round(exponential_time_decayed_avg(INTERVAL '10 seconds', v, t), 6) AS warm\nFROM (VALUES (1.0, TIMESTAMP '2024-01-01 00:00:00'), (3.0, TIMESTAMP '2024-01-01 00:00:10')) AS e(v, t);\n-- 2.462117",
 };
 static COUNT: Describe = Describe {
     description: "ClickHouse's exponentialTimeDecayedCount: the number of events, each counting e^(−age / decay), as of the newest time.",
     syntax: "exponential_time_decayed_count(decay, event_time)",
-    example: "SELECT exponential_time_decayed_count(INTERVAL '10 seconds', t) AS warm\nFROM (VALUES (TIMESTAMP '2024-01-01 00:00:00'), (TIMESTAMP '2024-01-01 00:00:10')) AS e(t);\n-- 1.3678794411714423",
+    example: "SELECT round(exponential_time_decayed_count(INTERVAL '10 seconds', t), 6) AS warm\nFROM (VALUES (TIMESTAMP '2024-01-01 00:00:00'), (TIMESTAMP '2024-01-01 00:00:10')) AS e(t);\n-- 1.367879",
 };
 
 impl Describe {

@@ -356,12 +356,7 @@ impl Join {
     }
 
     /// The feature columns of the spine's rows `range`, all of one key.
-    fn pick(
-        &self,
-        values: &Values,
-        labels: &TimestampMicrosecondArray,
-        range: std::ops::Range<usize>,
-    ) -> DfResult<Vec<ArrayRef>> {
+    fn pick(&self, values: &Values, labels: &TimestampMicrosecondArray, range: std::ops::Range<usize>) -> DfResult<Vec<ArrayRef>> {
         // NULL labels sort first and find nothing.
         let times: Vec<i64> = range.clone().map(|row| if labels.is_valid(row) { labels.value(row) } else { i64::MIN }).collect();
         let found = latest_known(&values.known, &times, self.layout.rule);

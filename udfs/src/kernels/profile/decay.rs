@@ -89,7 +89,7 @@ impl DecayedSum {
     #[must_use]
     pub fn at(&self, decay: Decay, time_us: i64) -> f64 {
         let (whole, fraction) = decay.split(time_us);
-        self.sum.scaled(-whole) * libm::exp2(-fraction)
+        self.sum.scaled(-whole) / libm::exp2(fraction)
     }
 
     /// Bytes on the heap.

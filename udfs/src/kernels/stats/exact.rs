@@ -50,6 +50,7 @@ impl ExactSum {
         }
     }
 
+    #[inline]
     fn deposit(&mut self, negative: bool, magnitude: u64, exponent: i64) {
         if magnitude == 0 {
             return;
@@ -57,12 +58,15 @@ impl ExactSum {
         // Whole numbers need no digits below the point.
         let zeros = magnitude.trailing_zeros();
         let (magnitude, exponent) = (magnitude >> zeros, exponent + i64::from(zeros));
-        let place = exponent.div_euclid(DIGIT);
-        let wide = u128::from(magnitude) << exponent.rem_euclid(DIGIT);
-        let at = self.make_room(place, 3);
-        let parts = [wide as u32, (wide >> 32) as u32, (wide >> 64) as u32].map(i64::from);
+        let (place, shift) = (exponent.div_euclid(DIGIT), exponent.rem_euclid(DIGIT) as u32);
+        // magnitude << shift in three digits; their sign without a branch.
+        let (wide, over) = (magnitude << shift, (magnitude >> 1) >> (63 - shift));
+        let sign = -i64::from(negative);
+        let parts = [i64::from(wide as u32), (wide >> 32) as i64, over as i64].map(|part| (part ^ sign) - sign);
+        let at = usize::try_from(place - self.low).ok().filter(|at| at + 3 <= self.digits.len());
+        let at = at.unwrap_or_else(|| self.make_room(place, 3));
         for (digit, part) in self.digits[at..at + 3].iter_mut().zip(parts) {
-            *digit += if negative { -part } else { part };
+            *digit += part;
         }
         self.pending += 1;
         if self.pending >= PENDING_MAX {
@@ -71,6 +75,7 @@ impl ExactSum {
     }
 
     /// Makes the digits `place .. place + count` exist; where the first of them is.
+    #[cold]
     fn make_room(&mut self, place: i64, count: usize) -> usize {
         if self.digits.is_empty() {
             self.low = place;
