@@ -13,6 +13,7 @@ pub mod dialect;
 pub mod experiment;
 pub mod features;
 pub mod files;
+mod grouped;
 pub mod ml;
 pub mod package;
 pub mod planner;
@@ -23,6 +24,7 @@ pub mod register;
 pub mod relation;
 pub mod settings;
 pub mod source;
+mod typed;
 
 pub use package::Package;
 pub use prepass::{prepare_df_statement, prepare_statement};

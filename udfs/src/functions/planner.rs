@@ -155,8 +155,9 @@ fn bind(
     if relation.trains() && form.is_none() {
         return Err(prepass::misplaced(relation.name()).into());
     }
-    let (mut slots, mut exprs) = (vec![], vec![]);
-    let (mut input, mut sql) = (None, None);
+    let (mut slots, mut exprs, mut given) = (vec![], vec![], vec![]);
+    // By the order of the parameters, whatever the order in which they were written.
+    let mut sources: Vec<(usize, LogicalPlan, String)> = vec![];
     for (slot, value) in bound {
         let parameter = match &slot {
             Slot::Parameter(name) => relation.parameters().iter().find(|p| p.name == *name),
@@ -167,23 +168,28 @@ fn bind(
                 continue;
             }
             let query = prepass::source_query(relation.name(), &value)?;
-            sql = Some(whole.clone().unwrap_or_else(|| query.to_string()));
+            let place = relation.parameters().iter().position(|p| Slot::Parameter(p.name) == slot).unwrap_or_default();
+            let text = query.to_string();
             for id in prepass::placeholders(&query) {
                 exprs.push(Expr::Placeholder(Placeholder::new_with_field(id.clone(), None)));
                 slots.push(Slot::SourcePlaceholder(id));
             }
-            input = Some(plan_source(query, context)?);
+            sources.push((place, plan_source(query, context)?, text));
+            given.push(place);
             continue;
         }
         exprs.push(typed_placeholder(context.sql_to_expr(value, &DFSchema::empty())?, parameter));
         slots.push(slot);
     }
     let options = context.context_provider().options().clone();
+    sources.sort_by_key(|(place, ..)| *place);
+    let sql = sources.first().map(|(_, _, text)| whole.unwrap_or_else(|| text.clone()));
+    let inputs = sources.into_iter().map(|(_, plan, _)| plan).collect();
     let mut node =
-        RelationNode { relation, slots, exprs, input, sql, json: form.as_deref() == Some("json"), schema: Arc::new(DFSchema::empty()) };
-    for parameter in node.relation.parameters().iter().filter(|p| p.required) {
+        RelationNode { relation, slots, exprs, inputs, sql, json: form.as_deref() == Some("json"), schema: Arc::new(DFSchema::empty()) };
+    for (place, parameter) in node.relation.parameters().iter().enumerate().filter(|(_, p)| p.required) {
         let given = match parameter.kind {
-            Kind::Source => node.input.is_some(),
+            Kind::Source => given.contains(&place),
             _ => node.slots.contains(&Slot::Parameter(parameter.name)),
         };
         if !given {
@@ -194,8 +200,8 @@ fn bind(
         }
     }
     let args = node.arguments(&|expr| constant(expr, &options))?;
-    let source_schema = node.input.as_ref().map(|input| input.schema().as_arrow().clone());
-    let schema = node.relation.schema(&args, source_schema.as_ref(), ml)?;
+    let schemas: Vec<Schema> = node.inputs.iter().map(|input| input.schema().as_arrow().clone()).collect();
+    let schema = node.relation.schema_of(&args, &schemas, ml)?;
     let schema = if node.json { json_schema(node.relation.name()) } else { schema };
     node.schema = Arc::new(DFSchema::try_from(schema)?);
     Ok(node)
@@ -273,7 +279,9 @@ pub struct RelationNode {
     slots: Vec<Slot>,
     /// One per slot.
     exprs: Vec<Expr>,
-    input: Option<LogicalPlan>,
+    /// The sources.
+    inputs: Vec<LogicalPlan>,
+    /// The first source.
     sql: Option<String>,
     /// Rows as JSON text (the bare `SELECT f(…)` form).
     json: bool,
@@ -349,8 +357,8 @@ impl fmt::Debug for RelationNode {
 }
 
 impl RelationNode {
-    fn key(&self) -> (&'static str, &[Slot], &[Expr], &Option<LogicalPlan>, &Option<String>, bool) {
-        (self.relation.name(), &self.slots, &self.exprs, &self.input, &self.sql, self.json)
+    fn key(&self) -> (&'static str, &[Slot], &[Expr], &[LogicalPlan], &Option<String>, bool) {
+        (self.relation.name(), &self.slots, &self.exprs, &self.inputs, &self.sql, self.json)
     }
 }
 
@@ -380,7 +388,7 @@ impl UserDefinedLogicalNodeCore for RelationNode {
     }
 
     fn inputs(&self) -> Vec<&LogicalPlan> {
-        self.input.iter().collect()
+        self.inputs.iter().collect()
     }
 
     fn schema(&self) -> &DFSchemaRef {
@@ -401,10 +409,10 @@ impl UserDefinedLogicalNodeCore for RelationNode {
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
-        if exprs.len() != self.slots.len() || inputs.len() != usize::from(self.input.is_some()) {
+        if exprs.len() != self.slots.len() || inputs.len() != self.inputs.len() {
             return Err(Error::internal(format!("{} was rebuilt with other arguments", self.relation.name())).into());
         }
-        Ok(Self { exprs, input: inputs.into_iter().next(), ..self.clone() })
+        Ok(Self { exprs, inputs, ..self.clone() })
     }
 }
 
@@ -453,7 +461,7 @@ impl ExtensionPlanner for RelationExtensionPlanner {
         let Some(session) = session.as_any().downcast_ref::<SessionState>() else {
             return Err(Error::internal("the session is not a SessionState").into());
         };
-        Ok(Some(Arc::new(RelationExec::new(node, args, sql, physical_inputs.first().cloned(), session.clone(), Arc::clone(&self.context)))))
+        Ok(Some(Arc::new(RelationExec::new(node, args, sql, physical_inputs.to_vec(), session.clone(), Arc::clone(&self.context)))))
     }
 }
 
@@ -464,7 +472,7 @@ pub struct RelationExec {
     args: Arguments,
     sql: Option<String>,
     json: bool,
-    input: Option<Arc<dyn ExecutionPlan>>,
+    inputs: Vec<Arc<dyn ExecutionPlan>>,
     session: SessionState,
     context: Arc<MlContext>,
     properties: Arc<PlanProperties>,
@@ -476,7 +484,7 @@ impl RelationExec {
         node: &RelationNode,
         args: Arguments,
         sql: Option<String>,
-        input: Option<Arc<dyn ExecutionPlan>>,
+        inputs: Vec<Arc<dyn ExecutionPlan>>,
         session: SessionState,
         context: Arc<MlContext>,
     ) -> Self {
@@ -492,7 +500,7 @@ impl RelationExec {
             args,
             sql,
             json: node.json,
-            input,
+            inputs,
             session,
             context,
             properties: Arc::new(properties),
@@ -523,7 +531,7 @@ impl ExecutionPlan for RelationExec {
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        self.input.iter().collect()
+        self.inputs.iter().collect()
     }
 
     // The function reads its source's partitions in order; a round robin would shuffle the rows.
@@ -536,7 +544,7 @@ impl ExecutionPlan for RelationExec {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self { input: children.into_iter().next(), ..self.as_ref().clone() }))
+        Ok(Arc::new(Self { inputs: children, ..self.as_ref().clone() }))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -548,20 +556,21 @@ impl ExecutionPlan for RelationExec {
             return Err(Error::internal(format!("{} has one partition", self.relation.name())).into());
         }
         let schema = self.schema();
-        let source = match (&self.input, &self.sql) {
+        let source = match (self.inputs.first(), &self.sql) {
             (Some(plan), Some(sql)) => Some(Source { plan: Arc::clone(plan), sql: sql.clone() }),
             _ => None,
         };
         let rows = if self.json {
             // The JSON form wraps the rows of the row form.
-            let source_schema = source.as_ref().map(|s| s.plan.schema());
-            self.relation.schema(&self.args, source_schema.as_deref(), &self.context)?
+            let schemas: Vec<Schema> = self.inputs.iter().map(|plan| plan.schema().as_ref().clone()).collect();
+            self.relation.schema_of(&self.args, &schemas, &self.context)?
         } else {
             Arc::clone(&schema)
         };
         let call = Call {
             args: self.args.clone(),
             source,
+            second: self.inputs.get(1).cloned(),
             session: self.session.clone(),
             task,
             context: Arc::clone(&self.context),

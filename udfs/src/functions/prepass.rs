@@ -31,15 +31,15 @@ pub(super) const SQL_ARGUMENT: &str = "__sql";
 
 /// What the pre-pass knows of a function.
 struct Known {
-    /// Where the source is: its position and its name.
-    source: Option<(usize, &'static str)>,
+    /// Where the sources are: position and name.
+    sources: Vec<(usize, &'static str)>,
     trains: bool,
 }
 
 static KNOWN: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
     let known = super::relations().into_iter().map(|relation| {
-        let source = relation.parameters().iter().enumerate().find(|(_, p)| p.kind == Kind::Source).map(|(i, p)| (i, p.name));
-        (relation.name(), Known { source, trains: relation.trains() })
+        let sources = relation.parameters().iter().enumerate().filter(|(_, p)| p.kind == Kind::Source).map(|(i, p)| (i, p.name)).collect();
+        (relation.name(), Known { sources, trains: relation.trains() })
     });
     known.collect()
 });
@@ -231,7 +231,14 @@ impl PrePass {
         if let Some(at) = hidden(args, SQL_ARGUMENT) {
             args.remove(at);
         }
-        let Some((position, parameter)) = known.source else { return Ok(()) };
+        for (nth, source) in known.sources.iter().enumerate() {
+            self.source(name, args, *source, nth == 0)?;
+        }
+        Ok(())
+    }
+
+    /// Turns the source at `position`, or of the name `parameter`, into a subquery; the first one also as self-contained SQL.
+    fn source(&self, name: &str, args: &mut Vec<FunctionArg>, (position, parameter): (usize, &str), first: bool) -> Result<()> {
         let place = args.iter().enumerate().find(|(i, arg)| match argument_name(arg) {
             Some(written) => written == parameter,
             None => *i == position,
@@ -242,7 +249,7 @@ impl PrePass {
             return Ok(());
         }
         let query = source_query(name, value)?;
-        if let Some(sql) = self.self_contained(&query) {
+        if first && let Some(sql) = self.self_contained(&query) {
             args.push(hidden_argument(SQL_ARGUMENT, &sql));
         }
         if let Some(value) = argument_value(&mut args[at]) {

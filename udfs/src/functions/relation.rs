@@ -427,6 +427,8 @@ pub struct Call {
     pub args: Arguments,
     /// The source, when one was given.
     pub source: Option<Source>,
+    /// The second source, of a function that has two.
+    pub second: Option<Arc<dyn ExecutionPlan>>,
     /// The session that planned the statement.
     pub session: SessionState,
     /// Memory pool and configuration of this execution.
@@ -484,6 +486,14 @@ pub trait MlRelation: Send + Sync + Debug {
     /// # Errors
     /// Arguments that can be refused early are.
     fn schema(&self, args: &Arguments, source: Option<&Schema>, context: &MlContext) -> Result<SchemaRef>;
+
+    /// [`schema`](Self::schema) for a function of two sources, of which the first is required: their schemas, in order.
+    ///
+    /// # Errors
+    /// As [`schema`](Self::schema).
+    fn schema_of(&self, args: &Arguments, sources: &[Schema], context: &MlContext) -> Result<SchemaRef> {
+        self.schema(args, sources.first(), context)
+    }
 
     /// Runs the call; nothing happens before the stream is polled.
     ///

@@ -5,4 +5,5 @@
 mod behavior;
 mod program;
 mod reference;
+mod splits;
 mod whole;

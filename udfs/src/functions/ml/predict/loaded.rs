@@ -220,7 +220,7 @@ fn user_array(keys: &[Key], key_type: KeyType) -> ArrayRef {
 }
 
 /// Keys as a column of their type.
-pub(in crate::functions::ml) fn key_array<'a>(keys: impl Iterator<Item = &'a UserKey>, key_type: KeyType) -> ArrayRef {
+pub(in crate::functions) fn key_array<'a>(keys: impl Iterator<Item = &'a UserKey>, key_type: KeyType) -> ArrayRef {
     match key_type {
         KeyType::Int64 => {
             Arc::new(keys.map(|key| if let UserKey::Int64(number) = key { Some(*number) } else { None }).collect::<Int64Array>())

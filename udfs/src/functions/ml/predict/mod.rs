@@ -27,7 +27,7 @@ mod embed_user;
 mod exec;
 mod execution;
 mod hoist;
-pub(in crate::functions::ml) mod loaded;
+pub(in crate::functions) mod loaded;
 mod marker;
 mod memo;
 mod models;
@@ -40,7 +40,7 @@ mod predict_intent_seq;
 mod predict_value;
 mod predictor;
 mod stream;
-pub(in crate::functions::ml) mod subject;
+pub(in crate::functions) mod subject;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,170 @@
+//! What the sums over decaying terms share.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Float64Array};
+use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
+
+use crate::error::{Error, Result};
+use crate::functions::grouped::{Kernel, Rows, State, States};
+use crate::kernels::profile::decay::{Decay, DecayedSum};
+use crate::kernels::stats::wire::{Reader, put_i64};
+
+/// What is made of the terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Output {
+    Sum,
+    Average,
+    /// The weights alone.
+    Count,
+}
+
+/// Where the arguments are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Places {
+    /// `None` for a count.
+    pub(super) value: Option<usize>,
+    pub(super) time: usize,
+    pub(super) as_of: Option<usize>,
+}
+
+/// Sums over decaying terms, its constants bound.
+#[derive(Debug, Clone)]
+pub(super) struct Decayed {
+    pub(super) decay: Decay,
+    pub(super) output: Output,
+    pub(super) places: Places,
+}
+
+/// What a group has seen.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Terms {
+    sum: DecayedSum,
+    weights: DecayedSum,
+    clock: Clock,
+}
+
+/// The point in time of a group: `as_of` where it is given, else the newest time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    as_of_us: i64,
+    newest_us: i64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { as_of_us: i64::MIN, newest_us: i64::MIN }
+    }
+}
+
+impl Clock {
+    /// Whether an event is known by `as_of`; notes both times.
+    pub(super) fn note(&mut self, time_us: i64, as_of_us: Option<i64>) -> bool {
+        self.as_of_us = self.as_of_us.max(as_of_us.unwrap_or(i64::MIN));
+        let known = as_of_us.is_none_or(|as_of_us| time_us <= as_of_us);
+        if known {
+            self.newest_us = self.newest_us.max(time_us);
+        }
+        known
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        self.as_of_us = self.as_of_us.max(other.as_of_us);
+        self.newest_us = self.newest_us.max(other.newest_us);
+    }
+
+    /// The point in time; `None` without events.
+    pub(super) fn now_us(&self) -> Option<i64> {
+        let given = Some(self.as_of_us).filter(|us| *us != i64::MIN);
+        (self.newest_us != i64::MIN).then(|| given.unwrap_or(self.newest_us))
+    }
+
+    /// The newest event; `None` without events.
+    pub(super) fn newest_us(&self) -> Option<i64> {
+        Some(self.newest_us).filter(|us| *us != i64::MIN)
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        put_i64(out, self.as_of_us);
+        put_i64(out, self.newest_us);
+    }
+
+    pub(super) fn decode(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { as_of_us: from.i64()?, newest_us: from.i64()? })
+    }
+}
+
+impl State for Terms {
+    fn heap_bytes(&self) -> usize {
+        self.sum.heap_bytes() + self.weights.heap_bytes()
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.sum.encode(out);
+        self.weights.encode(out);
+        self.clock.encode(out);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { sum: DecayedSum::decode(from)?, weights: DecayedSum::decode(from)?, clock: Clock::decode(from)? })
+    }
+
+    fn merge(&mut self, other: Self) -> Result<()> {
+        self.sum.merge(&other.sum);
+        self.weights.merge(&other.weights);
+        self.clock.merge(other.clock);
+        Ok(())
+    }
+}
+
+/// A decay from a half-life in microseconds.
+///
+/// # Errors
+/// 22023 when it is shorter than a millisecond.
+pub(super) fn decay(function: &str, half_life_us: f64) -> Result<Decay> {
+    Decay::new(half_life_us).ok_or_else(|| Error::invalid(format!("{function} needs a half-life of a millisecond or more")))
+}
+
+impl Kernel for Decayed {
+    type State = Terms;
+
+    fn update(&self, rows: &Rows<'_>, states: &mut States<Self::State>) -> Result<()> {
+        let times = rows.numbers::<TimestampMicrosecondType>(self.places.time)?;
+        let values = self.places.value.map(|at| rows.numbers::<Float64Type>(at)).transpose()?;
+        let as_of = self.places.as_of.filter(|at| *at < rows.columns.len());
+        let as_of = as_of.map(|at| rows.numbers::<TimestampMicrosecondType>(at)).transpose()?;
+        for (row, group) in rows.iter().filter(|(row, _)| times.is_valid(*row)) {
+            if values.is_some_and(|values| values.is_null(row)) {
+                continue;
+            }
+            let time_us = times.value(row);
+            let as_of_us = as_of.filter(|column| column.is_valid(row)).map(|column| column.value(row));
+            let value = values.map_or(1.0, |values| values.value(row));
+            states.change(group, |terms| {
+                if !terms.clock.note(time_us, as_of_us) {
+                    return;
+                }
+                if self.output != Output::Count {
+                    terms.sum.add(self.decay, value, time_us);
+                }
+                if self.output != Output::Sum {
+                    terms.weights.add(self.decay, 1.0, time_us);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn finish(&self, states: &mut [Self::State]) -> Result<ArrayRef> {
+        let result = |terms: &mut Terms| {
+            let now_us = terms.clock.now_us()?;
+            Some(match self.output {
+                Output::Sum => terms.sum.at(self.decay, now_us),
+                Output::Count => terms.weights.at(self.decay, now_us),
+                // As of the newest term: far from it both would be zero.
+                Output::Average => terms.sum.at(self.decay, terms.clock.newest_us) / terms.weights.at(self.decay, terms.clock.newest_us),
+            })
+        };
+        Ok(Arc::new(states.iter_mut().map(result).collect::<Float64Array>()))
+    }
+}

@@ -1,0 +1,241 @@
+//! What the table functions of this room read: the events of a source, user by user, as of a point in time.
+//!
+//! The columns are recognised as training recognises them; of the canonical columns only the roles are read. Histories come from
+//! the provider of the context, so a server's index serves here too.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, Schema, TimeUnit};
+use datafusion::error::Result as DfResult;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use futures::StreamExt;
+
+use crate::context::{EventSource, UserHistories};
+use crate::error::{Code, Error, Result};
+use crate::features::events::{Strings, UserKey};
+use crate::features::roles::resolve_event_columns;
+use crate::features::{EventColumns, KeyType, UserHistory, UserReader};
+use crate::functions::ml::predict::subject::Users;
+use crate::functions::relation::{Argument, Arguments, Call, Kind, Parameter};
+use crate::functions::source::resolve_columns;
+use crate::kernels::nearest::nearest;
+use crate::kernels::stats::exact::ExactSum;
+
+pub(super) const SOURCE: Parameter = Parameter::required("source", Kind::Source, "The events.");
+pub(super) const COLUMNS: Parameter =
+    Parameter::optional("columns", Kind::Text, "'auto'", "Which columns play which role, as in train_profile_model.");
+pub(super) const AS_OF: Parameter = Parameter::optional(
+    "as_of",
+    Kind::Timestamp,
+    "NULL",
+    "Only events up to this time count; by default the largest event time of the source.",
+);
+pub(super) const EVENT: Parameter =
+    Parameter::optional("event", Kind::Text, "NULL", "Only events of this type count, such as 'purchase'; all of them by default.");
+
+/// The type of `as_of` and other times.
+pub(super) fn time_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// The type of the users of a source; checks the roles.
+///
+/// # Errors
+/// 42703 and 22023 as training says them.
+pub(super) fn key_type(args: &Arguments, source: Option<&Schema>) -> Result<KeyType> {
+    // Without its source the schema is that of the common case; execution says what is wrong.
+    let Some(source) = source else { return Ok(KeyType::Int64) };
+    let (columns, _) = resolve_event_columns(source, args.text("columns").unwrap_or("auto"), &|_| None)?;
+    Ok(columns.key_type)
+}
+
+/// The events of a source, opened.
+#[derive(Debug)]
+pub(super) struct Events {
+    pub(super) columns: EventColumns,
+    pub(super) histories: Arc<dyn UserHistories>,
+    pub(super) as_of_us: i64,
+    event: Option<String>,
+}
+
+impl Events {
+    /// Opens the source of a call, or the table `events` when the function has a default.
+    ///
+    /// # Errors
+    /// What is wrong with the source or its columns.
+    pub(super) async fn open(call: &Call) -> DfResult<Self> {
+        let sql = call.source.as_ref().map_or("SELECT * FROM events", |source| source.sql.as_str());
+        let (mut columns, _) = resolve_columns(&call.session, sql, call.args.text("columns").unwrap_or("auto")).await?;
+        columns.extra.clear();
+        columns.text.clear();
+        columns.image = None;
+        let event = call.args.text("event").map(str::to_owned);
+        if event.is_some() && columns.event.is_none() {
+            return Err(Error::new(Code::UndefinedColumn, "the source has no column of event types")
+                .hint("Name it with columns => 'auto, event=…', or leave out the argument \"event\".")
+                .into());
+        }
+        let source = EventSource { sql: sql.to_owned(), columns };
+        let histories = call.context.histories.open(&call.session, &source).await?;
+        let as_of_us = call.args.micros("as_of").or(histories.watermark_us()).unwrap_or_default();
+        Ok(Self { columns: source.columns, histories, as_of_us, event })
+    }
+
+    /// Fails when no column says what an event was worth.
+    ///
+    /// # Errors
+    /// 42703.
+    pub(super) fn need_value(&self) -> Result<()> {
+        if self.columns.value.is_some() {
+            return Ok(());
+        }
+        Err(Error::new(Code::UndefinedColumn, "the source has no column of values")
+            .hint("Name it with columns => 'auto, value=price*quantity', or whatever holds the money."))
+    }
+
+    /// Gives every user's history to `each`, in the order of the users, cancelling between batches.
+    ///
+    /// # Errors
+    /// What reading the source says, 57014, and those of `each`.
+    pub(super) async fn each(&self, call: &Call, mut each: impl FnMut(&UserHistory, &Strings) -> Result<()>) -> DfResult<()> {
+        let token = call.statement().cancel.clone();
+        for mut stream in self.histories.scan(1).await? {
+            let mut reader = UserReader::new(stream.schema(), &self.columns)?;
+            while let Some(batch) = stream.next().await {
+                if token.is_cancelled() {
+                    return Err(Error::cancelled().into());
+                }
+                reader.push(&batch?)?;
+                while let Some(history) = reader.next_user() {
+                    each(&history, reader.strings())?;
+                    reader.recycle(history);
+                }
+            }
+            if let Some(history) = reader.finish() {
+                each(&history, reader.strings())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every user's orders, in the order of the users, counted in the memory pool.
+    ///
+    /// # Errors
+    /// As [`each`](Self::each); 53200; 22023 for a type of event that no user has.
+    pub(super) async fn orders(&self, call: &Call, name: &'static str) -> DfResult<(Vec<Orders>, MemoryReservation)> {
+        let memory = MemoryConsumer::new(name).register(call.task.memory_pool());
+        let mut found: Vec<Orders> = Vec::new();
+        let mut types = BTreeSet::new();
+        self.each(call, |history, strings| {
+            if let Some(orders) = Orders::of(history, strings, self.as_of_us, self.event.as_deref(), &mut types) {
+                if found.len() == found.capacity() {
+                    let more = found.capacity().max(1024);
+                    memory.try_grow(more * (size_of::<Orders>() + 16)).map_err(Error::from_engine)?;
+                    found.reserve_exact(more);
+                }
+                found.push(orders);
+            }
+            Ok(())
+        })
+        .await?;
+        match &self.event {
+            Some(event) if found.is_empty() && !types.is_empty() => Err(unknown_event(event, &types).into()),
+            _ => Ok((found, memory)),
+        }
+    }
+
+    /// The history of one user up to the point in time; `None` for NULL and unknown users.
+    ///
+    /// # Errors
+    /// 22P02 for a text that is no number where users are numbers; what reading the source says.
+    pub(super) async fn user(&self, args: &Arguments) -> DfResult<Option<(UserHistory, Strings)>> {
+        let Some(Argument::Any(value)) = args.get("user_id") else { return Ok(None) };
+        let user: ArrayRef = match Users::new(&value.to_array()?, self.columns.key_type)? {
+            Users::Int64(keys) => Arc::new(keys),
+            Users::Utf8(keys) => Arc::new(keys),
+        };
+        if user.null_count() > 0 {
+            return Ok(None);
+        }
+        let mut stream = self.histories.lookup(user).await?;
+        let mut reader = UserReader::new(stream.schema(), &self.columns)?;
+        let mut found = None;
+        while let Some(batch) = stream.next().await {
+            reader.push(&batch?)?;
+            found = found.or_else(|| reader.next_user());
+        }
+        let found = found.or_else(|| reader.next_user()).or_else(|| reader.finish());
+        Ok(found.filter(|history| history.times_us.first().is_some_and(|first_us| *first_us <= self.as_of_us)).map(|history| {
+            let strings = reader.strings().clone();
+            (history, strings)
+        }))
+    }
+}
+
+fn unknown_event(event: &str, types: &BTreeSet<String>) -> Error {
+    let there = types.iter().map(String::as_str).collect::<Vec<_>>();
+    let error = Error::invalid(format!("no user has an event \"{event}\"")).detail(format!("There are {}.", there.join(", ")));
+    match nearest(event, there.iter().copied()) {
+        Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
+        None => error,
+    }
+}
+
+/// A user's orders: events at the same time are one order, orders of the same UTC day are one day.
+#[derive(Debug, Clone)]
+pub(super) struct Orders {
+    pub(super) user: UserKey,
+    /// Distinct times.
+    pub(super) orders: u64,
+    /// Distinct days.
+    pub(super) days: u64,
+    pub(super) first_us: i64,
+    pub(super) last_us: i64,
+    /// The sum of values; NULLs count as nothing.
+    pub(super) total: f64,
+    /// The sum of values after the first day.
+    pub(super) later_total: f64,
+}
+
+/// A day in microseconds.
+const DAY_US: i64 = 86_400_000_000;
+
+/// Types that are remembered for a message, at most.
+const TYPES_SHOWN: usize = 20;
+
+impl Orders {
+    fn of(history: &UserHistory, strings: &Strings, as_of_us: i64, event: Option<&str>, types: &mut BTreeSet<String>) -> Option<Self> {
+        let (mut total, mut later) = (ExactSum::default(), ExactSum::default());
+        let mut found: Option<Self> = None;
+        for (at, time_us) in history.times_us.iter().enumerate().take_while(|(_, time_us)| **time_us <= as_of_us) {
+            if let Some(wanted) = event {
+                let code = history.events.get(at).copied().unwrap_or(u32::MAX);
+                let given = if code == u32::MAX { None } else { Some(strings.events.get(code)) };
+                if given != Some(wanted) {
+                    if let Some(given) = given.filter(|given| types.len() < TYPES_SHOWN && !types.contains(*given)) {
+                        types.insert(given.to_owned());
+                    }
+                    continue;
+                }
+            }
+            let (user, first_us, last_us) = (&history.user, *time_us, *time_us);
+            let new = || Self { user: user.clone(), orders: 1, days: 1, first_us, last_us, total: 0.0, later_total: 0.0 };
+            match &mut found {
+                None => found = Some(new()),
+                Some(orders) => {
+                    orders.orders += u64::from(*time_us != orders.last_us);
+                    orders.days += u64::from(time_us.div_euclid(DAY_US) != orders.last_us.div_euclid(DAY_US));
+                    orders.last_us = *time_us;
+                }
+            }
+            let value = history.values.get(at).copied().filter(|value| value.is_finite()).unwrap_or(0.0);
+            total.add(value);
+            if found.as_ref().is_some_and(|orders| time_us.div_euclid(DAY_US) != orders.first_us.div_euclid(DAY_US)) {
+                later.add(value);
+            }
+        }
+        found.map(|orders| Self { total: total.value(), later_total: later.value(), ..orders })
+    }
+}

@@ -1,0 +1,182 @@
+//! Sums whose terms halve with age, exact whatever the order: forward decay (Cormode, Shkapenyuk, Srivastava & Xu, 2009).
+//!
+//! A term `value · 2^(t / h)` is kept relative to the epoch, not to now: `2^k` of it, k whole, shifts the bits of an exact sum,
+//! and only `2^f`, 0 ≤ f < 1, is rounded. So states merge in any order to the same bits, a state never needs to be touched as time
+//! passes, and the sum as of T is the state times `2^(−T / h)`.
+
+use crate::kernels::stats::exact::ExactSum;
+use crate::kernels::stats::wire::{Reader, put_i64};
+
+/// Half-lives after which a term counts as nothing beside a newer one: doubles end there.
+pub const HALF_LIVES_MAX: i64 = 1100;
+
+/// A half-life, as what a microsecond is of it: `mantissa · 2^(−shift)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decay {
+    mantissa: u64,
+    shift: u32,
+}
+
+impl Decay {
+    /// From a half-life in microseconds; `None` unless it is a millisecond or more, and finite.
+    #[must_use]
+    pub fn new(half_life_us: f64) -> Option<Self> {
+        if !(1000.0..=1e18).contains(&half_life_us) {
+            return None;
+        }
+        // 2^62 ≤ mantissa < 2^63, so that its product with any time fits 128 bits.
+        let exponent = 62 + half_life_us.log2().floor() as i32 + 1;
+        let mantissa = (libm::ldexp(1.0, exponent) / half_life_us) as u64;
+        Some(Self { mantissa, shift: exponent as u32 })
+    }
+
+    /// `time / half-life` as whole half-lives and a fraction in `[0, 1)`.
+    fn split(self, time_us: i64) -> (i64, f64) {
+        let product = i128::from(time_us) * i128::from(self.mantissa);
+        let whole = product >> self.shift;
+        let fraction = (product - (whole << self.shift)) as f64 / libm::ldexp(1.0, self.shift as i32);
+        (whole as i64, fraction)
+    }
+}
+
+/// A sum of decaying terms, relative to the epoch.
+#[derive(Debug, Clone)]
+pub struct DecayedSum {
+    sum: ExactSum,
+    /// The newest term's whole half-lives since the epoch.
+    newest: i64,
+}
+
+impl Default for DecayedSum {
+    fn default() -> Self {
+        Self { sum: ExactSum::default(), newest: i64::MIN }
+    }
+}
+
+impl DecayedSum {
+    /// Adds `value` at a time.
+    pub fn add(&mut self, decay: Decay, value: f64, time_us: i64) {
+        let (whole, fraction) = decay.split(time_us);
+        self.advance(whole);
+        if whole >= self.newest - HALF_LIVES_MAX {
+            self.sum.add_scaled(value * libm::exp2(fraction), whole);
+        }
+    }
+
+    /// Terms that fell out of reach are forgotten, or a short half-life would keep a bit for each since the epoch.
+    fn advance(&mut self, whole: i64) {
+        if whole > self.newest {
+            if self.newest != i64::MIN {
+                // Below everything that a term within reach may have.
+                self.sum.forget_below(whole - HALF_LIVES_MAX - 1200);
+            }
+            self.newest = whole;
+        }
+    }
+
+    /// Adds what `other` summed.
+    pub fn merge(&mut self, other: &Self) {
+        if other.newest == i64::MIN {
+            return;
+        }
+        self.advance(other.newest);
+        let mut other = other.sum.clone();
+        other.forget_below(self.newest - HALF_LIVES_MAX - 1200);
+        self.sum.merge(&other);
+    }
+
+    /// The sum as of a time.
+    #[must_use]
+    pub fn at(&self, decay: Decay, time_us: i64) -> f64 {
+        let (whole, fraction) = decay.split(time_us);
+        self.sum.scaled(-whole) / libm::exp2(fraction)
+    }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.sum.heap_bytes()
+    }
+
+    /// Appends its bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_i64(out, self.newest);
+        self.sum.encode(out);
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    pub fn decode(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { newest: from.i64()?, sum: ExactSum::decode(from)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::splitmix;
+
+    const DAY: f64 = 86_400e6;
+    const NOW: i64 = 1_700_000_000_000_000;
+
+    fn close(got: f64, expected: f64) {
+        assert!((got - expected).abs() <= 1e-13 * expected.abs(), "{got} is not {expected}");
+    }
+
+    #[test]
+    fn terms_halve() {
+        let week = Decay::new(7.0 * DAY).unwrap();
+        let mut sum = DecayedSum::default();
+        sum.add(week, 8.0, NOW - 14 * 86_400_000_000);
+        sum.add(week, 3.0, NOW);
+        close(sum.at(week, NOW), 5.0);
+        close(sum.at(week, NOW + 7 * 86_400_000_000), 2.5);
+        // Before the epoch, and a half-life that is no whole number.
+        let odd = Decay::new(DAY / std::f64::consts::LN_2.recip()).unwrap();
+        let mut sum = DecayedSum::default();
+        sum.add(odd, 2.0, -NOW);
+        close(sum.at(odd, -NOW + 86_400_000_000), 2.0 * (-1.0_f64).exp());
+        assert!(Decay::new(999.0).is_none() && Decay::new(f64::NAN).is_none());
+    }
+
+    #[test]
+    fn old_terms_take_no_memory() {
+        let second = Decay::new(1e6).unwrap();
+        let mut sum = DecayedSum::default();
+        for day in 0..1000 {
+            sum.add(second, 1.0, NOW + day * 86_400_000_000);
+        }
+        close(sum.at(second, NOW + 999 * 86_400_000_000), 1.0);
+        assert!(sum.heap_bytes() < 2000, "{}", sum.heap_bytes());
+        sum.add(second, 1.0, NOW);
+        assert!(sum.heap_bytes() < 2000, "{}", sum.heap_bytes());
+    }
+
+    #[test]
+    fn ten_thousand_groups_in_random_parts_are_equal_bit_for_bit() {
+        for group in 0..10_000_u64 {
+            let decay = Decay::new(1e6 * 10_f64.powf(splitmix::fraction(group, 0) * 7.0)).unwrap();
+            let term = |i: u64| {
+                let age = (splitmix::fraction(group, 2 * i) * 400.0 * DAY) as i64;
+                (splitmix::fraction(group, 2 * i + 1) * 100.0, NOW - age)
+            };
+            let mut terms: Vec<(f64, i64)> = (1..1 + splitmix::at(group, 1) % 30).map(term).collect();
+            let sum = |terms: &[(f64, i64)]| {
+                let mut sum = DecayedSum::default();
+                terms.iter().for_each(|(value, time)| sum.add(decay, *value, *time));
+                sum
+            };
+            let newest = terms.iter().map(|(_, time)| *time).max().unwrap_or(NOW);
+            let whole = sum(&terms).at(decay, newest);
+            splitmix::shuffle(&mut terms, group);
+            let mut parts: Vec<DecayedSum> = terms.chunks(1 + (group % 5) as usize).map(sum).collect();
+            splitmix::shuffle(&mut parts, group);
+            let mut merged = DecayedSum::default();
+            for part in &parts {
+                let mut bytes = Vec::new();
+                part.encode(&mut bytes);
+                merged.merge(&DecayedSum::decode(&mut Reader::new(&bytes)).unwrap());
+            }
+            assert_eq!(merged.at(decay, newest).to_bits(), whole.to_bits(), "group {group}");
+        }
+    }
+}
