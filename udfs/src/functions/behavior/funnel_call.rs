@@ -11,6 +11,7 @@ use datafusion::common::ScalarValue;
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{Expr, lit};
 
 use super::arguments::{constant, constant_text, is_condition, is_length, length, list_of, no_such_call, time_type};
 use super::events::{Conditions, Keep, Shape};
@@ -55,9 +56,9 @@ pub(super) fn shape(name: &str, given: &[DataType]) -> Result<Shape> {
 ///
 /// # Errors
 /// 22023 for values that are no window or mode.
-pub(super) fn funnel(name: &str, shape: &Shape, dialect: Option<Dialect>, args: &AccumulatorArgs) -> DfResult<(Funnel, Keep)> {
+pub(super) fn funnel(name: &str, shape: &Shape, args: &AccumulatorArgs) -> DfResult<(Funnel, Keep)> {
     let window = length(&format!("the window of {name}"), &constant(name, "window", &args.exprs[0])?, shape.time_type())?;
-    let dialect = dialect.unwrap_or_default();
+    let dialect = Dialect::default();
     let refuse = |error: ModeError| Error::invalid(error.to_string()).hint(error.hint());
     let (mode, dialect) = match &shape.conditions {
         Conditions::List(_) => match constant(name, "mode", &args.exprs[2])?.cast_to(&DataType::Int64)? {
@@ -74,7 +75,14 @@ pub(super) fn funnel(name: &str, shape: &Shape, dialect: Option<Dialect>, args: 
     Ok((funnel, keep))
 }
 
-/// The dialect that a session has chosen.
-pub(super) fn session_dialect(options: &ConfigOptions) -> Dialect {
-    Dialect::named(funnel_compat(options)).unwrap_or_default()
+/// The arguments of a call with the dialect of the session as its first mode, unless it is the default or there already. A
+/// call that names a dialect itself names it later, and the last one counts.
+pub(super) fn settled(name: &str, mut args: Vec<Expr>, types: &[DataType], options: &ConfigOptions) -> Vec<Expr> {
+    let dialect = funnel_compat(options);
+    let is_there = matches!(args.get(1), Some(Expr::Literal(first, _)) if first.try_as_str().flatten() == Some(dialect));
+    let by_words = shape(name, types).is_ok_and(|shape| matches!(shape.conditions, Conditions::Columns(_)));
+    if by_words && !is_there && Dialect::named(dialect).is_some_and(|dialect| dialect != Dialect::default()) {
+        args.insert(1, lit(dialect));
+    }
+    args
 }
