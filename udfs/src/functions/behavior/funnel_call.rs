@@ -13,7 +13,7 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{Expr, lit};
 
-use super::arguments::{constant, constant_text, is_condition, is_length, length, list_of, no_such_call, time_type};
+use super::arguments::{constant, constant_text, is_condition, length, length_type, list_of, no_such_call, time_type};
 use super::events::{Conditions, Keep, Shape};
 use super::settings::funnel_compat;
 use crate::error::{Error, Result};
@@ -28,11 +28,12 @@ const SIGNATURES: [&str; 3] = ["(window, ts, condition, …)", "(window, mode, t
 /// 42883 when no spelling fits, 22023 for more than 64 conditions.
 pub(super) fn shape(name: &str, given: &[DataType]) -> Result<Shape> {
     let unknown = || no_such_call(name, given, &SIGNATURES.map(|call| format!("{name}{call}")).each_ref().map(String::as_str));
-    let (window, rest) = given.split_first().filter(|(window, _)| is_length(window)).ok_or_else(unknown)?;
+    let (window, rest) = given.split_first().ok_or_else(unknown)?;
+    let window = length_type(window).ok_or_else(unknown)?;
     if let [time, mode, DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)] = rest
         && let Some(time) = time_type(time).filter(|_| mode.is_integer() && is_condition(item.data_type()))
     {
-        let types = vec![window.clone(), time, DataType::Int64, list_of(DataType::Boolean)];
+        let types = vec![window, time, DataType::Int64, list_of(DataType::Boolean)];
         return Ok(Shape { time: 1, conditions: Conditions::List(3), types });
     }
     let modes = rest.iter().take_while(|given| given.is_string()).count();
@@ -47,6 +48,7 @@ pub(super) fn shape(name: &str, given: &[DataType]) -> Result<Shape> {
         );
     }
     let mut types = given.to_vec();
+    types[0] = window;
     types[modes + 1] = time;
     types[modes + 2..].fill(DataType::Boolean);
     Ok(Shape { time: modes + 1, conditions: Conditions::Columns(modes + 2..given.len()), types })
