@@ -62,7 +62,8 @@ pub(super) fn length(what: &str, value: &ScalarValue, time: &DataType) -> Result
     if value.is_null() {
         return Err(Error::invalid(format!("{what} must not be null")));
     }
-    if value.data_type().is_integer() {
+    let digits = value.try_as_str().flatten().is_some_and(|text| text.trim().parse::<i64>().is_ok());
+    if value.data_type().is_integer() || digits {
         let number = value.cast_to(&DataType::Int64).map_err(|_| Error::invalid(format!("{what} cannot be {value}")))?;
         let ScalarValue::Int64(Some(number)) = number else { return Err(Error::internal("a number was expected")) };
         return u64::try_from(number).map(|number| number.saturating_mul(number_unit(time))).map_err(|_| negative());
@@ -109,9 +110,13 @@ fn nanoseconds(value: &ScalarValue) -> Option<i128> {
     }
 }
 
-/// Whether a type can be a length of time.
-pub(super) fn is_length(given: &DataType) -> bool {
-    given.is_integer() || given.is_string() || matches!(given, DataType::Interval(_) | DataType::Duration(_))
+/// The type that a length of time is read as; a parameter without a type is text, as in PostgreSQL.
+pub(super) fn length_type(given: &DataType) -> Option<DataType> {
+    match given {
+        DataType::Null => Some(DataType::Utf8),
+        DataType::Interval(_) | DataType::Duration(_) => Some(given.clone()),
+        other => (other.is_integer() || other.is_string()).then(|| other.clone()),
+    }
 }
 
 /// The value of an argument that must be the same for all rows.
@@ -192,6 +197,7 @@ mod tests {
         let at = |value: ScalarValue, time: &DataType| length("the window", &value, time);
         assert_eq!(at(ScalarValue::Int64(Some(90)), &micros).unwrap(), 90_000_000);
         assert_eq!(at("90 seconds".into(), &seconds).unwrap(), 90);
+        assert_eq!(at("90".into(), &seconds).unwrap(), 90);
         assert_eq!(at(ScalarValue::new_interval_mdn(0, 0, 1_500_000_000), &seconds).unwrap(), 1);
         assert_eq!(at(ScalarValue::new_interval_mdn(1, 1, 0), &DataType::Date32).unwrap(), 31);
         assert_eq!(at(ScalarValue::Int32(Some(7)), &DataType::Date32).unwrap(), 7);

@@ -97,13 +97,13 @@ pub(super) trait EventFunction: Debug + Clone + PartialEq + Eq + Hash + Send + S
     fn reader(&self, shape: &Shape, args: &AccumulatorArgs) -> DfResult<(Self::Reader, Keep)>;
     /// Its page of the reference.
     fn page(&self) -> Option<&Documentation>;
-    /// The function under the settings of a session, when it depends on them and does not know them yet.
-    fn settled(&self, _options: &ConfigOptions) -> Option<Self> {
-        None
-    }
-    /// Whether [`settled`](Self::settled) is still to be asked.
-    fn is_unsettled(&self) -> bool {
+    /// Whether a call means something else under other settings of the session.
+    fn has_settings(&self) -> bool {
         false
+    }
+    /// The arguments of a call with the session's settings written out, so that a plan means the same wherever it runs.
+    fn settled(&self, args: Vec<Expr>, _types: &[DataType], _options: &ConfigOptions) -> Vec<Expr> {
+        args
     }
 }
 
@@ -204,14 +204,14 @@ impl<F: EventFunction> AggregateUDFImpl for EventAggregate<F> {
     }
 
     fn simplify(&self) -> Option<AggregateFunctionSimplification> {
-        if !self.function.is_unsettled() {
+        if !self.function.has_settings() {
             return None;
         }
         let function = self.function.clone();
-        Some(Box::new(move |call: AggregateFunction, context: &SimplifyContext| {
-            let settled = function.settled(context.config_options());
-            let func = settled.map_or_else(|| Arc::clone(&call.func), Self::udaf);
-            Ok(Expr::AggregateFunction(AggregateFunction { func, params: call.params }))
+        Some(Box::new(move |mut call: AggregateFunction, context: &SimplifyContext| {
+            let types = call.params.args.iter().map(|arg| context.get_data_type(arg)).collect::<DfResult<Vec<_>>>()?;
+            call.params.args = function.settled(call.params.args, &types, context.config_options());
+            Ok(Expr::AggregateFunction(call))
         }))
     }
 

@@ -11,8 +11,9 @@ use datafusion::common::ScalarValue;
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{Expr, lit};
 
-use super::arguments::{constant, constant_text, is_condition, is_length, length, list_of, no_such_call, time_type};
+use super::arguments::{constant, constant_text, is_condition, length, length_type, list_of, no_such_call, time_type};
 use super::events::{Conditions, Keep, Shape};
 use super::settings::funnel_compat;
 use crate::error::{Error, Result};
@@ -27,11 +28,12 @@ const SIGNATURES: [&str; 3] = ["(window, ts, condition, …)", "(window, mode, t
 /// 42883 when no spelling fits, 22023 for more than 64 conditions.
 pub(super) fn shape(name: &str, given: &[DataType]) -> Result<Shape> {
     let unknown = || no_such_call(name, given, &SIGNATURES.map(|call| format!("{name}{call}")).each_ref().map(String::as_str));
-    let (window, rest) = given.split_first().filter(|(window, _)| is_length(window)).ok_or_else(unknown)?;
+    let (window, rest) = given.split_first().ok_or_else(unknown)?;
+    let window = length_type(window).ok_or_else(unknown)?;
     if let [time, mode, DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)] = rest
         && let Some(time) = time_type(time).filter(|_| mode.is_integer() && is_condition(item.data_type()))
     {
-        let types = vec![window.clone(), time, DataType::Int64, list_of(DataType::Boolean)];
+        let types = vec![window, time, DataType::Int64, list_of(DataType::Boolean)];
         return Ok(Shape { time: 1, conditions: Conditions::List(3), types });
     }
     let modes = rest.iter().take_while(|given| given.is_string()).count();
@@ -46,6 +48,7 @@ pub(super) fn shape(name: &str, given: &[DataType]) -> Result<Shape> {
         );
     }
     let mut types = given.to_vec();
+    types[0] = window;
     types[modes + 1] = time;
     types[modes + 2..].fill(DataType::Boolean);
     Ok(Shape { time: modes + 1, conditions: Conditions::Columns(modes + 2..given.len()), types })
@@ -55,9 +58,9 @@ pub(super) fn shape(name: &str, given: &[DataType]) -> Result<Shape> {
 ///
 /// # Errors
 /// 22023 for values that are no window or mode.
-pub(super) fn funnel(name: &str, shape: &Shape, dialect: Option<Dialect>, args: &AccumulatorArgs) -> DfResult<(Funnel, Keep)> {
+pub(super) fn funnel(name: &str, shape: &Shape, args: &AccumulatorArgs) -> DfResult<(Funnel, Keep)> {
     let window = length(&format!("the window of {name}"), &constant(name, "window", &args.exprs[0])?, shape.time_type())?;
-    let dialect = dialect.unwrap_or_default();
+    let dialect = Dialect::default();
     let refuse = |error: ModeError| Error::invalid(error.to_string()).hint(error.hint());
     let (mode, dialect) = match &shape.conditions {
         Conditions::List(_) => match constant(name, "mode", &args.exprs[2])?.cast_to(&DataType::Int64)? {
@@ -74,7 +77,14 @@ pub(super) fn funnel(name: &str, shape: &Shape, dialect: Option<Dialect>, args: 
     Ok((funnel, keep))
 }
 
-/// The dialect that a session has chosen.
-pub(super) fn session_dialect(options: &ConfigOptions) -> Dialect {
-    Dialect::named(funnel_compat(options)).unwrap_or_default()
+/// The arguments of a call with the dialect of the session as its first mode, unless it is the default or there already. A
+/// call that names a dialect itself names it later, and the last one counts.
+pub(super) fn settled(name: &str, mut args: Vec<Expr>, types: &[DataType], options: &ConfigOptions) -> Vec<Expr> {
+    let dialect = funnel_compat(options);
+    let is_there = matches!(args.get(1), Some(Expr::Literal(first, _)) if first.try_as_str().flatten() == Some(dialect));
+    let by_words = shape(name, types).is_ok_and(|shape| matches!(shape.conditions, Conditions::Columns(_)));
+    if by_words && !is_there && Dialect::named(dialect).is_some_and(|dialect| dialect != Dialect::default()) {
+        args.insert(1, lit(dialect));
+    }
+    args
 }

@@ -45,8 +45,8 @@ pub fn package() -> Package {
     Package {
         scalars: vec![],
         aggregates: vec![
-            EventAggregate::udaf(window_funnel::WindowFunnel::default()),
-            EventAggregate::udaf(window_funnel_events::WindowFunnelEvents::default()),
+            EventAggregate::udaf(window_funnel::WindowFunnel),
+            EventAggregate::udaf(window_funnel_events::WindowFunnelEvents),
             EventAggregate::udaf(sequence_match::SequenceMatch),
             EventAggregate::udaf(sequence_count::SequenceCount),
             EventAggregate::udaf(sequence_match_events::SequenceMatchEvents),

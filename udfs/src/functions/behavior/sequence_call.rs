@@ -16,7 +16,7 @@ use crate::kernels::behavior::sequence::Pattern;
 pub(super) fn shape(name: &str, given: &[DataType]) -> Result<Shape> {
     let unknown = || no_such_call(name, given, &[&format!("{name}(pattern, ts, condition, …)")]);
     let [pattern, time, conditions @ ..] = given else { return Err(unknown()) };
-    let time = time_type(time).filter(|_| pattern.is_string()).ok_or_else(unknown)?;
+    let time = time_type(time).filter(|_| pattern.is_string() || pattern.is_null()).ok_or_else(unknown)?;
     if conditions.is_empty() || !conditions.iter().all(is_condition) {
         return Err(unknown());
     }
@@ -24,6 +24,8 @@ pub(super) fn shape(name: &str, given: &[DataType]) -> Result<Shape> {
         return Err(Error::invalid(format!("{name} takes at most 64 conditions")).detail(format!("{} were given.", conditions.len())));
     }
     let mut types = given.to_vec();
+    // A parameter without a type is text, as in PostgreSQL.
+    types[0] = if pattern.is_null() { DataType::Utf8 } else { pattern.clone() };
     types[1] = time;
     types[2..].fill(DataType::Boolean);
     Ok(Shape { time: 1, conditions: Conditions::Columns(2..given.len()), types })

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Documentation, LimitEffect, PartitionEvaluator, S
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion_macros::user_doc;
 
-use super::arguments::{constant, is_length, length, no_such_call, time_type, times};
+use super::arguments::{constant, length, length_type, no_such_call, time_type, times};
 use crate::error::{Error, Result};
 use crate::kernels::session::SessionNumbers;
 
@@ -47,16 +47,19 @@ struct Shape {
 fn shape(given: &[DataType]) -> Result<Shape> {
     let unknown = || no_such_call("sessionize", given, &["sessionize(ts, gap [, longest] [, split])"]);
     let [time, gap, rest @ ..] = given else { return Err(unknown()) };
-    let time = time_type(time).filter(|_| is_length(gap)).ok_or_else(unknown)?;
+    let (time, gap) = time_type(time).zip(length_type(gap)).ok_or_else(unknown)?;
     let (longest, split) = match rest {
         [] => (None, None),
         [DataType::Boolean] => (None, Some(2)),
-        [longest] if is_length(longest) => (Some(2), None),
-        [longest, DataType::Boolean | DataType::Null] if is_length(longest) => (Some(2), Some(3)),
+        [longest] if length_type(longest).is_some() => (Some(2), None),
+        [longest, DataType::Boolean | DataType::Null] if length_type(longest).is_some() => (Some(2), Some(3)),
         _ => return Err(unknown()),
     };
     let mut types = given.to_vec();
-    types[0] = time;
+    (types[0], types[1]) = (time, gap);
+    if let Some(longest) = longest {
+        types[longest] = length_type(&given[longest]).ok_or_else(unknown)?;
+    }
     if let Some(split) = split {
         types[split] = DataType::Boolean;
     }

@@ -6,15 +6,15 @@ use arrow::array::{ArrayRef, Int32Array};
 use arrow::datatypes::DataType;
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::Documentation;
 use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{Documentation, Expr};
 use datafusion_macros::user_doc;
 
 use super::events::{EventFunction, Keep, Reader, Shape};
-use super::funnel_call::{funnel, session_dialect, shape};
+use super::funnel_call::{funnel, settled, shape};
 use crate::error::Result;
 use crate::kernels::behavior::event_log::Event;
-use crate::kernels::behavior::funnel::{Dialect, Funnel};
+use crate::kernels::behavior::funnel::Funnel;
 
 #[user_doc(
     doc_section(label = "Behavior Functions"),
@@ -28,9 +28,7 @@ use crate::kernels::behavior::funnel::{Dialect, Funnel};
     related_udf(name = "window_funnel_events")
 )]
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct WindowFunnel {
-    dialect: Option<Dialect>,
-}
+pub(super) struct WindowFunnel;
 
 impl EventFunction for WindowFunnel {
     type Reader = Depths;
@@ -52,7 +50,7 @@ impl EventFunction for WindowFunnel {
     }
 
     fn reader(&self, shape: &Shape, args: &AccumulatorArgs) -> DfResult<(Depths, Keep)> {
-        let (funnel, keep) = funnel(self.name(), shape, self.dialect, args)?;
+        let (funnel, keep) = funnel(self.name(), shape, args)?;
         Ok((Depths { funnel, depths: vec![] }, keep))
     }
 
@@ -60,12 +58,12 @@ impl EventFunction for WindowFunnel {
         self.doc()
     }
 
-    fn is_unsettled(&self) -> bool {
-        self.dialect.is_none()
+    fn has_settings(&self) -> bool {
+        true
     }
 
-    fn settled(&self, options: &ConfigOptions) -> Option<Self> {
-        Some(Self { dialect: Some(session_dialect(options)) })
+    fn settled(&self, args: Vec<Expr>, types: &[DataType], options: &ConfigOptions) -> Vec<Expr> {
+        settled(self.name(), args, types, options)
     }
 }
 

@@ -4,17 +4,17 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::Documentation;
 use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{Documentation, Expr};
 use datafusion_macros::user_doc;
 
 use super::arguments::list_of;
 use super::events::{EventFunction, Keep, Reader, Shape};
-use super::funnel_call::{funnel, session_dialect, shape};
+use super::funnel_call::{funnel, settled, shape};
 use super::time_lists::TimeLists;
 use crate::error::Result;
 use crate::kernels::behavior::event_log::Event;
-use crate::kernels::behavior::funnel::{Dialect, Funnel};
+use crate::kernels::behavior::funnel::Funnel;
 
 #[user_doc(
     doc_section(label = "Behavior Functions"),
@@ -25,9 +25,7 @@ use crate::kernels::behavior::funnel::{Dialect, Funnel};
     related_udf(name = "window_funnel")
 )]
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct WindowFunnelEvents {
-    dialect: Option<Dialect>,
-}
+pub(super) struct WindowFunnelEvents;
 
 impl EventFunction for WindowFunnelEvents {
     type Reader = Paths;
@@ -49,7 +47,7 @@ impl EventFunction for WindowFunnelEvents {
     }
 
     fn reader(&self, shape: &Shape, args: &AccumulatorArgs) -> DfResult<(Paths, Keep)> {
-        let (funnel, keep) = funnel(self.name(), shape, self.dialect, args)?;
+        let (funnel, keep) = funnel(self.name(), shape, args)?;
         Ok((Paths { funnel: funnel.tracking(), lists: TimeLists::new(shape.time_type()) }, keep))
     }
 
@@ -57,12 +55,12 @@ impl EventFunction for WindowFunnelEvents {
         self.doc()
     }
 
-    fn is_unsettled(&self) -> bool {
-        self.dialect.is_none()
+    fn has_settings(&self) -> bool {
+        true
     }
 
-    fn settled(&self, options: &ConfigOptions) -> Option<Self> {
-        Some(Self { dialect: Some(session_dialect(options)) })
+    fn settled(&self, args: Vec<Expr>, types: &[DataType], options: &ConfigOptions) -> Vec<Expr> {
+        settled(self.name(), args, types, options)
     }
 }
 

@@ -82,7 +82,7 @@ impl Hasher for PairHasher {
     }
 
     fn write_u32(&mut self, number: u32) {
-        let product = u128::from(self.0 ^ u64::from(number)) * 0x9E37_79B9_7F4A_7C15_F39C_C060;
+        let product = u128::from(self.0 ^ u64::from(number)) * u128::from(0x9E37_79B9_7F4A_7C15_u64);
         self.0 = (product as u64) ^ ((product >> 64) as u64) ^ self.0.rotate_left(29);
     }
 }
