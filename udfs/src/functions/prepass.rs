@@ -31,14 +31,15 @@ pub(super) const SQL_ARGUMENT: &str = "__sql";
 
 /// What the pre-pass knows of a function.
 struct Known {
-    /// Where the sources are: position and name.
-    sources: Vec<(usize, &'static str)>,
+    /// Where the sources are: position, name, and the default as it would be written in SQL.
+    sources: Vec<(usize, &'static str, &'static str)>,
     trains: bool,
 }
 
 static KNOWN: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
     let known = super::relations().into_iter().map(|relation| {
-        let sources = relation.parameters().iter().enumerate().filter(|(_, p)| p.kind == Kind::Source).map(|(i, p)| (i, p.name)).collect();
+        let sources =
+            relation.parameters().iter().enumerate().filter(|(_, p)| p.kind == Kind::Source).map(|(i, p)| (i, p.name, p.default)).collect();
         (relation.name(), Known { sources, trains: relation.trains() })
     });
     known.collect()
@@ -238,12 +239,25 @@ impl PrePass {
     }
 
     /// Turns the source at `position`, or of the name `parameter`, into a subquery; the first one also as self-contained SQL.
-    fn source(&self, name: &str, args: &mut Vec<FunctionArg>, (position, parameter): (usize, &str), first: bool) -> Result<()> {
+    fn source(
+        &self,
+        name: &str,
+        args: &mut Vec<FunctionArg>,
+        (position, parameter, default): (usize, &str, &str),
+        first: bool,
+    ) -> Result<()> {
         let place = args.iter().enumerate().find(|(i, arg)| match argument_name(arg) {
             Some(written) => written == parameter,
             None => *i == position,
         });
-        let Some(at) = place.map(|(i, _)| i) else { return Ok(()) };
+        let at = match (place.map(|(i, _)| i), default.strip_prefix('\'').and_then(|table| table.strip_suffix('\''))) {
+            (Some(at), _) => at,
+            (None, Some(table)) => {
+                args.push(hidden_argument(parameter, table));
+                args.len() - 1
+            }
+            (None, None) => return Ok(()),
+        };
         let Some(value) = argument_value(&mut args[at]) else { return Ok(()) };
         if is_null(value) {
             return Ok(());

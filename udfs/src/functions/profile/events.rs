@@ -45,8 +45,7 @@ pub(super) fn time_type() -> DataType {
 /// # Errors
 /// 42703 and 22023 as training says them.
 pub(super) fn key_type(args: &Arguments, source: Option<&Schema>) -> Result<KeyType> {
-    // Without its source the schema is that of the common case; execution says what is wrong.
-    let Some(source) = source else { return Ok(KeyType::Int64) };
+    let source = source.ok_or_else(|| args.missing("source"))?;
     let (columns, _) = resolve_event_columns(source, args.text("columns").unwrap_or("auto"), &|_| None)?;
     Ok(columns.key_type)
 }
@@ -61,12 +60,12 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// Opens the source of a call, or the table `events` when the function has a default.
+    /// Opens the source of a call.
     ///
     /// # Errors
     /// What is wrong with the source or its columns.
     pub(super) async fn open(call: &Call) -> DfResult<Self> {
-        let sql = call.source.as_ref().map_or("SELECT * FROM events", |source| source.sql.as_str());
+        let sql = call.source.as_ref().ok_or_else(|| call.args.missing("source"))?.sql.as_str();
         let (mut columns, _) = resolve_columns(&call.session, sql, call.args.text("columns").unwrap_or("auto")).await?;
         columns.extra.clear();
         columns.text.clear();
