@@ -24,7 +24,7 @@ fn texts(values: &[Option<&str>]) -> ArrayRef {
 fn fit(steps: &str, parts: &[RecordBatch]) -> Result<FittedTransform> {
     let mut fitting = Fitting::new(steps, parts[0].schema_ref(), &[])?;
     parts.iter().try_for_each(|part| fitting.push(part))?;
-    fitting.finish(&mut || Ok(()))
+    fitting.finish(&mut |_| Ok(()))
 }
 
 fn columns(transform: &FittedTransform, batch: &RecordBatch) -> Vec<Column> {
@@ -143,6 +143,30 @@ fn target_means_do_not_leak() {
     let again = again.apply(&columns(&again, &other), Some(&keys)).unwrap();
     assert_eq!(again[0][0], outside[0][0]);
     assert!(again[0] != outside[0]);
+}
+
+#[test]
+fn wide_features_are_not_held_while_they_are_learned() {
+    let names: Vec<String> = (0..1000).map(|i| format!("c{i}")).collect();
+    let rows = batch(vec![("c", texts(&names.iter().map(|name| Some(name.as_str())).collect::<Vec<_>>()))]);
+    let asked = |steps: &str| {
+        let mut most = 0;
+        let mut fitting = Fitting::new(steps, rows.schema_ref(), &[]).unwrap();
+        fitting.push(&rows).unwrap();
+        let found = fitting.finish(&mut |bytes| {
+            most = most.max(bytes);
+            Ok(())
+        });
+        assert_eq!(found.unwrap().features().count(), 1002);
+        most
+    };
+    assert_eq!(asked("c: one_hot(1000)"), 0);
+    assert!(asked("c: one_hot(1000) | maxabs") > 1002 * 1000 * 8);
+    let mut fitting = Fitting::new("c: one_hot(1000) | maxabs", rows.schema_ref(), &[]).unwrap();
+    fitting.push(&rows).unwrap();
+    let refused =
+        fitting.finish(&mut |bytes| if bytes > 1 << 20 { Err(crate::Error::new(Code::OutOfMemory, "out of memory")) } else { Ok(()) });
+    assert_eq!(refused.unwrap_err().code, Code::OutOfMemory);
 }
 
 #[test]
