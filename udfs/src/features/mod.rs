@@ -5,7 +5,8 @@
 //! canonical schema of [`events`], in user order → [`events::UserReader`] hands out one user's history at a time
 //! → [`dataset`] cuts it at the anchors of [`anchor`] and asks [`target`] for the label → [`tabular`] and
 //! [`sequence`] compute features → the fitted [`encoder`] turns them into an [`inputs::Inputs`]. Rows of labelled tables
-//! come from their columns, and pictures among them through `images`; rows that a generator learns and makes through [`rows`].
+//! come from their columns, and pictures among them through `images`; rows that a generator learns and makes through [`rows`]. Preprocessing that a person words and
+//! keeps under a name is [`transform`].
 //!
 //! What does not fit in memory goes through [`spill`] into files that the program around gives.
 //!

@@ -10,6 +10,8 @@
 //! `name` or `name@3` once, to a [`ModelRef`] that its plan carries → [`Registry::load`] checks the hash of what
 //! it reads and shares one copy among all statements.
 //!
+//! Fitted transforms are kept beside the models, one document a version: `transforms` says why.
+//!
 //! Absent on purpose: SQL, Arrow, DataFusion. Only `store` builds object paths.
 
 mod cache;

@@ -79,6 +79,16 @@ impl Column {
         Self { name: name.into(), values, finished: false }
     }
 
+    /// The same column without rows.
+    pub(super) fn emptied(&self) -> Self {
+        let values = match self.values {
+            Values::Numbers(_) => Values::empty(InputKind::Number),
+            Values::Categories(_) => Values::empty(InputKind::Category),
+            Values::Times(_) => Values::empty(InputKind::Time),
+        };
+        Self { name: self.name.clone(), values, finished: self.finished }
+    }
+
     /// A column that is a feature already.
     pub(super) fn finished(name: String, values: Values) -> Self {
         Self { name, values, finished: true }

@@ -26,7 +26,7 @@ const CATEGORIES_MAX: usize = 65_536;
 /// Rows between two looks at whether to stop.
 const ROWS_AT_ONCE: usize = 8192;
 /// Features of a transform at most.
-const FEATURES_MAX: usize = 20_000;
+const FEATURES_MAX: usize = 4096;
 
 /// A transform while it is learned.
 #[derive(Debug)]
@@ -141,11 +141,12 @@ impl Fitting {
         self.columns.iter().map(|column| column.values.bytes()).sum()
     }
 
-    /// Learns. `check` is asked between steps and stops the work.
+    /// Learns. `check` is asked between steps, with the bytes that are about to be held besides the columns (0 when it is only
+    /// about going on), and stops the work.
     ///
     /// # Errors
     /// 22023 when there are no rows or two features have one name, 22003 for infinite numbers, what `check` says.
-    pub fn finish(self, check: &mut dyn FnMut() -> Result<()>) -> Result<FittedTransform> {
+    pub fn finish(self, check: &mut dyn FnMut(usize) -> Result<()>) -> Result<FittedTransform> {
         if self.rows == 0 {
             return Err(Error::invalid("the source of a transform has no rows"));
         }
@@ -173,11 +174,11 @@ impl Fitting {
         Ok(FittedTransform { steps: self.text, rows: self.rows, inputs, entries })
     }
 
-    fn entry(&self, entry: &Entry, inputs: &[usize], check: &mut dyn FnMut() -> Result<()>) -> Result<FittedEntry> {
+    fn entry(&self, entry: &Entry, inputs: &[usize], check: &mut dyn FnMut(usize) -> Result<()>) -> Result<FittedEntry> {
         let mut current: Vec<Column> = inputs.iter().filter_map(|input| self.columns.get(*input)).cloned().collect();
         let mut fitted = Vec::with_capacity(entry.steps.len());
         for step in &entry.steps {
-            check()?;
+            check(0)?;
             let mut keys = Keys::new();
             let open: Vec<&Column> = current.iter().filter(|column| !column.finished).collect();
             let step = match step {
@@ -189,8 +190,17 @@ impl Fitting {
                 }
                 _ => FittedStep::Each(open.iter().map(|column| fit(step, column)).collect::<Result<_>>()?),
             };
-            // Later steps learn from what the rows that are learned from will get: out-of-fold means.
-            current = step.apply(current, Some(&keys))?;
+            // What the features are called is seen without rows; only later steps need the rows.
+            let names = step.apply(current.iter().map(Column::emptied).collect(), Some(&emptied(&keys)))?;
+            let last = fitted.len() + 1 == entry.steps.len();
+            current = if last {
+                names
+            } else {
+                let held: usize = current.iter().map(|column| column.values.bytes()).sum();
+                check(held + names.len() * self.rows as usize * 8)?;
+                // Later steps learn from what the rows that are learned from will get: out-of-fold means.
+                step.apply(current, Some(&keys))?
+            };
             fitted.push(step);
         }
         let names = current.iter().map(|column| column.name.clone()).collect();
@@ -265,6 +275,11 @@ pub fn out_of_fold_means(category: Column, targets: &[f64], key: Column, folds: 
     let keys = Keys::from([(key.name.clone(), key)]);
     let made = fitted.apply(vec![category], Some(&keys))?;
     super::apply::numbers(made.into_iter().next().ok_or_else(|| Error::internal("a step made no column"))?)
+}
+
+/// Columns that say which fold a row is in, without rows.
+fn emptied(keys: &Keys) -> Keys {
+    keys.iter().map(|(name, column)| (name.clone(), column.emptied())).collect()
 }
 
 fn automatic_entries(schema: &Schema, exclude: &[String]) -> Result<Vec<Entry>> {
@@ -427,7 +442,7 @@ fn frequency(coded: &Coded) -> Fitted {
 }
 
 /// Principal components of the rows in which no number is missing.
-fn components(columns: &[&Column], count: usize, check: &mut dyn FnMut() -> Result<()>) -> Result<Fitted> {
+fn components(columns: &[&Column], count: usize, check: &mut dyn FnMut(usize) -> Result<()>) -> Result<Fitted> {
     let mut numbers = Vec::with_capacity(columns.len());
     for column in columns {
         let Values::Numbers(values) = &column.values else { return Err(wrong(&column.name, "numbers")) };
@@ -448,7 +463,7 @@ fn components(columns: &[&Column], count: usize, check: &mut dyn FnMut() -> Resu
     }
     let mut table = PairTable::new(size);
     for rows in whole.chunks(ROWS_AT_ONCE) {
-        check()?;
+        check(0)?;
         let picked: Vec<Vec<f64>> = numbers.iter().map(|column| rows.iter().map(|row| column[*row]).collect()).collect();
         table.add(&picked);
     }
@@ -458,6 +473,6 @@ fn components(columns: &[&Column], count: usize, check: &mut dyn FnMut() -> Resu
         means.push(moments.mean().unwrap_or(0.0));
     }
     let covariance = table.covariances();
-    let found = eigen::principal(&covariance, size, count, check)?;
+    let found = eigen::principal(&covariance, size, count, || check(0))?;
     Ok(Fitted::Pca { means, axes: found.axes, variances: found.variances, ratios: found.ratios })
 }

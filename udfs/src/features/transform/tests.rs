@@ -24,7 +24,7 @@ fn texts(values: &[Option<&str>]) -> ArrayRef {
 fn fit(steps: &str, parts: &[RecordBatch]) -> Result<FittedTransform> {
     let mut fitting = Fitting::new(steps, parts[0].schema_ref(), &[])?;
     parts.iter().try_for_each(|part| fitting.push(part))?;
-    fitting.finish(&mut || Ok(()))
+    fitting.finish(&mut |_| Ok(()))
 }
 
 fn columns(transform: &FittedTransform, batch: &RecordBatch) -> Vec<Column> {
@@ -52,7 +52,7 @@ fn close(found: &[f64], expected: &[f64]) {
 #[test]
 fn chains_learn_from_what_the_steps_before_made() {
     let rows = batch(vec![("x", numbers(&[Some(1.0), None, Some(2.0), Some(3.0), Some(100.0)]))]);
-    let transform = fit("x: median | winsorize(0, 0.75) | minmax", &[rows.clone()]).unwrap();
+    let transform = fit("x: median | winsorize(0, 0.75) | minmax", std::slice::from_ref(&rows)).unwrap();
     // Median 2.5 fills; the third quartile of [1, 2, 2.5, 3, 100] is 3; minmax of [1, 2.5, 2, 3, 3].
     close(&applied(&transform, &rows)[0], &[0.0, 0.75, 0.5, 1.0, 1.0]);
     // New rows get the stored parameters, whatever they hold.
@@ -64,7 +64,7 @@ fn chains_learn_from_what_the_steps_before_made() {
 fn a_stored_transform_is_the_same() {
     let rows =
         batch(vec![("x", numbers(&[Some(0.1), None, Some(0.3), Some(0.7)])), ("c", texts(&[Some("b"), Some("a"), None, Some("b")]))]);
-    let transform = fit("x: indicator | mean | standard; c: one_hot(1) as k; c: frequency", &[rows.clone()]).unwrap();
+    let transform = fit("x: indicator | mean | standard; c: one_hot(1) as k; c: frequency", std::slice::from_ref(&rows)).unwrap();
     let stored: FittedTransform = serde_json::from_str(&serde_json::to_string(&transform).unwrap()).unwrap();
     assert_eq!(applied(&stored, &rows), applied(&transform, &rows));
     let names: Vec<&str> = transform.features().collect();
@@ -82,7 +82,7 @@ fn what_is_learned_does_not_depend_on_order_or_batches() {
     let row = |i: u64| {
         let x = crate::kernels::splitmix::fraction(1, i);
         (
-            if i % 13 == 0 { None } else { Some((x * 9.0).exp()) },
+            if i.is_multiple_of(13) { None } else { Some((x * 9.0).exp()) },
             format!("c{}", (x * x * 40.0) as u64),
             i.is_multiple_of(3),
             format!("u{}", i % 50),
@@ -113,12 +113,12 @@ fn target_means_do_not_leak() {
     // Every category is seen once and the target is noise: a category's own mean is its row's target. Out of fold the
     // feature must know nothing of it.
     let rows = 400;
-    let target = |i: u64| f64::from(u8::from(crate::kernels::splitmix::at(3, i) % 2 == 0));
+    let target = |i: u64| f64::from(u8::from(crate::kernels::splitmix::at(3, i).is_multiple_of(2)));
     let ids: Vec<String> = (0..rows).map(|i| format!("id{i}")).collect();
     let id = texts(&ids.iter().map(|id| Some(id.as_str())).collect::<Vec<_>>());
     let y: Vec<f64> = (0..rows).map(target).collect();
     let rows = batch(vec![("c", Arc::clone(&id)), ("u", id), ("y", numbers(&y.iter().map(|y| Some(*y)).collect::<Vec<_>>()))]);
-    let transform = fit("c: target(y, key = u, folds = 4, smooth = 0)", &[rows.clone()]).unwrap();
+    let transform = fit("c: target(y, key = u, folds = 4, smooth = 0)", std::slice::from_ref(&rows)).unwrap();
     let inside = applied(&transform, &rows);
     assert_eq!(inside[0], y, "without folds the feature is the answer");
     let mut key = Values::empty(InputKind::Category);
@@ -139,10 +139,34 @@ fn target_means_do_not_leak() {
         ("u", Arc::clone(rows.column(1))),
         ("y", numbers(&changed.iter().map(|y| Some(*y)).collect::<Vec<_>>())),
     ]);
-    let again = fit("c: target(y, key = u, folds = 4, smooth = 0)", &[other.clone()]).unwrap();
+    let again = fit("c: target(y, key = u, folds = 4, smooth = 0)", std::slice::from_ref(&other)).unwrap();
     let again = again.apply(&columns(&again, &other), Some(&keys)).unwrap();
     assert_eq!(again[0][0], outside[0][0]);
     assert!(again[0] != outside[0]);
+}
+
+#[test]
+fn wide_features_are_not_held_while_they_are_learned() {
+    let names: Vec<String> = (0..1000).map(|i| format!("c{i}")).collect();
+    let rows = batch(vec![("c", texts(&names.iter().map(|name| Some(name.as_str())).collect::<Vec<_>>()))]);
+    let asked = |steps: &str| {
+        let mut most = 0;
+        let mut fitting = Fitting::new(steps, rows.schema_ref(), &[]).unwrap();
+        fitting.push(&rows).unwrap();
+        let found = fitting.finish(&mut |bytes| {
+            most = most.max(bytes);
+            Ok(())
+        });
+        assert_eq!(found.unwrap().features().count(), 1002);
+        most
+    };
+    assert_eq!(asked("c: one_hot(1000)"), 0);
+    assert!(asked("c: one_hot(1000) | maxabs") > 1002 * 1000 * 8);
+    let mut fitting = Fitting::new("c: one_hot(1000) | maxabs", rows.schema_ref(), &[]).unwrap();
+    fitting.push(&rows).unwrap();
+    let refused =
+        fitting.finish(&mut |bytes| if bytes > 1 << 20 { Err(crate::Error::new(Code::OutOfMemory, "out of memory")) } else { Ok(()) });
+    assert_eq!(refused.unwrap_err().code, Code::OutOfMemory);
 }
 
 #[test]
@@ -150,7 +174,8 @@ fn times_have_parts() {
     // 2024-02-29 18:30:00 UTC, a Thursday, and a missing one.
     let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(1_709_231_400_000_000), None]));
     let rows = batch(vec![("at", times)]);
-    let transform = fit("at: date_parts(year, month, week, doy, dow, hour, weekend, hour_sin, month_cos)", &[rows.clone()]).unwrap();
+    let transform =
+        fit("at: date_parts(year, month, week, doy, dow, hour, weekend, hour_sin, month_cos)", std::slice::from_ref(&rows)).unwrap();
     let found: Vec<f64> = applied(&transform, &rows).iter().map(|column| column[0]).collect();
     close(&found, &[2024.0, 2.0, 9.0, 60.0, 4.0, 18.0, 0.0, -1.0, 0.866_025_403_784_438_6]);
     assert!(applied(&transform, &rows).iter().all(|column| column[1].is_nan()));
@@ -169,14 +194,14 @@ fn bad_input_is_refused() {
         ("x: median | pca(2)", Code::InvalidParameter, "2 components cannot be made of 1 columns"),
         ("c: ordinal | date_parts", Code::DatatypeMismatch, "a step of \"c\" needs a date or a time"),
     ] {
-        let error = fit(steps, &[rows.clone()]).unwrap_err();
+        let error = fit(steps, std::slice::from_ref(&rows)).unwrap_err();
         assert_eq!((error.code, error.message.as_str()), (code, message), "{steps}");
     }
     let none = rows.slice(0, 0);
     assert_eq!(fit("x: robust", &[none]).unwrap_err().message, "the source of a transform has no rows");
     // Nothing to learn from is no fault: what is missing stays missing.
     let empty = batch(vec![("x", numbers(&[None, None]))]);
-    let transform = fit("x: mean | standard | buckets(3)", &[empty.clone()]).unwrap();
+    let transform = fit("x: mean | standard | buckets(3)", std::slice::from_ref(&empty)).unwrap();
     close(&applied(&transform, &empty)[0], &[f64::NAN, f64::NAN]);
 }
 
@@ -184,7 +209,7 @@ fn bad_input_is_refused() {
 fn unseen_and_missing_are_categories_of_their_own() {
     let rows =
         batch(vec![("c", texts(&[Some("b"), Some("a"), Some("b"), None])), ("d", texts(&[Some("x|y"), Some("x"), Some("x|y"), None]))]);
-    let transform = fit("c: ordinal; c, d: cross | ordinal; c: hash(8) as h; d: tokens(4)", &[rows.clone()]).unwrap();
+    let transform = fit("c: ordinal; c, d: cross | ordinal; c: hash(8) as h; d: tokens(4)", std::slice::from_ref(&rows)).unwrap();
     let new = batch(vec![("c", texts(&[Some("a"), Some("zz"), None])), ("d", texts(&[Some("x"), Some("x"), Some("x")]))]);
     let found = applied(&transform, &new);
     close(&found[0], &[0.0, 2.0, f64::NAN]);

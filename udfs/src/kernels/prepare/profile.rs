@@ -266,7 +266,7 @@ mod tests {
         // Below, just below, just above and far above the bound.
         for (seed, distinct) in [(1, 50), (2, DISTINCT_MAX as u64), (3, DISTINCT_MAX as u64 + 1), (4, 60_000)] {
             let value = |i: u64| {
-                let heavy = splitmix::at(seed, i) % 4 == 0 && i >= distinct;
+                let heavy = splitmix::at(seed, i).is_multiple_of(4) && i >= distinct;
                 let pick = if i < distinct {
                     i
                 } else if heavy {
@@ -274,7 +274,7 @@ mod tests {
                 } else {
                     splitmix::at(seed + 9, i) % distinct
                 };
-                if i >= distinct && i % 11 == 0 { f64::NAN } else { pick as f64 * 1.5 + 1.0 }
+                if i >= distinct && i.is_multiple_of(11) { f64::NAN } else { pick as f64 * 1.5 + 1.0 }
             };
             let mut values: Vec<f64> = (0..distinct + 20_000).map(value).collect();
             let whole = answers(&part(&values));

@@ -105,14 +105,17 @@ async fn fit(call: &Call, mut fitting: Fitting) -> DfResult<FittedTransform> {
         // Columns are held once, and an entry's a second time while it is learned.
         room.try_resize(2 * fitting.bytes())?;
     }
-    let token = call.statement().cancel.clone();
+    let (token, held) = (call.statement().cancel.clone(), 2 * fitting.bytes());
     let work = move || {
-        let mut check = || if token.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) };
+        let mut check = |more: usize| {
+            if token.is_cancelled() {
+                return Err(Error::cancelled());
+            }
+            if more == 0 { Ok(()) } else { room.try_resize(held.saturating_add(more)).map_err(Error::from_engine) }
+        };
         fitting.finish(&mut check)
     };
-    let fitted = tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(format!("a worker failed: {error}")))??;
-    drop(room);
-    Ok(fitted)
+    Ok(tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(format!("a worker failed: {error}")))??)
 }
 
 /// A row for each feature.

@@ -6,7 +6,9 @@ use arrow::array::{ArrayRef, RecordBatch};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::physical_plan::ExecutionPlanProperties;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
 
@@ -27,8 +29,16 @@ pub(super) trait Gather: Send + Sized + 'static {
 }
 
 /// The plan of the source.
-fn plan(call: &Call) -> Result<&Arc<dyn datafusion::physical_plan::ExecutionPlan>> {
+fn plan(call: &Call) -> Result<&Arc<dyn ExecutionPlan>> {
     call.source.as_ref().map(|source| &source.plan).ok_or_else(|| call.args.missing("source"))
+}
+
+/// The plan in at least `wanted` partitions: batches are dealt in turn, since what is gathered does not depend on it.
+fn spread(plan: &Arc<dyn ExecutionPlan>, wanted: usize) -> DfResult<Arc<dyn ExecutionPlan>> {
+    if plan.output_partitioning().partition_count() >= wanted {
+        return Ok(Arc::clone(plan));
+    }
+    Ok(Arc::new(RepartitionExec::try_new(Arc::clone(plan), Partitioning::RoundRobinBatch(wanted))?))
 }
 
 /// Room in the memory pool under the function's name.
@@ -41,7 +51,7 @@ pub(super) fn reservation(call: &Call, name: &str) -> MemoryReservation {
 /// # Errors
 /// Whatever reading says; 53200 when there is no room.
 pub(super) async fn gather<G: Gather>(call: &Call, name: &'static str, new: impl Fn() -> G) -> DfResult<(G, MemoryReservation)> {
-    let plan = plan(call)?;
+    let plan = spread(plan(call)?, call.task.session_config().target_partitions())?;
     let mut tasks: JoinSet<DfResult<(usize, G, MemoryReservation)>> = JoinSet::new();
     for partition in 0..plan.output_partitioning().partition_count() {
         let mut rows = plan.execute(partition, Arc::clone(&call.task))?;
@@ -78,7 +88,7 @@ pub(super) fn rows(call: &Call) -> DfResult<SendableRecordBatchStream> {
         .map(|partition| plan.execute(partition, Arc::clone(&call.task)))
         .collect::<DfResult<Vec<_>>>()?;
     let merged = stream::select_all(streams);
-    Ok(Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(plan.schema(), merged.into_stream())))
+    Ok(Box::pin(RecordBatchStreamAdapter::new(plan.schema(), merged.into_stream())))
 }
 
 /// Some columns as numbers, NaN where missing.

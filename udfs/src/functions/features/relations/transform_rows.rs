@@ -17,6 +17,9 @@ use crate::functions::features::stored_columns;
 use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
 use crate::registry::{ModelAction, StoredTransform};
 
+/// Values of features that are made at once: 32 MiB.
+const VALUES_AT_ONCE: usize = 4 << 20;
+
 /// See [`MlRelation::doc`].
 #[derive(Debug)]
 pub(super) struct TransformRows;
@@ -85,13 +88,26 @@ impl MlRelation for TransformRows {
         }
         let out_of_fold = call.args.boolean("out_of_fold").unwrap_or(false);
         let (schema, token) = (Arc::clone(&call.schema), call.statement().cancel.clone());
-        let made = rows(&call).map_err(Error::from_engine)?.map(move |batch| {
+        let at_once = (VALUES_AT_ONCE / stored.fitted.features().count().max(1)).max(1);
+        let parts = rows(&call).map_err(Error::from_engine)?.flat_map(move |batch| futures::stream::iter(parts(batch, at_once)));
+        let made = parts.map(move |batch| {
             if token.is_cancelled() {
                 return Err(Error::cancelled().into());
             }
             transformed(&stored, &batch?, &passed, out_of_fold, &schema)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&call.schema), made)))
+    }
+}
+
+/// A batch in parts of at most so many rows.
+fn parts(batch: DfResult<RecordBatch>, at_once: usize) -> Vec<DfResult<RecordBatch>> {
+    match batch {
+        Ok(batch) if batch.num_rows() > at_once => {
+            let starts = (0..batch.num_rows()).step_by(at_once);
+            starts.map(|start| Ok(batch.slice(start, at_once.min(batch.num_rows() - start)))).collect()
+        }
+        other => vec![other],
     }
 }
 
