@@ -8,9 +8,9 @@ CREATE EXTERNAL TABLE sessions STORED AS PARQUET LOCATION 'online_shoppers/sessi
 -- 1. A first look at the columns.
 SELECT column_name, type, missing, distinct_values, min, max FROM profile_table('events');
 
--- 2. How many customers buy and then cancel within a month? Steps are counted as reached-at-least.
+-- 2. How many customers buy and then return something within a month? Steps are counted as reached-at-least.
 SELECT step, event, users, round(of_first, 3) AS of_first
-FROM funnel_steps('events', ARRAY['purchase', 'cancel'], window => '30 days');
+FROM funnel_steps('events', ARRAY['purchase', 'return'], window => '30 days');
 
 -- 3. Who comes back, month by month?
 SELECT cohort, period, users, retained

@@ -173,7 +173,7 @@ fn the_garments() {
 fn the_study_of_behaviour() {
     let script = repository().join("examples/behavior/script.sql");
     let said = answer("behavior", &Place::new().sql(&["-f", &script.to_string_lossy()]));
-    for expected in ["event_time,", "1,purchase,", "2,cancel,", "control,", "weekend,", "champions,"] {
+    for expected in ["event_time,", "1,purchase,", "2,return,", "control,", "weekend,", "champions,"] {
         assert!(said.lines().any(|line| line.starts_with(expected)), "no {expected}: {said}");
     }
     assert!(said.contains("12347"), "{said}");

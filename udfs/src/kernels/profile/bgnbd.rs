@@ -160,19 +160,44 @@ impl GammaGamma {
     }
 }
 
-/// Maximises a likelihood over positive parameters: BFGS on their logarithms with backtracking (Nocedal & Wright, 2006, ch. 6).
+/// What a parameter's logarithm costs at a distance of 1 from its start where the likelihood alone has no inner maximum: far
+/// less than one customer says, enough to end a slope that rises forever (nobody ever drops out, everybody buys alike).
+const RIDGE: f64 = 0.01;
+
+/// Maximises a likelihood over positive parameters; where it rises towards 0 or infinity, with the faint preference [`RIDGE`]
+/// for the start. Also the likelihood there.
 fn maximise<const N: usize>(
     start: [f64; N],
     stop: &dyn Fn() -> bool,
     likelihood: impl Fn(&[f64; N]) -> (f64, [f64; N]),
 ) -> Result<([f64; N], f64), FitError> {
+    match climb(start, stop, 0.0, &likelihood) {
+        Err(FitError::NotFound) => {
+            let (found, _) = climb(start, stop, RIDGE, &likelihood)?;
+            Ok((found, likelihood(&found).0))
+        }
+        other => other,
+    }
+}
+
+/// BFGS on the logarithms of the parameters with backtracking (Nocedal & Wright, 2006, ch. 6).
+fn climb<const N: usize>(
+    start: [f64; N],
+    stop: &dyn Fn() -> bool,
+    ridge: f64,
+    likelihood: &impl Fn(&[f64; N]) -> (f64, [f64; N]),
+) -> Result<([f64; N], f64), FitError> {
     // Of the logarithms, and as a cost.
     let cost = |log: &[f64; N]| {
         let x = log.map(f64::exp);
         let (value, slope) = likelihood(&x);
-        let mut gradient = [0.0; N];
-        (0..N).for_each(|i| gradient[i] = -slope[i] * x[i]);
-        (-value, gradient)
+        let (mut gradient, mut cost) = ([0.0; N], -value);
+        for i in 0..N {
+            let away = log[i] - start[i].ln();
+            cost += ridge * away * away;
+            gradient[i] = 2.0 * ridge * away - slope[i] * x[i];
+        }
+        (cost, gradient)
     };
     let mut log = start.map(f64::ln);
     let (mut value, mut gradient) = cost(&log);
