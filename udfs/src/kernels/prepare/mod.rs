@@ -17,4 +17,3 @@ pub mod moments;
 pub mod order;
 pub mod profile;
 pub mod scores;
-pub mod special;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::moments::{Moments, PairMoments, Sum};
-use super::special::{chi_squared_tail, f_tail};
+use crate::kernels::stats::distributions::{chi_squared_tail, f_tail};
 
 /// A statistic and the probability of a greater one by chance.
 #[derive(Debug, Clone, Copy, PartialEq)]
