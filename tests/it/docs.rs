@@ -132,7 +132,7 @@ fn the_examples_of_the_reference() {
         &shopper,
         &train("visits", "sessions", "target => 'column(Revenue)', arch => 'logreg'"),
         &train("spender", "events", "target => 'sum(price, purchase)', horizon => '30 days', arch => 'logreg'"),
-        &train("browser", "events", "target => 'next_event', arch => 'gru', sample => 0.1, embedding_dim => 4"),
+        &train("browser", "events", "target => 'next_event', arch => 'gru', sample => 0.1"),
         &train("basket", "events", "target => 'next_item', arch => 'mf', sample => 0.2, embedding_dim => 8"),
         &train("twins", "sessions", "target => 'column(Revenue)', arch => 'gan'"),
         "SELECT export_model('shopper', 'exports/kept');",

@@ -27,7 +27,7 @@ const AT_ONCE: usize = 16;
     doc_section(label = "File Functions"),
     description = "The bytes of a file under a data root, up to 64 MiB: for tables that name their pictures by path instead of holding them. NULL when the path is NULL. A file that is not there is an error, or NULL where `missing_ok` is true.",
     syntax_example = "pg_read_binary_file(path [, missing_ok])",
-    sql_example = "```sql\nSELECT octet_length(pg_read_binary_file('mylog.csv'));\n```",
+    sql_example = "```sql\nSELECT md5(pg_read_binary_file('mylog.csv'));\n```",
     argument(name = "path", description = "The file, relative to a data root or absolute under one."),
     argument(name = "missing_ok", description = "NULL instead of an error for a file that does not exist; false by default.")
 )]

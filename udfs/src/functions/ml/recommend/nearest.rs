@@ -52,7 +52,7 @@ impl MlRelation for Nearest {
     }
 
     fn example(&self) -> &'static str {
-        "SELECT user_id, similarity FROM nearest('browser', '[0.1, 0.7, -0.2, 0.4]', k => 5)"
+        "SELECT user_id, similarity FROM nearest('browser', '[0.1, 0.7, -0.2, 0.4, 0.3, -0.5, 0.2, 0.6]', k => 5)"
     }
 
     fn schema(&self, args: &Arguments, _source: Option<&Schema>, context: &MlContext) -> Result<SchemaRef> {
