@@ -282,7 +282,7 @@ async fn training_data_beyond_the_memory_is_spilled_and_gives_the_same_model() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_even_fit_when_spilled_is_refused() {
-    let program = Program::with(1, 1, 8 << 20).await;
+    let program = Program::with(1, 1, 16 << 20).await;
     let error = program.error(&format!("SELECT * FROM train_profile_model('m', {MANY_EVENTS}, arch => 'logreg')")).await;
     assert_eq!((error.code, error.message.as_str()), (portrait_udfs::Code::OutOfMemory, "the training data does not fit in memory"));
     assert!(error.detail.unwrap().contains("MiB") && error.hint.unwrap().contains("memory_limit"));

@@ -242,7 +242,7 @@ mod tests {
             let (here, there) = (rows(count, None), rows(count, Some((after, &space))));
             assert!(there.numbers.len() < 512 * 5);
             assert_eq!(here.numbers.len(), count * 5);
-            let some: Vec<u32> = (0..count as u32).filter(|row| splitmix::at(7, u64::from(*row)) % 3 == 0).collect();
+            let some: Vec<u32> = (0..count as u32).filter(|row| splitmix::at(7, u64::from(*row)).is_multiple_of(3)).collect();
             let all: Vec<u32> = (0..count as u32).collect();
             for wanted in [&some[..], &all[..], &all[count - 1..], &[]] {
                 let (mut a, mut b) = (vec![1.0], vec![]);

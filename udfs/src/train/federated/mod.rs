@@ -14,6 +14,7 @@ pub mod remote;
 pub mod sum;
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -337,16 +338,7 @@ fn run(mut request: FederatedRequest<'_>) -> Result<Trained> {
         }
     }
     let best = best.ok_or_else(|| Error::invalid("training diverged: the loss is not finite").hint("Try a smaller learning_rate."))?;
-    let names = names(&request.crew);
-    notes.push(format!("federated averaging of {} workers and {} rows over {} rounds", names + 1, terms.shared.rows, history.len()));
-    notes.push(format!(
-        "the {} validation and {} test rows are the coordinator's own",
-        problem.data.validation.len(),
-        problem.data.test.len()
-    ));
-    if settings.masks {
-        notes.push("updates were masked: the coordinator saw their sums alone".to_owned());
-    }
+    notes.extend(remarks(names(&request.crew) + 1, terms.shared.rows, history.len(), &problem, settings.masks));
     let fitted = Fitted {
         config: hypers[0].config.clone(),
         parameters: best.parameters,
@@ -365,6 +357,19 @@ fn run(mut request: FederatedRequest<'_>) -> Result<Trained> {
     let options = terms.options.clone();
     let found = Found { best, options, reports: vec![report], trials: Vec::new(), ensemble: None, members: Vec::new(), notes };
     Ok(problem.finished(found, Vec::new(), &own.rfm, started))
+}
+
+/// What the trained model says of how it came about.
+fn remarks(workers: usize, rows: impl Display, rounds: usize, problem: &Problem<'_>, masked: bool) -> Vec<String> {
+    let (validation, test) = (problem.data.validation.len(), problem.data.test.len());
+    let mut remarks = vec![
+        format!("federated averaging of {workers} workers and {rows} rows over {rounds} rounds"),
+        format!("the {validation} validation and {test} test rows are the coordinator's own"),
+    ];
+    if masked {
+        remarks.push("updates were masked: the coordinator saw their sums alone".to_owned());
+    }
+    remarks
 }
 
 /// Whether what has been reached is kept instead of failing.
