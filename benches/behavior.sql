@@ -78,7 +78,7 @@ WHERE before IS NULL OR toUnixTimestamp64Micro(event_time) - toUnixTimestamp64Mi
 
 -- query: paths
 -- portrait
-SELECT step, source, target, users FROM path_edges('events', depth => 3, session_gap => '1 day') ORDER BY step, source, target
+SELECT step, source, target, users FROM path_edges('events', depth => 3, session_gap => '1 day') WHERE target IS NOT NULL ORDER BY step, source, target
 -- duckdb
 WITH s AS (SELECT user_id, event_time AS t, event_type AS e,
                   event_time - lag(event_time) OVER (PARTITION BY user_id ORDER BY event_time, event_type) AS gap FROM {events}),
