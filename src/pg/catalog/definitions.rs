@@ -150,6 +150,7 @@ const LIVE: &[(&str, &str)] = &[
     ("pg_catalog", "pg_class"),
     ("pg_catalog", "pg_attribute"),
     ("pg_catalog", "pg_namespace"),
+    ("pg_catalog", "pg_proc"),
     ("pg_catalog", "pg_tables"),
     ("pg_catalog", "pg_views"),
     ("pg_catalog", "pg_database"),

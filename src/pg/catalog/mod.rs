@@ -13,6 +13,7 @@ mod cells;
 mod definitions;
 mod functions;
 mod information_schema;
+mod procedures;
 mod relations;
 mod rewrite;
 mod schema;

@@ -13,7 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::cells::{Row, batch};
 use super::definitions::{Table, fixed_rows, tables};
 use super::snapshot::Snapshot;
-use super::{information_schema, relations, server, types};
+use super::{information_schema, procedures, relations, server, types};
 use crate::engine::{Engine, session_of};
 use crate::error::Error;
 
@@ -93,6 +93,7 @@ async fn rows(table: &Table, engine: &Arc<Engine>, session: Option<&crate::engin
         ("pg_catalog", "pg_namespace") => relations::namespaces(&snapshot().await?),
         ("pg_catalog", "pg_tables") => relations::tables(&snapshot().await?),
         ("pg_catalog", "pg_views") => relations::views(&snapshot().await?),
+        ("pg_catalog", "pg_proc") => procedures::rows(engine),
         ("pg_catalog", "pg_type") => types::types(&snapshot().await?),
         ("pg_catalog", "pg_database") => server::databases(),
         ("pg_catalog", "pg_tablespace") => server::tablespaces(),

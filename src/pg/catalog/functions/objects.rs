@@ -4,6 +4,7 @@ use arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
 
 use super::super::definitions::tables;
+use super::super::procedures::{self, Procedure};
 use super::{Function, function, integer, text, utf8};
 use crate::engine::Session;
 
@@ -12,11 +13,17 @@ pub(super) fn functions() -> Vec<Function> {
         function("pg_get_expr", 2..=3, DataType::Utf8, |_, row| Ok(utf8(text(row, 0)))),
         function("pg_get_viewdef", 1..=2, DataType::Utf8, |session, row| Ok(utf8(view(session, row)))),
         function("pg_table_is_visible", 1..=1, DataType::Boolean, |_, row| Ok(ScalarValue::Boolean(integer(row, 0).map(is_visible)))),
+        function("obj_description", 1..=2, DataType::Utf8, |session, row| {
+            let of_function = text(row, 1).is_none_or(|catalog| catalog == "pg_proc");
+            Ok(utf8(procedure(session, row).filter(|_| of_function).and_then(|found| found.description.clone())))
+        }),
+        function("pg_get_function_result", 1..=1, DataType::Utf8, |session, row| Ok(utf8(procedure(session, row).map(Procedure::result)))),
+        function("pg_get_function_arguments", 1..=1, DataType::Utf8, |session, row| Ok(utf8(arguments(session, row)))),
+        function("pg_get_function_identity_arguments", 1..=1, DataType::Utf8, |session, row| Ok(utf8(arguments(session, row)))),
         function("pg_size_pretty", 1..=1, DataType::Utf8, |_, row| Ok(utf8(integer(row, 0).map(pretty)))),
     ];
-    // There are no comments, constraints, indexes, rules, triggers, statistics or sequences yet.
+    // There are no other comments, no constraints, indexes, rules, triggers, statistics or sequences yet.
     for (name, arguments) in [
-        ("obj_description", 1..=2),
         ("col_description", 2..=2),
         ("shobj_description", 2..=2),
         ("pg_get_constraintdef", 1..=2),
@@ -28,9 +35,6 @@ pub(super) fn functions() -> Vec<Function> {
         ("pg_get_partition_constraintdef", 1..=1),
         ("pg_get_serial_sequence", 2..=2),
         ("pg_get_functiondef", 1..=1),
-        ("pg_get_function_result", 1..=1),
-        ("pg_get_function_arguments", 1..=1),
-        ("pg_get_function_identity_arguments", 1..=1),
         ("pg_get_function_sqlbody", 1..=1),
         ("pg_tablespace_location", 1..=1),
         ("pg_describe_object", 3..=3),
@@ -59,6 +63,14 @@ pub(super) fn functions() -> Vec<Function> {
         functions.push(function(name, 1..=1, DataType::Boolean, |_, row| Ok(ScalarValue::Boolean(integer(row, 0).map(|_| true)))));
     }
     functions
+}
+
+fn procedure(session: &Session, row: &[ScalarValue]) -> Option<&'static Procedure> {
+    procedures::find(session.engine(), integer(row, 0)?)
+}
+
+fn arguments(session: &Session, row: &[ScalarValue]) -> Option<String> {
+    procedure(session, row).map(|found| found.arguments.clone())
 }
 
 /// Whether `search_path` reaches a relation without its schema: ours and those of `pg_catalog`.
