@@ -1,7 +1,7 @@
 //! The events of many groups: which conditions held, and when.
 //!
 //! Columns of group, time and mask grow at the end, one entry for each row that matters. When the groups arrive one after
-//! another nothing is ever moved; otherwise one counting sort brings them together. Within a group events are ordered
+//! another nothing is ever moved; otherwise they are permuted in place. Within a group events are ordered
 //! by time, then by mask: equal keys are equal events, so the order is total and no result can depend on arrival.
 
 use std::fmt::Debug;
@@ -108,28 +108,27 @@ impl<M: Mask> EventLog<M> {
             ends[at] += ends[at - 1];
         }
         if !self.grouped {
-            self.scatter(&ends);
+            self.permute(&ends);
         }
         ends.truncate(count + 1);
         ends
     }
 
-    /// The counting sort behind [`arrange`](Self::arrange); `begins` is where each group begins.
-    fn scatter(&mut self, begins: &[usize]) {
+    /// Each swap puts one event where its group is; `begins` is where each group begins.
+    fn permute(&mut self, begins: &[usize]) {
         let mut next = begins.to_vec();
-        let mut times = vec![0_i64; self.times.len()];
-        let mut masks = vec![M::default(); self.masks.len()];
-        for ((group, time), mask) in self.groups.iter().zip(&self.times).zip(&self.masks) {
-            let at = &mut next[*group as usize];
-            times[*at] = *time;
-            masks[*at] = *mask;
-            *at += 1;
-        }
-        self.times = times;
-        self.masks = masks;
-        for (group, place) in begins.windows(2).enumerate() {
-            #[allow(clippy::cast_possible_truncation, reason = "a group that was pushed as 32 bits")]
-            self.groups[place[0]..place[1]].fill(group as u32);
+        for (group, end) in begins.iter().skip(1).enumerate() {
+            while next[group] < *end {
+                let at = next[group];
+                let owner = self.groups[at] as usize;
+                let to = next[owner];
+                if owner != group {
+                    self.groups.swap(at, to);
+                    self.times.swap(at, to);
+                    self.masks.swap(at, to);
+                }
+                next[owner] += 1;
+            }
         }
         self.grouped = true;
     }

@@ -30,12 +30,13 @@ impl Decay {
         Some(Self { mantissa, shift: exponent as u32 })
     }
 
-    /// `time / half-life` as whole half-lives and a fraction in `[0, 1)`.
+    /// `time / half-life` as whole half-lives and a fraction in `[0, 1)`, to 53 bits.
     fn split(self, time_us: i64) -> (i64, f64) {
+        const BITS: u32 = f64::MANTISSA_DIGITS;
         let product = i128::from(time_us) * i128::from(self.mantissa);
-        let whole = product >> self.shift;
-        let fraction = (product - (whole << self.shift)) as f64 / libm::ldexp(1.0, self.shift as i32);
-        (whole as i64, fraction)
+        // The shift is 72 or more: a half-life is a millisecond or more.
+        let below = (product >> (self.shift - BITS)) as u64 & ((1 << BITS) - 1);
+        ((product >> self.shift) as i64, below as f64 * (1.0 / (1_u64 << BITS) as f64))
     }
 }
 

@@ -5,6 +5,7 @@
 //! values reach are stored: four for prices, seven for their squares. Products of two doubles are added exactly too, and sums
 //! may be multiplied and subtracted, so a variance from sums of squares loses nothing to cancellation.
 
+use super::digits::Digits;
 use super::wire::{Reader, put_i64, put_u64};
 
 /// Bits of a digit.
@@ -17,7 +18,7 @@ const PENDING_MAX: u32 = 1 << 30;
 pub struct ExactSum {
     /// The power of 2^32 of the first digit.
     low: i64,
-    digits: Vec<i64>,
+    digits: Digits,
     pending: u32,
     /// What NaN and the infinities add up to; 0 when there were none.
     special: f64,
@@ -80,16 +81,11 @@ impl ExactSum {
         if self.digits.is_empty() {
             self.low = place;
         }
-        if place < self.low {
-            let missing = (self.low - place) as usize;
-            self.digits.splice(0..0, std::iter::repeat_n(0, missing));
-            self.low = place;
-        }
+        let front = usize::try_from(self.low - place).unwrap_or(0);
+        self.low = self.low.min(place);
         let at = (place - self.low) as usize;
-        if self.digits.len() < at + count {
-            self.digits.reserve_exact(at + count - self.digits.len());
-            self.digits.resize(at + count, 0);
-        }
+        let back = (at + count).saturating_sub(self.digits.len() + front);
+        self.digits.grow(front, back);
         at
     }
 
@@ -123,7 +119,7 @@ impl ExactSum {
         if places > 0 && !self.digits.is_empty() {
             self.carry();
             let places = usize::try_from(places).unwrap_or(usize::MAX).min(self.digits.len());
-            self.digits.drain(..places);
+            self.digits.drop_front(places);
             self.low += places as i64;
         }
     }
@@ -138,7 +134,7 @@ impl ExactSum {
         other.carry();
         self.carry();
         let at = self.make_room(other.low, other.digits.len());
-        for (digit, more) in self.digits[at..].iter_mut().zip(&other.digits) {
+        for (digit, more) in self.digits[at..].iter_mut().zip(other.digits.iter()) {
             *digit += more;
         }
         self.pending = 2;
@@ -235,7 +231,7 @@ impl ExactSum {
     /// Bytes on the heap.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.digits.capacity() * size_of::<i64>()
+        self.digits.heap_bytes()
     }
 
     /// Appends the sum's bytes.
@@ -253,7 +249,7 @@ impl ExactSum {
         let special = from.f64()?;
         let low = from.i64()?;
         let count = from.count(8)?;
-        let digits = (0..count).map(|_| from.i64()).collect::<Option<Vec<_>>>()?;
+        let digits = (0..count).map(|_| from.i64()).collect::<Option<Digits>>()?;
         Some(Self { low, digits, pending: 1, special })
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod assign;
 pub mod contingency;
+mod digits;
 pub mod distributions;
 pub mod exact;
 pub mod lift;
