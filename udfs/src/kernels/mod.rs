@@ -5,7 +5,9 @@
 //! counter-based random numbers. A kernel states its complexity and never panics on its input's values.
 
 pub mod behavior;
+pub mod distinct;
 pub mod intern;
+pub mod key_order;
 pub mod nearest;
 pub mod prepare;
 pub mod profile;
