@@ -177,9 +177,8 @@ impl Engine {
             .with_config(session::base_config(&self.config))
             .with_runtime_env(Arc::clone(self.runtime.env()))
             .with_catalog_list(Arc::new(databases))
-            .with_default_features()
-            .with_physical_optimizer_rule(Arc::new(SliceJoins));
-        let mut builder = register_all(builder, Arc::clone(&self.ml));
+            .with_default_features();
+        let mut builder = register_all(builder, Arc::clone(&self.ml)).with_physical_optimizer_rule(Arc::new(SliceJoins));
         builder.scalar_functions().get_or_insert_default().extend(functions::scalars());
         for extension in self.extensions.read().iter() {
             builder = extension.extend(builder, session);

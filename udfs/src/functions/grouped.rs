@@ -239,15 +239,19 @@ pub(super) fn not_distinct(name: &str, args: &AccumulatorArgs<'_>) -> Result<()>
     Ok(())
 }
 
-/// The methods of `AggregateUDFImpl` that make accumulators, from the method `kernel(&self, &AccumulatorArgs) -> Result<impl Kernel>`.
+/// The methods of `AggregateUDFImpl` that make accumulators, from the method `kernel(&self, &AccumulatorArgs)`: a [`Kernel`], or
+/// with the two constructors of [`super::aggregation`] an `Aggregation`.
 macro_rules! accumulators {
     () => {
+        $crate::functions::grouped::accumulators!($crate::functions::grouped::Groups::new, $crate::functions::grouped::OneGroup::new);
+    };
+    ($many:path, $one:path) => {
         fn accumulator(
             &self,
             args: datafusion::logical_expr::function::AccumulatorArgs<'_>,
         ) -> datafusion::error::Result<Box<dyn datafusion::logical_expr::Accumulator>> {
             $crate::functions::grouped::not_distinct(self.name(), &args)?;
-            Ok(Box::new($crate::functions::grouped::OneGroup::new(self.kernel(&args)?)))
+            Ok(Box::new($one(self.kernel(&args)?)))
         }
 
         fn state_fields(
@@ -266,7 +270,7 @@ macro_rules! accumulators {
             args: datafusion::logical_expr::function::AccumulatorArgs<'_>,
         ) -> datafusion::error::Result<Box<dyn datafusion::logical_expr::GroupsAccumulator>> {
             $crate::functions::grouped::not_distinct(self.name(), &args)?;
-            Ok(Box::new($crate::functions::grouped::Groups::new(self.kernel(&args)?)))
+            Ok(Box::new($many(self.kernel(&args)?)))
         }
 
         fn order_sensitivity(&self) -> datafusion::logical_expr::utils::AggregateOrderSensitivity {
@@ -279,6 +283,14 @@ pub(super) use accumulators;
 /// `AggregateUDFImpl` for a struct with the fields `signature` and `aliases` and the method `kernel`, whose file has a `SHAPE`.
 macro_rules! aggregate {
     ($function:ident, $result:expr) => {
+        $crate::functions::grouped::aggregate!(
+            $function,
+            $result,
+            $crate::functions::grouped::Groups::new,
+            $crate::functions::grouped::OneGroup::new
+        );
+    };
+    ($function:ident, $result:expr, $many:path, $one:path) => {
         impl datafusion::logical_expr::AggregateUDFImpl for $function {
             fn name(&self) -> &str {
                 SHAPE.name
@@ -305,7 +317,7 @@ macro_rules! aggregate {
                 self.doc()
             }
 
-            $crate::functions::grouped::accumulators!();
+            $crate::functions::grouped::accumulators!($many, $one);
         }
     };
 }

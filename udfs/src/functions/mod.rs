@@ -7,9 +7,11 @@
 //! What a function does lives in `features`, `train`, `registry` and `kernels`; here arguments become types, plans
 //! become streams and results become Arrow.
 
+mod aggregation;
 pub mod behavior;
 mod blocking;
 pub mod dialect;
+mod distinct_count;
 pub mod experiment;
 pub mod features;
 pub mod files;
@@ -19,12 +21,15 @@ pub mod package;
 pub mod planner;
 pub mod prepass;
 pub mod profile;
+mod radix_sort;
 pub mod reference;
 pub mod register;
 pub mod relation;
 pub mod settings;
+mod single_stage;
 pub mod source;
 mod typed;
+mod utc;
 
 pub use package::Package;
 pub use prepass::{prepare_df_statement, prepare_statement};

@@ -11,11 +11,15 @@ use datafusion::logical_expr::{AggregateUDF, Documentation, ScalarUDF, WindowUDF
 use datafusion::physical_planner::ExtensionPlanner;
 use datafusion::prelude::SessionContext;
 
+use super::distinct_count::CountDistinct;
 use super::package::Package;
 use super::planner::{MlQueryPlanner, MlRelationPlanner, RelationExtensionPlanner};
 use super::prepass::prepare_df_statement;
+use super::radix_sort::RadixSorts;
 use super::relation::MlRelation;
+use super::single_stage::SingleStage;
 use super::source::SortedHistories;
+use super::utc::UtcTimes;
 use super::{behavior, experiment, features, files, ml, profile};
 use crate::context::{FileAccess, HistoryProvider, NoFiles};
 use crate::registry::{Jobs, Registry};
@@ -111,7 +115,13 @@ pub fn register_all(mut builder: SessionStateBuilder, context: Arc<MlContext>) -
     for rule in ml::analyzer_rules(context).into_iter().chain(features::analyzer_rules(context)) {
         builder = builder.with_analyzer_rule(rule);
     }
-    builder.with_query_planner(Arc::new(MlQueryPlanner::new(extension_planners(context))))
+    builder
+        .with_analyzer_rule(Arc::new(CountDistinct))
+        .with_optimizer_rule(Arc::new(UtcTimes))
+        .with_physical_optimizer_rule(Arc::new(SingleStage))
+        .with_physical_optimizer_rule(Arc::new(behavior::RunningWindows))
+        .with_physical_optimizer_rule(Arc::new(RadixSorts))
+        .with_query_planner(Arc::new(MlQueryPlanner::new(extension_planners(context))))
 }
 
 /// Plans one statement the way a server does: parse, [`prepare_df_statement`], plan. Training starts when the

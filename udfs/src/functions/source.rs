@@ -28,6 +28,7 @@ use datafusion::physical_plan::{EmptyRecordBatchStream, ExecutionPlan, Execution
 use datafusion::prelude::SQLOptions;
 
 use super::prepass::prepare_df_statement;
+use super::radix_sort::by_digits;
 use crate::context::{EventSource, HistoryProvider, UserHistories};
 use crate::error::{Code, Error, Result};
 use crate::features::roles::resolve_event_columns;
@@ -177,7 +178,7 @@ fn sorted(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> DfResult<Arc<dyn E
         plan
     };
     let many = plan.output_partitioning().partition_count() > 1;
-    let runs: Arc<dyn ExecutionPlan> = Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(many));
+    let runs = by_digits(Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(many)));
     if partitions <= 1 && many {
         return Ok(Arc::new(SortPreservingMergeExec::new(order, runs)));
     }
@@ -213,8 +214,28 @@ pub struct SortedHistories;
 #[async_trait]
 impl HistoryProvider for SortedHistories {
     async fn open(&self, session: &SessionState, source: &EventSource) -> Result<Arc<dyn UserHistories>> {
-        Ok(Arc::new(SortedSource::open(session, source).await.map_err(Error::from_engine)?))
+        Ok(Arc::new(SortedSource::open(session, source, lit(true)).await.map_err(Error::from_engine)?))
     }
+}
+
+/// The events of one type, sorted as they are read; the watermark is that of all events.
+///
+/// # Errors
+/// Whatever is wrong with the source.
+pub(crate) async fn histories_of(session: &SessionState, source: &EventSource, event: &str) -> DfResult<Arc<dyn UserHistories>> {
+    Ok(Arc::new(SortedSource::open(session, source, col("event").eq(lit(event))).await?))
+}
+
+/// Some of the types of event that a source has, at most `most`.
+///
+/// # Errors
+/// Whatever is wrong with the source.
+pub(crate) async fn event_types(session: &SessionState, source: &EventSource, most: usize) -> DfResult<BTreeSet<String>> {
+    let (plan, _) = canonical_plan(plan_sql(session, &source.sql).await?, &source.columns)?;
+    let distinct = LogicalPlanBuilder::from(plan).filter(col("event").is_not_null())?.aggregate(vec![col("event")], Vec::<Expr>::new())?;
+    let batches = collect(session.create_physical_plan(&distinct.limit(0, Some(most))?.build()?).await?, session.task_ctx()).await?;
+    let texts = batches.iter().filter_map(|batch| batch.column(0).as_string_opt::<i32>());
+    Ok(texts.flat_map(|texts| texts.iter().flatten().map(str::to_owned)).collect())
 }
 
 /// An opened source.
@@ -232,18 +253,37 @@ impl fmt::Debug for SortedSource {
     }
 }
 
+/// The latest time of a source whose users and times are never NULL, where times are timestamps: the engine knows it from the
+/// files' statistics. `None` for other sources, and without rows.
+async fn latest_of_complete(session: &SessionState, plan: &LogicalPlan, columns: &EventColumns) -> DfResult<Option<i64>> {
+    let schema = plan.schema().as_arrow();
+    let (Ok(user), Ok(time)) = (schema.field_with_name(&columns.user), schema.field_with_name(&columns.time)) else { return Ok(None) };
+    if user.is_nullable() || time.is_nullable() || !matches!(time.data_type(), DataType::Timestamp(_, None)) {
+        return Ok(None);
+    }
+    let row = one_row(session, plan.clone(), vec![max(Expr::Column(Column::from_name(&columns.time)))]).await?;
+    let latest = arrow::compute::cast(row.column(0), &DataType::Timestamp(ArrowTimeUnit::Microsecond, None))?;
+    let latest = latest.as_primitive_opt::<TimestampMicrosecondType>().filter(|latest| latest.len() == 1 && latest.is_valid(0));
+    Ok(latest.map(|latest| latest.value(0)))
+}
+
 impl SortedSource {
-    async fn open(session: &SessionState, source: &EventSource) -> DfResult<Self> {
+    async fn open(session: &SessionState, source: &EventSource, wanted: Expr) -> DfResult<Self> {
         let plan = plan_sql(session, &source.sql).await?;
+        let latest = latest_of_complete(session, &plan, &source.columns).await?;
         let (plan, schema) = canonical_plan(plan, &source.columns)?;
         let complete = col("user").is_not_null().and(col("time").is_not_null());
         let usable = datafusion::logical_expr::when(complete.clone(), col("time")).end()?;
+        if latest.is_some() {
+            let plan = LogicalPlanBuilder::from(plan).filter(complete.and(wanted))?.build()?;
+            return Ok(Self { session: session.clone(), plan, schema, watermark_us: latest, dropped_rows: 0 });
+        }
         let row = one_row(session, plan.clone(), vec![count(lit(1i64)), count(usable.clone()), max(usable)]).await?;
         let number = |i: usize| row.column(i).as_primitive_opt::<Int64Type>().filter(|a| !a.is_empty()).map_or(0, |a| a.value(0));
         let watermark = row.column(2).as_primitive_opt::<TimestampMicrosecondType>().filter(|a| a.len() == 1 && a.is_valid(0));
         Ok(Self {
             session: session.clone(),
-            plan: LogicalPlanBuilder::from(plan).filter(complete)?.build()?,
+            plan: LogicalPlanBuilder::from(plan).filter(complete.and(wanted))?.build()?,
             schema,
             watermark_us: watermark.map(|a| a.value(0)),
             dropped_rows: u64::try_from(number(0) - number(1)).unwrap_or(0),

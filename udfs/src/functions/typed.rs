@@ -28,6 +28,8 @@ pub(super) enum Want {
     Text,
     /// Anything that has a text: categories, user ids.
     Name,
+    /// The same, read many times: a view stays a view.
+    Key,
 }
 
 impl Want {
@@ -38,7 +40,7 @@ impl Want {
             Self::Time => "a timestamp",
             Self::Duration => "an interval",
             Self::Text => "a text",
-            Self::Name => "a text or a number",
+            Self::Name | Self::Key => "a text or a number",
         }
     }
 
@@ -55,7 +57,9 @@ impl Want {
             Self::Time => text || matches!(given, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64),
             Self::Duration => text || matches!(given, DataType::Interval(_) | DataType::Duration(_)),
             Self::Text => text || matches!(value, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View),
-            Self::Name => !value.is_nested() && !matches!(value, DataType::Binary | DataType::LargeBinary | DataType::BinaryView),
+            Self::Name | Self::Key => {
+                !value.is_nested() && !matches!(value, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+            }
         }
     }
 
@@ -72,7 +76,8 @@ impl Want {
             Self::Duration if matches!(given, DataType::Interval(_) | DataType::Duration(_)) => {
                 DataType::Interval(IntervalUnit::MonthDayNano)
             }
-            Self::Duration | Self::Text | Self::Name => DataType::Utf8,
+            Self::Key if *given == DataType::Utf8View => DataType::Utf8View,
+            Self::Duration | Self::Text | Self::Name | Self::Key => DataType::Utf8,
         }
     }
 }

@@ -25,8 +25,9 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{list_of, times, truths};
-use super::grouped::{Aggregation, Grouped, Single};
+
 use crate::error::{Code, Error, Result};
+use crate::functions::aggregation::{Aggregation, Grouped, Single};
 use crate::kernels::behavior::event_log::{Event, EventLog, Mask};
 
 /// Where the conditions of a call are.

@@ -12,13 +12,13 @@ mod attribution;
 mod events;
 mod funnel_call;
 mod funnel_steps;
-mod grouped;
 mod path_edges;
 mod range_retention_count;
 mod range_retention_sum;
 mod reading;
 mod retention;
 mod retention_matrix;
+mod running;
 mod sequence_call;
 mod sequence_count;
 mod sequence_match;
@@ -38,6 +38,7 @@ use datafusion::logical_expr::{AggregateUDF, WindowUDF};
 use super::package::Package;
 use events::EventAggregate;
 
+pub(super) use running::RunningWindows;
 pub use settings::BehaviorOptions;
 
 /// The functions of this room.

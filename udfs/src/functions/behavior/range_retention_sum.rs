@@ -14,8 +14,9 @@ use datafusion_macros::user_doc;
 
 use super::arguments::{list_of, no_such_call};
 use super::events::offsets;
-use super::grouped::{Aggregation, Grouped, Single};
+
 use crate::error::{Error, Result};
+use crate::functions::aggregation::{Aggregation, Grouped, Single};
 
 const NAME: &str = "range_retention_sum";
 

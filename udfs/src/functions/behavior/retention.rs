@@ -12,8 +12,9 @@ use datafusion_macros::user_doc;
 
 use super::arguments::{is_condition, list_of, no_such_call};
 use super::events::{Conditions, offsets, read_masks};
-use super::grouped::{Aggregation, Grouped, Single};
+
 use crate::error::{Error, Result};
+use crate::functions::aggregation::{Aggregation, Grouped, Single};
 use crate::kernels::behavior::retention::retained;
 
 #[user_doc(

@@ -18,6 +18,7 @@ use super::time_lists::TimeLists;
 use crate::error::{Error, Result};
 use crate::functions::MlContext;
 use crate::functions::relation::{Argument, Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::utc::utc_day;
 use crate::kernels::behavior::calendar::Granularity;
 use crate::kernels::behavior::event_log::Event;
 use crate::kernels::behavior::retention::{ACTIVE, FIRST};
@@ -183,7 +184,7 @@ async fn rows(call: &Call, request: &Request) -> DfResult<RecordBatch> {
 /// One row per user: the days of the time zone with their bits.
 fn aggregate(plan: LogicalPlan, request: &Request) -> DfResult<LogicalPlan> {
     let local = DataType::Timestamp(TimeUnit::Microsecond, Some(request.timezone.as_str().into()));
-    let day = cast(cast(col("time"), local), DataType::Date32);
+    let day = if request.timezone == "UTC" { utc_day(col("time")) } else { cast(cast(col("time"), local), DataType::Date32) };
     let is = |name: &Option<String>| name.as_ref().map_or(lit(true), |name| col("event").eq(lit(name.clone())));
     let days = EventAggregate::udaf(Days).call(vec![day, is(&request.first), is(&request.active)]).alias("days");
     LogicalPlanBuilder::from(plan).aggregate(vec![col("user")], vec![days])?.project(vec![col("days")])?.build()

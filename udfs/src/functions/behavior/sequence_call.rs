@@ -31,6 +31,9 @@ pub(super) fn shape(name: &str, given: &[DataType]) -> Result<Shape> {
     Ok(Shape { time: 1, conditions: Conditions::Columns(2..given.len()), types })
 }
 
+const HINT: &str = "Events are (?1) to (?64), by the place of their condition; between them .* is anything, . is one row, (?t<=600) the \
+                    time that may pass.";
+
 /// Reads the pattern.
 ///
 /// # Errors
@@ -38,5 +41,5 @@ pub(super) fn shape(name: &str, given: &[DataType]) -> Result<Shape> {
 pub(super) fn pattern(name: &str, shape: &Shape, args: &AccumulatorArgs) -> DfResult<Pattern> {
     let text = constant_text(name, "pattern", &args.exprs[0])?;
     let parsed = Pattern::parse(&text, shape.condition_count(), number_unit(shape.time_type()));
-    Ok(parsed.map_err(|error| Error::invalid(error.to_string()).detail(format!("The pattern is {text}.")))?)
+    Ok(parsed.map_err(|error| Error::invalid(error.to_string()).detail(format!("The pattern is {text}.")).hint(HINT))?)
 }

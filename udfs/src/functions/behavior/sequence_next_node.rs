@@ -14,8 +14,9 @@ use datafusion_macros::user_doc;
 
 use super::arguments::{constant_text, is_condition, list_of, no_such_call, time_type, times};
 use super::events::{Conditions, offsets, read_masks, refuse_distinct};
-use super::grouped::{Aggregation, Grouped, Single};
+
 use crate::error::{Error, Result};
+use crate::functions::aggregation::{Aggregation, Grouped, Single};
 use crate::kernels::behavior::next_node::{Base, Direction, Node, next_node};
 use crate::kernels::intern::Interner;
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, Int64Builder};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
@@ -86,15 +86,7 @@ impl WindowUDFImpl for Sessionize {
     }
 
     fn partition_evaluator(&self, args: PartitionEvaluatorArgs) -> DfResult<Box<dyn PartitionEvaluator>> {
-        let types: Vec<DataType> = args.input_fields().iter().map(|field| field.data_type().clone()).collect();
-        let shape = shape(&types)?;
-        let limit = |at: usize, name: &str| -> DfResult<u64> {
-            let value = constant("sessionize", name, &args.input_exprs()[at])?;
-            Ok(length(&format!("the {name} of sessionize"), &value, &shape.types[0])?)
-        };
-        let longest = shape.longest.map(|at| limit(at, "longest")).transpose()?;
-        let sessions = SessionNumbers::new(limit(1, "gap")?, longest);
-        Ok(Box::new(Numbers { sessions, split: shape.split }))
+        Ok(Box::new(Numbers::of(&args)?))
     }
 
     fn documentation(&self) -> Option<&Documentation> {
@@ -107,13 +99,44 @@ impl WindowUDFImpl for Sessionize {
 }
 
 /// One partition.
-#[derive(Debug)]
-struct Numbers {
+#[derive(Debug, Clone)]
+pub(super) struct Numbers {
     sessions: SessionNumbers,
     split: Option<usize>,
 }
 
 impl Numbers {
+    /// The state before the first row.
+    pub(super) fn of(args: &PartitionEvaluatorArgs) -> DfResult<Self> {
+        let types: Vec<DataType> = args.input_fields().iter().map(|field| field.data_type().clone()).collect();
+        let shape = shape(&types)?;
+        let limit = |at: usize, name: &str| -> DfResult<u64> {
+            let value = constant("sessionize", name, &args.input_exprs()[at])?;
+            Ok(length(&format!("the {name} of sessionize"), &value, &shape.types[0])?)
+        };
+        let longest = shape.longest.map(|at| limit(at, "longest")).transpose()?;
+        Ok(Self { sessions: SessionNumbers::new(limit(1, "gap")?, longest), split: shape.split })
+    }
+
+    /// The numbers of a batch of sorted rows; a partition begins at each of `begins`, with the state `first`.
+    pub(super) fn over(&mut self, first: &Self, values: &[ArrayRef], begins: &[usize], rows: usize) -> DfResult<ArrayRef> {
+        let times = times(&values[0])?;
+        let splits = self.splits(values)?;
+        let mut numbers = Int64Builder::with_capacity(rows);
+        let ends = begins.iter().skip(1).copied().chain([rows]);
+        let before = 0..begins.first().copied().unwrap_or(rows);
+        for row in before {
+            numbers.append_option(self.number(&times, splits, row));
+        }
+        for (begin, end) in begins.iter().zip(ends) {
+            self.sessions = first.sessions;
+            for row in *begin..end {
+                numbers.append_option(self.number(&times, splits, row));
+            }
+        }
+        Ok(Arc::new(numbers.finish()))
+    }
+
     fn number(&mut self, times: &Int64Array, splits: Option<&BooleanArray>, row: usize) -> Option<i64> {
         let split = splits.is_some_and(|splits| splits.is_valid(row) && splits.value(row));
         times.is_valid(row).then(|| self.sessions.next(times.value(row), split))

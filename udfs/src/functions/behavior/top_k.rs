@@ -16,8 +16,9 @@ use datafusion_macros::user_doc;
 
 use super::arguments::{constant, list_of, no_such_call};
 use super::events::{offsets, refuse_distinct};
-use super::grouped::{Aggregation, Grouped, Single};
+
 use crate::error::{Error, Result};
+use crate::functions::aggregation::{Aggregation, Grouped, Single};
 use crate::kernels::behavior::top_k::{TopK as Totals, Total, Weight};
 
 const NAME: &str = "top_k";

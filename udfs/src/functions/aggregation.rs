@@ -1,4 +1,5 @@
-//! How an aggregate of this room becomes the engine's accumulators: one for many groups, one for a single group.
+//! Aggregates that keep the rows of all groups in columns: how one becomes the engine's accumulators, one for many groups, one
+//! for a single group. [`super::grouped`] is for those with one small state per group.
 
 use std::fmt::Debug;
 
