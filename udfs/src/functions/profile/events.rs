@@ -8,9 +8,12 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Schema, TimeUnit};
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::Result as DfResult;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use futures::StreamExt;
+use tokio_util::sync::CancellationToken;
 
 use crate::context::{EventSource, UserHistories};
 use crate::error::{Code, Error, Result};
@@ -19,7 +22,7 @@ use crate::features::roles::resolve_event_columns;
 use crate::features::{EventColumns, KeyType, UserHistory, UserReader};
 use crate::functions::ml::predict::subject::Users;
 use crate::functions::relation::{Argument, Arguments, Call, Kind, Parameter};
-use crate::functions::source::resolve_columns;
+use crate::functions::source::{event_types, histories_of, resolve_columns};
 use crate::kernels::nearest::nearest;
 use crate::kernels::stats::exact::ExactSum;
 
@@ -53,7 +56,7 @@ pub(super) fn key_type(args: &Arguments, source: Option<&Schema>) -> Result<KeyT
 /// The events of a source, opened.
 #[derive(Debug)]
 pub(super) struct Events {
-    pub(super) columns: EventColumns,
+    source: EventSource,
     pub(super) histories: Arc<dyn UserHistories>,
     pub(super) as_of_us: i64,
     event: Option<String>,
@@ -77,9 +80,18 @@ impl Events {
                 .into());
         }
         let source = EventSource { sql: sql.to_owned(), columns };
-        let histories = call.context.histories.open(&call.session, &source).await?;
+        // Few events of a log are of one type: sorting those is less than reading the histories of all.
+        let histories = match &event {
+            Some(event) => histories_of(&call.session, &source, event).await?,
+            None => call.context.histories.open(&call.session, &source).await?,
+        };
         let as_of_us = call.args.micros("as_of").or(histories.watermark_us()).unwrap_or_default();
-        Ok(Self { columns: source.columns, histories, as_of_us, event })
+        Ok(Self { source, histories, as_of_us, event })
+    }
+
+    /// The roles of the source's columns.
+    pub(super) const fn columns(&self) -> &EventColumns {
+        &self.source.columns
     }
 
     /// Fails when no column says what an event was worth.
@@ -87,62 +99,41 @@ impl Events {
     /// # Errors
     /// 42703.
     pub(super) fn need_value(&self) -> Result<()> {
-        if self.columns.value.is_some() {
+        if self.source.columns.value.is_some() {
             return Ok(());
         }
         Err(Error::new(Code::UndefinedColumn, "the source has no column of values")
             .hint("Name it with columns => 'auto, value=price*quantity', or whatever holds the money."))
     }
 
-    /// Gives every user's history to `each`, in the order of the users, cancelling between batches.
+    /// Every user's orders, in the order of the users, counted in the memory pool. Streams of users are read side by side.
     ///
     /// # Errors
-    /// What reading the source says, 57014, and those of `each`.
-    pub(super) async fn each(&self, call: &Call, mut each: impl FnMut(&UserHistory, &Strings) -> Result<()>) -> DfResult<()> {
-        let token = call.statement().cancel.clone();
-        for mut stream in self.histories.scan(1).await? {
-            let mut reader = UserReader::new(stream.schema(), &self.columns)?;
-            while let Some(batch) = stream.next().await {
-                if token.is_cancelled() {
-                    return Err(Error::cancelled().into());
-                }
-                reader.push(&batch?)?;
-                while let Some(history) = reader.next_user() {
-                    each(&history, reader.strings())?;
-                    reader.recycle(history);
-                }
-            }
-            if let Some(history) = reader.finish() {
-                each(&history, reader.strings())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Every user's orders, in the order of the users, counted in the memory pool.
-    ///
-    /// # Errors
-    /// As [`each`](Self::each); 53200; 22023 for a type of event that no user has.
+    /// What reading the source says; 53200; 57014; 22023 for a type of event that no user has.
     pub(super) async fn orders(&self, call: &Call, name: &'static str) -> DfResult<(Vec<Orders>, MemoryReservation)> {
         let memory = MemoryConsumer::new(name).register(call.task.memory_pool());
-        let mut found: Vec<Orders> = Vec::new();
-        let mut types = BTreeSet::new();
-        self.each(call, |history, strings| {
-            if let Some(orders) = Orders::of(history, strings, self.as_of_us, self.event.as_deref(), &mut types) {
-                if found.len() == found.capacity() {
-                    let more = found.capacity().max(1024);
-                    memory.try_grow(more * (size_of::<Orders>() + 16)).map_err(Error::from_engine)?;
-                    found.reserve_exact(more);
-                }
-                found.push(orders);
-            }
-            Ok(())
-        })
-        .await?;
-        match &self.event {
-            Some(event) if found.is_empty() && !types.is_empty() => Err(unknown_event(event, &types).into()),
-            _ => Ok((found, memory)),
+        let mut reading = vec![];
+        for stream in self.histories.scan(call.session.config().target_partitions().max(1)).await? {
+            let reader = UserReader::new(stream.schema(), &self.source.columns)?;
+            let orders = UserOrders { stream, reader, as_of_us: self.as_of_us, cancel: call.statement().cancel.clone() };
+            reading.push(SpawnedTask::spawn(orders.read(memory.new_empty())));
         }
+        let mut found: Vec<Orders> = Vec::new();
+        for task in reading {
+            let (orders, held) = task.join().await.map_err(|error| Error::internal(format!("reading events failed: {error}")))??;
+            memory.try_grow(held.free())?;
+            if found.is_empty() { found = orders } else { found.extend(orders) }
+        }
+        if !found.is_sorted_by(|a, b| a.user <= b.user) {
+            found.sort_unstable_by(|a, b| a.user.cmp(&b.user));
+        }
+        if let Some(event) = self.event.as_ref().filter(|_| found.is_empty()) {
+            let types = event_types(&call.session, &self.source, TYPES_SHOWN).await?;
+            if !types.is_empty() && !types.contains(event) {
+                return Err(unknown_event(event, &types).into());
+            }
+        }
+        Ok((found, memory))
     }
 
     /// The history of one user up to the point in time; `None` for NULL and unknown users.
@@ -151,7 +142,7 @@ impl Events {
     /// 22P02 for a text that is no number where users are numbers; what reading the source says.
     pub(super) async fn user(&self, args: &Arguments) -> DfResult<Option<(UserHistory, Strings)>> {
         let Some(Argument::Any(value)) = args.get("user_id") else { return Ok(None) };
-        let user: ArrayRef = match Users::new(&value.to_array()?, self.columns.key_type)? {
+        let user: ArrayRef = match Users::new(&value.to_array()?, self.source.columns.key_type)? {
             Users::Int64(keys) => Arc::new(keys),
             Users::Utf8(keys) => Arc::new(keys),
         };
@@ -159,7 +150,7 @@ impl Events {
             return Ok(None);
         }
         let mut stream = self.histories.lookup(user).await?;
-        let mut reader = UserReader::new(stream.schema(), &self.columns)?;
+        let mut reader = UserReader::new(stream.schema(), &self.source.columns)?;
         let mut found = None;
         while let Some(batch) = stream.next().await {
             reader.push(&batch?)?;
@@ -171,6 +162,45 @@ impl Events {
             (history, strings)
         }))
     }
+}
+
+/// Reads the users of one stream.
+struct UserOrders {
+    stream: SendableRecordBatchStream,
+    reader: UserReader,
+    as_of_us: i64,
+    cancel: CancellationToken,
+}
+
+impl UserOrders {
+    async fn read(mut self, memory: MemoryReservation) -> DfResult<(Vec<Orders>, MemoryReservation)> {
+        let mut found: Vec<Orders> = Vec::new();
+        while let Some(batch) = self.stream.next().await {
+            if self.cancel.is_cancelled() {
+                return Err(Error::cancelled().into());
+            }
+            self.reader.push(&batch?)?;
+            while let Some(history) = self.reader.next_user() {
+                add(&mut found, Orders::of(&history, self.as_of_us), &memory)?;
+                self.reader.recycle(history);
+            }
+        }
+        if let Some(history) = self.reader.finish() {
+            add(&mut found, Orders::of(&history, self.as_of_us), &memory)?;
+        }
+        Ok((found, memory))
+    }
+}
+
+fn add(found: &mut Vec<Orders>, orders: Option<Orders>, memory: &MemoryReservation) -> DfResult<()> {
+    let Some(orders) = orders else { return Ok(()) };
+    if found.len() == found.capacity() {
+        let more = found.capacity().max(1024);
+        memory.try_grow(more * (size_of::<Orders>() + 16))?;
+        found.reserve_exact(more);
+    }
+    found.push(orders);
+    Ok(())
 }
 
 fn unknown_event(event: &str, types: &BTreeSet<String>) -> Error {
@@ -205,20 +235,10 @@ const DAY_US: i64 = 86_400_000_000;
 const TYPES_SHOWN: usize = 20;
 
 impl Orders {
-    fn of(history: &UserHistory, strings: &Strings, as_of_us: i64, event: Option<&str>, types: &mut BTreeSet<String>) -> Option<Self> {
+    fn of(history: &UserHistory, as_of_us: i64) -> Option<Self> {
         let (mut total, mut later) = (ExactSum::default(), ExactSum::default());
         let mut found: Option<Self> = None;
         for (at, time_us) in history.times_us.iter().enumerate().take_while(|(_, time_us)| **time_us <= as_of_us) {
-            if let Some(wanted) = event {
-                let code = history.events.get(at).copied().unwrap_or(u32::MAX);
-                let given = if code == u32::MAX { None } else { Some(strings.events.get(code)) };
-                if given != Some(wanted) {
-                    if let Some(given) = given.filter(|given| types.len() < TYPES_SHOWN && !types.contains(*given)) {
-                        types.insert(given.to_owned());
-                    }
-                    continue;
-                }
-            }
             let (user, first_us, last_us) = (&history.user, *time_us, *time_us);
             let new = || Self { user: user.clone(), orders: 1, days: 1, first_us, last_us, total: 0.0, later_total: 0.0 };
             match &mut found {

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt64Array, new_null_array};
-use arrow::compute::{SortOptions, cast, interleave_record_batch, take};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_null_array};
+use arrow::compute::{SortOptions, cast, concat, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::row::{OwnedRow, RowConverter, Rows, SortField};
 use datafusion::error::{DataFusionError, Result as DfResult};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::events::time_type;
 use crate::error::{Code, Error, Result};
 use crate::functions::MlContext;
+use crate::functions::radix_sort::by_digits;
 use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter, sql_type};
 use crate::functions::typed::column_at;
 use crate::kernels::profile::as_of::{Known, Rule, latest_known};
@@ -169,7 +170,7 @@ fn sorted(plan: Arc<dyn ExecutionPlan>, order: &[usize]) -> DfResult<Arc<dyn Exe
         order.iter().filter(orderable).map(|at| PhysicalSortExpr::new(Arc::new(Column::new(schema.field(*at).name(), *at)), options));
     let Some(order) = LexOrdering::new(keys) else { return Ok(plan) };
     let many = plan.output_partitioning().partition_count() > 1;
-    let runs: Arc<dyn ExecutionPlan> = Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(many));
+    let runs = by_digits(Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(many)));
     Ok(if many { Arc::new(SortPreservingMergeExec::new(order, runs)) } else { runs })
 }
 
@@ -199,6 +200,7 @@ fn join(call: Call) -> DfResult<SendableRecordBatchStream> {
             converter: converter(&layout.key_type)?,
             layout: layout.clone(),
             waiting: VecDeque::new(),
+            chosen: vec![],
             ended: false,
             memory,
         },
@@ -234,6 +236,20 @@ struct Waiting {
     events: TimestampMicrosecondArray,
     ingested: Option<TimestampMicrosecondArray>,
     from: usize,
+    /// The rows that the spine's batch at hand wants, in its order.
+    picked: Vec<u32>,
+}
+
+impl Waiting {
+    fn take_picked(&mut self, values: &[usize]) -> DfResult<Option<Vec<ArrayRef>>> {
+        if self.picked.is_empty() {
+            return Ok(None);
+        }
+        let picked = UInt32Array::from(std::mem::take(&mut self.picked));
+        let mut columns = values.iter().map(|at| take(self.batch.column(*at), &picked, None)).collect::<Result<Vec<_>, _>>()?;
+        columns.push(take(&self.events, &picked, None)?);
+        Ok(Some(columns))
+    }
 }
 
 /// The features, key by key.
@@ -242,6 +258,8 @@ struct Features {
     converter: RowConverter,
     layout: Layout,
     waiting: VecDeque<Waiting>,
+    /// What was picked from batches that are done with: the values, then the event time.
+    chosen: Vec<Vec<ArrayRef>>,
     ended: bool,
     memory: MemoryReservation,
 }
@@ -250,7 +268,7 @@ struct Features {
 #[derive(Debug, Default)]
 struct Values {
     known: Vec<Known>,
-    places: Vec<(usize, usize)>,
+    places: Vec<(usize, u32)>,
 }
 
 impl Features {
@@ -270,51 +288,61 @@ impl Features {
             let keys = self.converter.convert_columns(&[cast(batch.column(self.layout.feature_key), &self.layout.key_type)?])?;
             let events = micros(batch.column(self.layout.event))?;
             let ingested = self.layout.ingested.map(|at| micros(batch.column(at))).transpose()?;
-            self.waiting.push_back(Waiting { batch, keys, events, ingested, from: 0 });
+            self.waiting.push_back(Waiting { batch, keys, events, ingested, from: 0, picked: vec![] });
             return Ok(true);
         }
     }
 
-    /// Forgets whole batches of smaller keys.
-    fn forget(&mut self) {
+    /// Forgets whole batches of smaller keys, but for what was picked from them.
+    fn forget(&mut self) -> DfResult<()> {
         while self.waiting.front().is_some_and(|waiting| waiting.from >= waiting.keys.num_rows()) {
-            if let Some(gone) = self.waiting.pop_front() {
+            if let Some(mut gone) = self.waiting.pop_front() {
                 self.memory.shrink(gone.batch.get_array_memory_size());
+                self.chosen.extend(gone.take_picked(&self.layout.values)?);
             }
         }
+        Ok(())
+    }
+
+    /// What the spine's batch at hand picked, in its order: keys ascend, and so do the values of a key that become known.
+    fn chosen(&mut self) -> DfResult<Vec<Vec<ArrayRef>>> {
+        let mut chosen = std::mem::take(&mut self.chosen);
+        for waiting in &mut self.waiting {
+            chosen.extend(waiting.take_picked(&self.layout.values)?);
+        }
+        Ok(chosen)
     }
 
     /// Passes over keys below `key`, then collects the values of `key`. Batches that hold them stay.
-    async fn of(&mut self, key: &OwnedRow) -> DfResult<Values> {
+    async fn of(&mut self, key: &OwnedRow, values: &mut Values) -> DfResult<()> {
         loop {
             for waiting in &mut self.waiting {
                 while waiting.from < waiting.keys.num_rows() && waiting.keys.row(waiting.from) < key.row() {
                     waiting.from += 1;
                 }
             }
-            self.forget();
+            self.forget()?;
             if !self.waiting.is_empty() || !self.read().await? {
                 break;
             }
         }
-        let mut values = Values::default();
         let mut at = 0;
         loop {
             while at >= self.waiting.len() {
                 if !self.read().await? {
-                    return Ok(values);
+                    return Ok(());
                 }
             }
-            let Some(waiting) = self.waiting.get(at) else { return Ok(values) };
+            let Some(waiting) = self.waiting.get(at) else { return Ok(()) };
             for row in waiting.from..waiting.keys.num_rows() {
                 if waiting.keys.row(row) != key.row() {
-                    return Ok(values);
+                    return Ok(());
                 }
                 // A value without a time, or never written down, was never known.
                 let ingested_us = waiting.ingested.as_ref().map_or(Some(i64::MIN), |times| times.is_valid(row).then(|| times.value(row)));
                 if let (true, Some(ingested_us)) = (waiting.events.is_valid(row), ingested_us) {
                     values.known.push(Known { event_us: waiting.events.value(row), ingested_us });
-                    values.places.push((at, row));
+                    values.places.push((at, u32::try_from(row).unwrap_or(u32::MAX)));
                 }
             }
             at += 1;
@@ -340,48 +368,52 @@ impl Join {
         let keys = cast(batch.column(self.layout.spine_key), &self.layout.key_type)?;
         let rows = self.converter.convert_columns(&[Arc::clone(&keys)])?;
         let labels = micros(batch.column(self.layout.label))?;
-        let mut parts: Vec<Vec<ArrayRef>> = Vec::new();
-        let mut start = 0;
+        let (mut spread, mut values) = (Vec::with_capacity(batch.num_rows()), Values::default());
+        let (mut start, mut picked) = (0, 0_u32);
         while start < batch.num_rows() {
             let mut end = start + 1;
             while end < batch.num_rows() && rows.row(end) == rows.row(start) {
                 end += 1;
             }
-            let known = keys.is_valid(start);
-            let values = if known { self.features.of(&rows.row(start).owned()).await? } else { Values::default() };
-            parts.push(self.pick(&values, &labels, start..end)?);
+            values.known.clear();
+            values.places.clear();
+            if keys.is_valid(start) {
+                self.features.of(&rows.row(start).owned(), &mut values).await?;
+            }
+            for found in self.pick(&values, &labels, start..end) {
+                spread.push(found.map(|at| {
+                    let (waiting, row) = values.places[at];
+                    self.features.waiting[waiting].picked.push(row);
+                    (picked, picked += 1).0
+                }));
+            }
             start = end;
         }
-        Ok(Some(self.whole(&batch, &parts)?))
+        self.whole(&batch, &UInt32Array::from(spread)).map(Some)
     }
 
-    /// The feature columns of the spine's rows `range`, all of one key.
-    fn pick(&self, values: &Values, labels: &TimestampMicrosecondArray, range: std::ops::Range<usize>) -> DfResult<Vec<ArrayRef>> {
+    /// The value that each of the spine's rows `range`, all of one key, may use.
+    fn pick(&self, values: &Values, labels: &TimestampMicrosecondArray, range: std::ops::Range<usize>) -> Vec<Option<usize>> {
+        if values.known.is_empty() {
+            return vec![None; range.len()];
+        }
         // NULL labels sort first and find nothing.
         let times: Vec<i64> = range.clone().map(|row| if labels.is_valid(row) { labels.value(row) } else { i64::MIN }).collect();
         let found = latest_known(&values.known, &times, self.layout.rule);
-        let found: Vec<Option<usize>> = found.into_iter().zip(range.clone()).map(|(at, row)| at.filter(|_| labels.is_valid(row))).collect();
-        let features = &self.layout.schema.fields()[self.layout.schema.fields().len() - self.layout.values.len() - 1..];
-        if found.iter().all(Option::is_none) {
-            return Ok(features.iter().map(|field| new_null_array(field.data_type(), range.len())).collect());
-        }
-        let batches: Vec<&RecordBatch> = self.features.waiting.iter().map(|waiting| &waiting.batch).collect();
-        let used: Vec<(usize, usize)> = found.iter().flatten().map(|at| values.places[*at]).collect();
-        let chosen = interleave_record_batch(&batches, &used)?;
-        let mut next = 0_u64;
-        let index = |at: &Option<usize>| at.map(|_| (next, next += 1).0);
-        let spread: UInt64Array = found.iter().map(index).collect();
-        let mut columns = self.layout.values.iter().map(|at| take(chosen.column(*at), &spread, None)).collect::<Result<Vec<_>, _>>()?;
-        let times: Int64Array = found.iter().map(|at| at.map(|at| values.known[at].event_us)).collect();
-        columns.push(cast(&times, &time_type())?);
-        Ok(columns)
+        found.into_iter().zip(range).map(|(at, row)| at.filter(|_| labels.is_valid(row))).collect()
     }
 
-    fn whole(&self, batch: &RecordBatch, parts: &[Vec<ArrayRef>]) -> DfResult<RecordBatch> {
+    /// The spine's batch with what was picked for it; `spread` has the place of each row's value.
+    fn whole(&mut self, batch: &RecordBatch, spread: &UInt32Array) -> DfResult<RecordBatch> {
+        let chosen = self.features.chosen()?;
         let mut columns = batch.columns().to_vec();
-        for at in 0..self.layout.values.len() + 1 {
-            let parts: Vec<&dyn Array> = parts.iter().map(|part| part[at].as_ref()).collect();
-            columns.push(arrow::compute::concat(&parts)?);
+        let first = columns.len();
+        for (at, field) in self.layout.schema.fields()[first..].iter().enumerate() {
+            let parts: Vec<&dyn Array> = chosen.iter().map(|part| part[at].as_ref()).collect();
+            columns.push(match parts.is_empty() {
+                true => new_null_array(field.data_type(), batch.num_rows()),
+                false => cast(&take(&concat(&parts)?, spread, None)?, field.data_type())?,
+            });
         }
         RecordBatch::try_new(Arc::clone(&self.layout.schema), columns).map_err(DataFusionError::from)
     }

@@ -58,7 +58,7 @@ pub(super) async fn fit(call: &Call, name: &'static str) -> DfResult<Fitted> {
     let (users, memory) = events.orders(call, name).await?;
     memory.try_grow(users.len() * (size_of::<Customer>() + 16))?;
     let customers: Vec<Customer> = users.iter().map(|orders| customer(orders, events.as_of_us)).collect();
-    let spends: Vec<(f64, f64)> = match events.columns.value {
+    let spends: Vec<(f64, f64)> = match events.columns().value {
         Some(_) => {
             users.iter().filter_map(|orders| Some(((orders.days - 1) as f64, mean_value(orders).filter(|mean| *mean > 0.0)?))).collect()
         }

@@ -75,7 +75,7 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
     let as_of_us = fitted.events.as_of_us;
     let row = |orders: &super::events::Orders| {
         let customer = customer(orders, as_of_us);
-        let mean = mean_value(orders).filter(|_| fitted.events.columns.value.is_some());
+        let mean = mean_value(orders).filter(|_| fitted.events.columns().value.is_some());
         let purchases = fitted.model.expected_purchases(&customer, horizon);
         // A user who came once is worth what a customer is on average; so is one whose returns outweigh the orders.
         let known = mean.filter(|mean| *mean > 0.0).map_or((0.0, 0.0), |mean| (customer.frequency, mean));
@@ -85,11 +85,11 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
     };
     let numbers: Vec<[Option<f64>; NUMBERS.len()]> = fitted.users.iter().map(row).collect();
     let mut arrays: Vec<ArrayRef> = vec![
-        key_array(fitted.users.iter().map(|orders| &orders.user), fitted.events.columns.key_type),
+        key_array(fitted.users.iter().map(|orders| &orders.user), fitted.events.columns().key_type),
         Arc::new(fitted.users.iter().map(|orders| i64::try_from(orders.days - 1).ok()).collect::<Int64Array>()),
     ];
     let number = |at: usize| numbers.iter().map(|row| row[at].filter(|value| value.is_finite())).collect::<Float64Array>();
     arrays.extend((0..NUMBERS.len()).map(|at| Arc::new(number(at)) as ArrayRef));
     arrays.push(time(as_of_us).to_array_of_size(fitted.users.len())?);
-    Ok(RecordBatch::try_new(columns(fitted.events.columns.key_type), arrays)?)
+    Ok(RecordBatch::try_new(columns(fitted.events.columns().key_type), arrays)?)
 }

@@ -8,6 +8,7 @@ use datafusion_macros::user_doc;
 use super::decayed::decay;
 use super::preferences::{AS_OF, HALF_LIFE, KEY, Prefer, TIME, WEIGHT};
 use crate::error::Result;
+use crate::functions::aggregation::{Grouped, Single};
 use crate::functions::grouped::aggregate;
 use crate::functions::typed::Shape;
 
@@ -37,8 +38,8 @@ impl PrefTop {
     }
 
     fn kernel(&self, args: &AccumulatorArgs<'_>) -> Result<Prefer> {
-        Ok(Prefer { decay: decay(SHAPE.name, SHAPE.constant_duration(args, 3)? as f64)?, most: None })
+        Ok(Prefer::new(decay(SHAPE.name, SHAPE.constant_duration(args, 3)? as f64)?, None))
     }
 }
 
-aggregate!(PrefTop, DataType::Utf8);
+aggregate!(PrefTop, DataType::Utf8, Grouped::new, Single::new);

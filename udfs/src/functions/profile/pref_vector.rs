@@ -8,6 +8,7 @@ use datafusion_macros::user_doc;
 use super::decayed::decay;
 use super::preferences::{AS_OF, HALF_LIFE, KEY, Prefer, TIME, WEIGHT};
 use crate::error::{Error, Result};
+use crate::functions::aggregation::{Grouped, Single};
 use crate::functions::grouped::aggregate;
 use crate::functions::relation::{Argument, Kind};
 use crate::functions::typed::{Shape, Want};
@@ -45,8 +46,8 @@ impl PrefVector {
             None => usize::MAX,
             Some(_) => return Err(Error::invalid("argument \"top_n\" of pref_vector must be between 1 and 10000")),
         };
-        Ok(Prefer { decay: decay(SHAPE.name, SHAPE.constant_duration(args, 3)? as f64)?, most: Some(most) })
+        Ok(Prefer::new(decay(SHAPE.name, SHAPE.constant_duration(args, 3)? as f64)?, Some(most)))
     }
 }
 
-aggregate!(PrefVector, DataType::Utf8);
+aggregate!(PrefVector, DataType::Utf8, Grouped::new, Single::new);

@@ -2,100 +2,154 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, StringBuilder};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
+use datafusion::error::Result as DfResult;
 use serde_json::{Map, Value};
 
 use super::decayed::Clock;
 use crate::error::{Code, Error, Result};
-use crate::functions::grouped::{Kernel, Rows, State, States};
+use crate::functions::aggregation::Aggregation;
 use crate::functions::typed::Want;
-use crate::kernels::profile::decay::Decay;
-use crate::kernels::profile::preference::Preferences;
-use crate::kernels::stats::wire::Reader;
+use crate::kernels::profile::decay::{Decay, DecayedSum};
+use crate::kernels::profile::preference::{Places, Preferences, Scratch, top};
+use crate::kernels::stats::wire::{Reader, put_text, put_u64};
 
 /// The arguments that both begin with.
-pub(super) const KEY: (&str, Want) = ("key", Want::Name);
+pub(super) const KEY: (&str, Want) = ("key", Want::Key);
 pub(super) const WEIGHT: (&str, Want) = ("weight", Want::Number);
 pub(super) const TIME: (&str, Want) = ("event_time", Want::Time);
 pub(super) const HALF_LIFE: (&str, Want) = ("half_life", Want::Duration);
 pub(super) const AS_OF: (&str, Want) = ("as_of", Want::Time);
 
-/// Preferences, constants bound.
-#[derive(Debug, Clone)]
+/// The preferences of many groups.
+#[derive(Debug)]
 pub(super) struct Prefer {
-    pub(super) decay: Decay,
-    /// Keys in the vector; `None` for the best key alone, as text.
-    pub(super) most: Option<usize>,
-}
-
-/// What a group has seen.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
     preferences: Preferences,
-    clock: Clock,
+    clocks: Vec<Clock>,
+    /// Keys in the vector; `None` for the best key alone, as text.
+    most: Option<usize>,
 }
 
-impl State for Seen {
-    fn heap_bytes(&self) -> usize {
-        self.preferences.heap_bytes()
+impl Prefer {
+    pub(super) fn new(decay: Decay, most: Option<usize>) -> Self {
+        Self { preferences: Preferences::new(decay), clocks: vec![], most }
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.clock.encode(out);
-        self.preferences.encode(out);
+    fn clock(&mut self, group: usize) -> &mut Clock {
+        if self.clocks.len() <= group {
+            self.clocks.resize(group + 1, Clock::default());
+        }
+        &mut self.clocks[group]
     }
 
-    fn decode(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Self { clock: Clock::decode(from)?, preferences: Preferences::decode(from)? })
-    }
-
-    fn merge(&mut self, other: Self) -> Result<()> {
-        self.clock.merge(other.clock);
-        self.preferences.merge(&other.preferences);
-        Ok(())
+    /// The weights of a group as of a time.
+    fn weights<'a>(&'a self, places: &Places, group: usize, now_us: i64, scratch: &mut Scratch) -> Vec<(&'a str, f64)> {
+        let mut weights = vec![];
+        let decay = self.preferences.decay();
+        self.preferences.each(places, group, scratch, &mut |key, sum| weights.push((self.preferences.name(key), sum.at(decay, now_us))));
+        weights
     }
 }
 
-impl Kernel for Prefer {
-    type State = Seen;
-
-    fn update(&self, rows: &Rows<'_>, states: &mut States<Self::State>) -> Result<()> {
-        let keys = rows.column(0)?.as_string_opt::<i32>().ok_or_else(|| Error::internal("keys are not texts"))?;
-        let (weights, times) = (rows.numbers::<Float64Type>(1)?, rows.numbers::<TimestampMicrosecondType>(2)?);
-        let as_of = if rows.columns.len() > 4 { Some(rows.numbers::<TimestampMicrosecondType>(4)?) } else { None };
-        for (row, group) in rows.iter() {
-            if keys.is_null(row) || weights.is_null(row) || times.is_null(row) {
+#[allow(clippy::cast_possible_truncation, reason = "the number of groups was checked")]
+impl Aggregation for Prefer {
+    fn update(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>) -> DfResult<()> {
+        let wrong = || Error::internal("the arguments have the wrong types");
+        let [keys, weights, times, _, rest @ ..] = values else { return Err(wrong().into()) };
+        let (texts, views) = (keys.as_string_opt::<i32>(), keys.as_string_view_opt());
+        let key = |row: usize| texts.map(|texts| texts.value(row)).or_else(|| views.map(|views| views.value(row)));
+        let weights = weights.as_primitive_opt::<Float64Type>().ok_or_else(wrong)?;
+        let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(wrong)?;
+        let as_of = rest.first().map(|column| column.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(wrong)).transpose()?;
+        let passes = |row: usize| filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+        for (row, group) in groups.iter().enumerate() {
+            if !passes(row) || keys.is_null(row) || weights.is_null(row) || times.is_null(row) {
                 continue;
             }
             let time_us = times.value(row);
             let as_of_us = as_of.filter(|column| column.is_valid(row)).map(|column| column.value(row));
-            states.change(group, |seen| {
-                if seen.clock.note(time_us, as_of_us) {
-                    seen.preferences.add(self.decay, keys.value(row), weights.value(row), time_us);
-                }
-            })?;
+            if self.clock(*group).note(time_us, as_of_us) {
+                self.preferences.add(*group as u32, key(row).ok_or_else(wrong)?, weights.value(row), time_us);
+            }
         }
         Ok(())
     }
 
-    fn finish(&self, states: &mut [Self::State]) -> Result<ArrayRef> {
-        let mut out = StringBuilder::new();
-        for seen in states {
-            let Some(now_us) = seen.clock.now_us() else {
+    fn merge(&mut self, states: &[ArrayRef], groups: &[usize]) -> DfResult<()> {
+        let broken = || Error::internal("a state cannot be read");
+        let bytes = states.first().and_then(|column| column.as_binary_opt::<i32>()).ok_or_else(broken)?;
+        for (row, group) in groups.iter().enumerate().filter(|(row, _)| bytes.is_valid(*row)) {
+            let mut from = Reader::new(bytes.value(row));
+            let other = Clock::decode(&mut from).ok_or_else(broken)?;
+            self.clock(*group).merge(other);
+            for _ in 0..from.count(8).ok_or_else(broken)? {
+                let key = from.text().ok_or_else(broken)?;
+                self.preferences.add_sum(*group as u32, key, DecayedSum::decode(&mut from).ok_or_else(broken)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn values(&mut self, count: usize) -> DfResult<ArrayRef> {
+        let places = self.preferences.arrange(count);
+        let (mut out, mut scratch) = (StringBuilder::new(), Scratch::default());
+        for group in 0..count {
+            let clock = self.clocks.get(group).copied().unwrap_or_default();
+            let Some(now_us) = clock.now_us() else {
                 out.append_null();
                 continue;
             };
             match self.most {
-                Some(most) => out.append_value(json(seen.preferences.top(self.decay, now_us, most))),
+                Some(most) => out.append_value(json(top(self.weights(&places, group, now_us, &mut scratch), most))),
                 // As of the newest event: far from it all weights would be zero, and nothing would be best.
                 None => {
-                    let newest_us = seen.clock.newest_us().unwrap_or(now_us);
-                    out.append_option(seen.preferences.top(self.decay, newest_us, 1).first().map(|(key, _)| *key));
+                    let weights = self.weights(&places, group, clock.newest_us().unwrap_or(now_us), &mut scratch);
+                    let best =
+                        weights.into_iter().reduce(|a, b| if b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)).is_gt() { b } else { a });
+                    out.append_option(best.map(|(key, _)| key));
                 }
             }
         }
         Ok(Arc::new(out.finish()))
+    }
+
+    fn states(&mut self, count: usize) -> DfResult<Vec<ArrayRef>> {
+        let places = self.preferences.arrange(count);
+        let mut column = BinaryBuilder::with_capacity(count, count * 64);
+        let (mut scratch, mut bytes, mut sums) = (Scratch::default(), vec![], vec![]);
+        for group in 0..count {
+            bytes.clear();
+            sums.clear();
+            self.clocks.get(group).copied().unwrap_or_default().encode(&mut bytes);
+            let mut keys = 0;
+            self.preferences.each(&places, group, &mut scratch, &mut |key, sum| {
+                keys += 1;
+                put_text(&mut sums, self.preferences.name(key));
+                sum.encode(&mut sums);
+            });
+            put_u64(&mut bytes, keys);
+            bytes.extend_from_slice(&sums);
+            column.append_value(&bytes);
+        }
+        Ok(vec![Arc::new(column.finish())])
+    }
+
+    fn forget(&mut self, count: usize) {
+        let places = self.preferences.arrange(count);
+        self.preferences.forget(count, &places);
+        self.clocks.drain(..count.min(self.clocks.len()));
+    }
+
+    fn row_states(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> DfResult<Vec<ArrayRef>> {
+        let rows = values.first().map_or(0, |column| column.len());
+        let mut own = Self::new(self.preferences.decay(), self.most);
+        own.update(values, &(0..rows).collect::<Vec<_>>(), filter)?;
+        own.states(rows)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.preferences.heap_bytes() + self.clocks.capacity() * size_of::<Clock>()
     }
 }
 

@@ -18,9 +18,9 @@ use crate::functions::MlContext;
 use crate::functions::ml::predict::loaded::key_array;
 use crate::functions::relation::{Arguments, Call, DAY_US, Kind, MlRelation, Parameter};
 use crate::kernels::intern::{Interner, NULL_CODE};
-use crate::kernels::profile::decay::Decay;
+use crate::kernels::profile::decay::{Decay, DecayedSum};
 use crate::kernels::profile::lifecycle::{Activity, Stage};
-use crate::kernels::profile::preference::Preferences;
+use crate::kernels::profile::preference::{Preferences, Scratch, top};
 use crate::kernels::session::SessionCounter;
 use crate::kernels::stats::exact::ExactSum;
 
@@ -109,7 +109,7 @@ impl MlRelation for ProfileCard {
 
 async fn row(call: &Call) -> DfResult<RecordBatch> {
     let events = Events::open(call).await?;
-    let schema = columns(events.columns.key_type);
+    let schema = columns(events.columns().key_type);
     let Some((history, strings)) = events.user(&call.args).await? else { return Ok(RecordBatch::new_empty(schema)) };
     let half_life_us = call.args.positive_micros("half_life")?.unwrap_or(30 * DAY_US);
     let look = Look {
@@ -118,7 +118,7 @@ async fn row(call: &Call) -> DfResult<RecordBatch> {
         period_us: call.args.positive_micros("period")?.unwrap_or(30 * DAY_US),
         top: call.args.integer_in("top", 5, 1..=100)? as usize,
     };
-    Ok(RecordBatch::try_new(schema, look.columns(&history, &strings, events.columns.key_type)?)?)
+    Ok(RecordBatch::try_new(schema, look.columns(&history, &strings, events.columns().key_type)?)?)
 }
 
 /// How a card is made.
@@ -133,13 +133,16 @@ struct Look {
 impl Look {
     /// The names of a column by their decayed number of events.
     fn top_of(&self, times_us: &[i64], codes: &[u32], names: &Interner) -> Vec<String> {
-        let mut preferences = Preferences::default();
+        let mut preferences = Preferences::new(self.decay);
         for (time_us, code) in times_us.iter().zip(codes).filter(|(_, code)| **code != NULL_CODE) {
-            preferences.add(self.decay, names.get(*code), 1.0, *time_us);
+            preferences.add(0, names.get(*code), 1.0, *time_us);
         }
         // As of the newest event, where no weight has faded to zero.
         let now_us = times_us.last().copied().unwrap_or(self.as_of_us);
-        preferences.top(self.decay, now_us, self.top).into_iter().map(|(name, _)| name.to_owned()).collect()
+        let (places, mut weights) = (preferences.arrange(1), vec![]);
+        let mut add = |key, sum: &DecayedSum| weights.push((preferences.name(key), sum.at(self.decay, now_us)));
+        preferences.each(&places, 0, &mut Scratch::default(), &mut add);
+        top(weights, self.top).into_iter().map(|(name, _)| name.to_owned()).collect()
     }
 
     fn columns(&self, history: &UserHistory, strings: &Strings, key_type: KeyType) -> Result<Vec<ArrayRef>> {

@@ -115,7 +115,7 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
     let score = |at: usize| Arc::new(scores.iter().map(|scores| i32::try_from(scores[at]).ok()).collect::<Int32Array>()) as ArrayRef;
     let segments = scores.iter().map(|[r, f, _]| segment(*r, *f, bounds.bins()));
     let arrays: Vec<ArrayRef> = vec![
-        key_array(users.iter().map(|orders: &Orders| &orders.user), events.columns.key_type),
+        key_array(users.iter().map(|orders: &Orders| &orders.user), events.columns().key_type),
         Arc::new(figures.iter().map(|figures| -figures[0] + 0.0).collect::<Float64Array>()),
         Arc::new(users.iter().map(|orders| i64::try_from(orders.orders).ok()).collect::<Int64Array>()),
         Arc::new(users.iter().map(|orders| orders.total).collect::<Float64Array>()),
@@ -125,5 +125,5 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
         Arc::new(StringArray::from_iter_values(segments)),
         time(events.as_of_us).to_array_of_size(users.len())?,
     ];
-    Ok(RecordBatch::try_new(columns(events.columns.key_type), arrays)?)
+    Ok(RecordBatch::try_new(columns(events.columns().key_type), arrays)?)
 }
