@@ -7,6 +7,7 @@
 //! What a function does lives in `features`, `train`, `registry` and `kernels`; here arguments become types, plans
 //! become streams and results become Arrow.
 
+pub mod audience;
 pub mod behavior;
 mod blocking;
 pub mod dialect;

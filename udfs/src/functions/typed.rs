@@ -28,6 +28,12 @@ pub(super) enum Want {
     Text,
     /// Anything that has a text: categories, user ids.
     Name,
+    /// Bytes: a bitmap, an index.
+    Bytes,
+    /// A whole number that may be an id; 64 bits, unsigned where it was.
+    Id,
+    /// An array of such.
+    Ids,
 }
 
 impl Want {
@@ -39,6 +45,9 @@ impl Want {
             Self::Duration => "an interval",
             Self::Text => "a text",
             Self::Name => "a text or a number",
+            Self::Bytes => "a bitmap",
+            Self::Id => "a whole number",
+            Self::Ids => "an array of whole numbers",
         }
     }
 
@@ -55,6 +64,16 @@ impl Want {
             Self::Time => text || matches!(given, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64),
             Self::Duration => text || matches!(given, DataType::Interval(_) | DataType::Duration(_)),
             Self::Text => text || matches!(value, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View),
+            Self::Bytes => {
+                matches!(value, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
+            }
+            Self::Id => given.is_integer(),
+            Self::Ids => match given {
+                DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                    item.data_type().is_integer() || item.data_type().is_null()
+                }
+                _ => false,
+            },
             Self::Name => !value.is_nested() && !matches!(value, DataType::Binary | DataType::LargeBinary | DataType::BinaryView),
         }
     }
@@ -73,6 +92,15 @@ impl Want {
                 DataType::Interval(IntervalUnit::MonthDayNano)
             }
             Self::Duration | Self::Text | Self::Name => DataType::Utf8,
+            Self::Bytes => DataType::Binary,
+            Self::Id if *given == DataType::UInt64 => DataType::UInt64,
+            Self::Id => DataType::Int64,
+            Self::Ids => match given {
+                DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                    DataType::new_list(Self::Id.target(item.data_type()), true)
+                }
+                _ => DataType::new_list(DataType::Int64, true),
+            },
         }
     }
 }
