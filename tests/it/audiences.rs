@@ -35,7 +35,7 @@ fn a_killed_audience_leaves_nothing() {
         "CREATE TABLE u AS SELECT 'user ' || i AS id FROM generate_series(1, 200000) AS t(i); CREATE AUDIENCE kept AS SELECT 'me' AS id",
     );
     let (sets, ids) = (data.path().join("audiences/sets"), data.path().join("audiences/ids"));
-    for round in 0..12_u64 {
+    for round in 0..6_u64 {
         let statement = "CREATE AUDIENCE IF NOT EXISTS half AS SELECT id FROM u; INSERT INTO u SELECT id || '+' FROM u LIMIT 20000; REFRESH AUDIENCE half";
         let mut child = portrait(data.path()).args(["-c", statement]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
         // At another point each time: while it plans, while numbers or a set are written, after the catalog was replaced.
