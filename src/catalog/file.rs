@@ -34,6 +34,9 @@ pub(super) struct Definitions {
     pub(super) relations: BTreeMap<String, Relation>,
     /// Roles, by name.
     pub(super) roles: BTreeMap<String, StoredRole>,
+    /// Audiences, by name.
+    #[serde(default)]
+    pub(super) audiences: BTreeMap<String, StoredAudience>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,9 +65,33 @@ pub(super) struct StoredRole {
     pub(super) verifier: Option<String>,
 }
 
+/// A named set of users and the query that makes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredAudience {
+    pub(super) owner: String,
+    pub(super) query: String,
+    /// Whether its users are called by texts; by whole numbers otherwise.
+    pub(super) text_key: bool,
+    /// The oldest first.
+    pub(super) versions: Vec<StoredVersion>,
+    pub(super) refreshed_at_us: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredVersion {
+    pub(super) version: u32,
+    /// The file of the set.
+    pub(super) file: Uuid,
+    pub(super) members: u64,
+    pub(super) bytes: u64,
+    /// BLAKE3 of the set.
+    pub(super) hash: String,
+    pub(super) created_at_us: i64,
+}
+
 impl Default for Definitions {
     fn default() -> Self {
-        Self { next_oid: FIRST_OID, relations: BTreeMap::new(), roles: BTreeMap::new() }
+        Self { next_oid: FIRST_OID, relations: BTreeMap::new(), roles: BTreeMap::new(), audiences: BTreeMap::new() }
     }
 }
 

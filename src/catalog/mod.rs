@@ -1,4 +1,4 @@
-//! What SQL can see: tables, views and roles, durable in the data directory.
+//! What SQL can see: tables, views, audiences and roles, durable in the data directory.
 //!
 //! One small versioned [`file`] holds every definition and is replaced atomically: a relation is visible only once that
 //! file names it, and its bytes are removed only after the file no longer does. Planning reads an in-memory copy.
@@ -8,6 +8,7 @@
 //! names → the catalog's file is replaced by one that names it. Killed before that, the next start sweeps the folder.
 //! Absent on purpose: SQL text (a view's query is handed to a [`ViewPlanner`]), the wire, models.
 
+mod audiences;
 mod definitions;
 mod file;
 mod open;
@@ -25,6 +26,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
 use portrait_udfs::error::{Code, Error, Result};
 
+pub use audiences::{AudienceBuilder, CreateAudience, Members, Refreshed};
 pub use definitions::{CreateExternal, CreateView, Created, ObjectKind, TableInfo};
 pub use roles::{Role, RoleOptions, ScramVerifier};
 

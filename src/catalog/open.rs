@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::definitions::{ObjectKind, TableInfo};
 use super::file::{Body, Definitions, Relation};
 use super::{PUBLIC, ViewPlanner};
+use crate::storage::audience::{Dictionary, sweep_sets};
 use crate::storage::delta::{DeltaTable, sweep_tables};
 use crate::storage::types::schema_from_text;
 use crate::storage::{DataRoots, DurableLocal, ExternalTable};
@@ -26,6 +27,8 @@ pub(super) struct Inner {
     pub(super) attached: RwLock<BTreeMap<String, Arc<dyn SchemaProvider>>>,
     pub(super) planner: RwLock<Option<Arc<dyn ViewPlanner>>>,
     pub(super) pool: RwLock<Arc<dyn MemoryPool>>,
+    /// The numbers of the users in audiences.
+    pub(super) dictionary: Arc<Dictionary>,
     state: RwLock<Arc<State>>,
     /// One change at a time.
     gate: tokio::sync::Mutex<()>,
@@ -63,8 +66,10 @@ impl Inner {
         let definitions = Definitions::read(&store).await?;
         let named: HashSet<Uuid> = definitions.relations.values().filter_map(|relation| folder_of(&relation.body)).collect();
         let tables = sweep_tables(&store, &named)?;
-        if staged + tables > 0 {
-            tracing::info!(staged, tables, "swept what an interrupted process left");
+        let sets = definitions.audiences.values().flat_map(|audience| &audience.versions).map(|version| version.file).collect();
+        let sets = sweep_sets(&store, &sets)?;
+        if staged + tables + sets > 0 {
+            tracing::info!(staged, tables, sets, "swept what an interrupted process left");
         }
         let store = Arc::new(store);
         let mut entries = BTreeMap::new();
@@ -72,11 +77,12 @@ impl Inner {
             entries.insert(name.clone(), Arc::new(make_entry(name, relation, &store, &roots, None)?));
         }
         Ok(Arc::new(Self {
-            store,
             roots,
             attached: RwLock::default(),
             planner: RwLock::default(),
             pool: RwLock::new(Arc::new(UnboundedMemoryPool::default())),
+            dictionary: Dictionary::new(Arc::clone(&store)),
+            store,
             state: RwLock::new(Arc::new(State { definitions, entries })),
             gate: tokio::sync::Mutex::new(()),
             _lock: lock,

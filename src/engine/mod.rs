@@ -104,6 +104,7 @@ impl Engine {
             histories: HistoryIndex::open(catalog.store())?,
             training_threads: config.training_threads,
             files: roots as Arc<dyn FileAccess>,
+            audiences: catalog.audiences(),
         });
         catalog.attach_schema("ml", ml_schema_provider(Arc::clone(&ml)));
         Ok(Arc::new(Self { config: config.clone(), catalog, ml, runtime, extensions: RwLock::default(), sessions: AtomicU32::new(1) }))

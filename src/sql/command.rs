@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use portrait_udfs::error::{Code, Error, Result};
 
+use super::audience::Audience;
 use super::create_table::{self, CreateTable};
 use super::drop::Drop;
 use super::execute::{Deallocate, Execute};
@@ -32,6 +33,7 @@ pub(super) enum Command {
     Insert(Box<ast::Insert>),
     Drop(Drop),
     Role(Role),
+    Audience(Box<Audience>),
     Set(Set),
     Show(Show),
     Reset(Reset),
@@ -138,6 +140,9 @@ impl Command {
                 if let Some(role) = Role::parse(&mut parser.parser, first).map_err(syntax)? {
                     return Ok(Some(Self::Role(role)));
                 }
+                if let Some(audience) = Audience::parse(&mut parser.parser, first, text)? {
+                    return Ok(Some(Self::Audience(Box::new(audience))));
+                }
                 if first == "DROP"
                     && let Some(drop) = Drop::parse(&mut parser.parser).map_err(syntax)?
                 {
@@ -149,6 +154,12 @@ impl Command {
                 }
                 let statement = parser.parse_statement().map_err(|error| parser::df_syntax_error(error, text))?;
                 Self::parse_create(parser, statement, text).map(Some)
+            }
+            "REFRESH" => {
+                parser.parser.next_token();
+                let found = Audience::parse(&mut parser.parser, first, text)?;
+                rewind(parser, start);
+                Ok(found.map(|audience| Self::Audience(Box::new(audience))))
             }
             _ => Ok(None),
         }
@@ -211,6 +222,7 @@ impl Command {
             Self::Insert(_) => "INSERT",
             Self::Drop(drop) => drop.tag(),
             Self::Role(role) => role.tag(),
+            Self::Audience(audience) => audience.tag(),
             Self::Set(_) => "SET",
             Self::Show(_) => "SHOW",
             Self::Reset(reset) => reset.tag(),
@@ -277,6 +289,7 @@ pub(super) async fn describe(
         | Command::CreateView(_)
         | Command::Drop(_)
         | Command::Role(_)
+        | Command::Audience(_)
         | Command::Set(_)
         | Command::Reset(_)
         | Command::Transaction(_)
@@ -297,6 +310,7 @@ pub(super) async fn run(call: Call<'_>) -> Result<Outcome> {
         Command::Insert(insert) => insert::run(call, insert).await,
         Command::Drop(drop) => drop.run(call).await,
         Command::Role(role) => role.run(call).await,
+        Command::Audience(audience) => audience.run(call).await,
         Command::Set(set) => set.run(&call),
         Command::Show(show) => show.run(&call),
         Command::Reset(reset) => reset.run(&call),

@@ -9,6 +9,7 @@
 //! Architecture invariants: statements with effects are run by their own file, never by DataFusion's eager `sql()`;
 //! whatever is left must pass `guard`, a list of the plan nodes that only read; nothing here knows the protocol.
 
+mod audience;
 mod casts;
 mod command;
 mod compat;

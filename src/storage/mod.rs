@@ -4,10 +4,11 @@
 //! [`durable`] (each fsynced before it has a name) → one Delta commit makes them visible. Life of a `SELECT`:
 //! [`delta`] or [`external`] lists the files of now and hands DataFusion a stock `DataSourceExec`. Life of a
 //! prediction for one user: [`history`] keeps a derived, user-ordered copy of an event source and reads only the
-//! pages that hold that user.
+//! pages that hold that user. Sets of users and the numbers that their bitmaps are made of: [`audience`].
 //!
 //! Absent on purpose: SQL text, the wire protocol, models. Nothing outside this room builds an object path.
 
+pub(crate) mod audience;
 pub(crate) mod delta;
 pub mod durable;
 pub mod external;

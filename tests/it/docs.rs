@@ -128,6 +128,8 @@ fn the_examples_of_the_reference() {
         "CREATE EXTERNAL TABLE events STORED AS PARQUET LOCATION 'online_retail/events/';",
         "CREATE EXTERNAL TABLE sessions STORED AS PARQUET LOCATION 'online_shoppers/sessions.parquet';",
         "CREATE VIEW visitors AS SELECT * FROM sessions LIMIT 100;",
+        "CREATE AUDIENCE buyers AS SELECT user_id FROM events WHERE event_type = 'purchase';",
+        "CREATE AUDIENCE germans AS SELECT user_id FROM events WHERE country = 'Germany';",
         &shopper,
         &shopper,
         &train("visits", "sessions", "target => 'column(Revenue)', arch => 'logreg'"),

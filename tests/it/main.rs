@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, unreachable_pub, reason = "a test fails loudly")]
 
+mod audiences;
 mod checkpoints;
 mod docs;
 mod statements;

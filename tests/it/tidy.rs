@@ -130,7 +130,7 @@ fn imports_of_the_functions_point_one_way() {
             // `InputShape` and `Inputs` are plain vectors: what a network reads.
             ("models", &["features", "error"]),
             ("kernels", &[]),
-            ("context", &["features", "error"]),
+            ("context", &["features", "kernels", "error"]),
             ("error", &[]),
         ],
     );

@@ -3,6 +3,8 @@
 //! A server implements these its own way (a history index on disk, a role check); a plain DataFusion program
 //! takes the defaults. Nothing here knows a protocol, a catalog or a path.
 
+mod audiences;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio_util::sync::CancellationToken;
+
+pub use audiences::{AudienceInfo, AudienceKey, AudienceProvider, AudienceRef, AudienceVersion, NoAudiences, UserNumbers};
 
 use crate::error::{Code, Error, Result};
 use crate::features::EventColumns;

@@ -144,15 +144,29 @@ impl<K: Kernel> Groups<K> {
     }
 }
 
-fn encoded<S: State>(states: &[S]) -> ArrayRef {
+fn encoded<S: State>(states: &[S]) -> Result<ArrayRef> {
     let mut column = BinaryBuilder::with_capacity(states.len(), states.len() * 64);
     let mut bytes = Vec::new();
     for state in states {
         bytes.clear();
         state.encode(&mut bytes);
-        column.append_value(&bytes);
+        append(&mut column, &bytes)?;
     }
-    Arc::new(column.finish())
+    Ok(Arc::new(column.finish()))
+}
+
+/// Appends a value to a column, which holds 2 GiB.
+///
+/// # Errors
+/// 54000 when it is full.
+pub(super) fn append(column: &mut BinaryBuilder, bytes: &[u8]) -> Result<()> {
+    let full = column.values_slice().len().saturating_add(bytes.len()) > i32::MAX as usize;
+    if full {
+        return Err(Error::new(Code::TooComplex, "the values of one batch have more than 2 GiB")
+            .hint("Group by fewer values at once, or lower datafusion.execution.batch_size."));
+    }
+    column.append_value(bytes);
+    Ok(())
 }
 
 impl<K: Kernel> GroupsAccumulator for Groups<K> {
@@ -166,7 +180,7 @@ impl<K: Kernel> GroupsAccumulator for Groups<K> {
     }
 
     fn state(&mut self, emit_to: EmitTo) -> DfResult<Vec<ArrayRef>> {
-        Ok(vec![encoded(&self.states.take(emit_to))])
+        Ok(vec![encoded(&self.states.take(emit_to))?])
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], total: usize) -> DfResult<()> {
@@ -214,7 +228,7 @@ impl<K: Kernel> Accumulator for OneGroup<K> {
     }
 
     fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::try_from_array(&encoded(&self.0.states.states), 0)?])
+        Ok(vec![ScalarValue::try_from_array(&encoded(&self.0.states.states)?, 0)?])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {

@@ -8,6 +8,7 @@
 //! become streams and results become Arrow.
 
 mod aggregation;
+pub mod audience;
 pub mod behavior;
 mod blocking;
 pub mod dialect;

@@ -20,8 +20,8 @@ use super::relation::MlRelation;
 use super::single_stage::SingleStage;
 use super::source::SortedHistories;
 use super::utc::UtcTimes;
-use super::{behavior, experiment, features, files, ml, profile};
-use crate::context::{FileAccess, HistoryProvider, NoFiles};
+use super::{audience, behavior, experiment, features, files, ml, profile};
+use crate::context::{AudienceProvider, FileAccess, HistoryProvider, NoAudiences, NoFiles};
 use crate::registry::{Jobs, Registry};
 
 /// What the functions share: one per process.
@@ -36,12 +36,15 @@ pub struct MlContext {
     pub training_threads: usize,
     /// Files that `export_model` and `import_model` may name.
     pub files: Arc<dyn FileAccess>,
+    /// Keeps audiences.
+    pub audiences: Arc<dyn AudienceProvider>,
 }
 
 impl MlContext {
-    /// A context for a program without a server: histories are sorted at each use, no files, two threads.
+    /// A context for a program without a server: histories are sorted at each use, no files, no audiences, two threads.
     pub fn new(registry: Arc<Registry>, jobs: Arc<Jobs>) -> Self {
-        Self { registry, jobs, histories: Arc::new(SortedHistories), training_threads: 2, files: Arc::new(NoFiles) }
+        let (histories, files, audiences) = (Arc::new(SortedHistories), Arc::new(NoFiles), Arc::new(NoAudiences));
+        Self { registry, jobs, histories, training_threads: 2, files, audiences }
     }
 }
 
@@ -52,8 +55,8 @@ impl fmt::Debug for MlContext {
 }
 
 /// The packages that need nothing of the process.
-fn packages() -> [Package; 4] {
-    [behavior::package(), features::package(), profile::package(), experiment::package()]
+fn packages() -> [Package; 5] {
+    [audience::package(), behavior::package(), features::package(), profile::package(), experiment::package()]
 }
 
 /// Every table-like function.
@@ -65,7 +68,7 @@ pub fn relations() -> Vec<Arc<dyn MlRelation>> {
 /// Every scalar function.
 pub fn scalars(context: &Arc<MlContext>) -> Vec<Arc<ScalarUDF>> {
     let others = packages().into_iter().flat_map(|package| package.scalars);
-    [ml::scalars(context), features::stored(context), files::scalars(context), others.collect()].concat()
+    [ml::scalars(context), audience::scalars(context), features::stored(context), files::scalars(context), others.collect()].concat()
 }
 
 /// Every aggregate.

@@ -30,6 +30,12 @@ pub(super) enum Want {
     Name,
     /// The same, read many times: a view stays a view.
     Key,
+    /// Bytes: a bitmap, an index.
+    Bytes,
+    /// A whole number that may be an id; 64 bits, unsigned where it was.
+    Id,
+    /// An array of such.
+    Ids,
 }
 
 impl Want {
@@ -41,6 +47,9 @@ impl Want {
             Self::Duration => "an interval",
             Self::Text => "a text",
             Self::Name | Self::Key => "a text or a number",
+            Self::Bytes => "a bitmap",
+            Self::Id => "a whole number",
+            Self::Ids => "an array of whole numbers",
         }
     }
 
@@ -60,6 +69,16 @@ impl Want {
             Self::Name | Self::Key => {
                 !value.is_nested() && !matches!(value, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
             }
+            Self::Bytes => {
+                matches!(value, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
+            }
+            Self::Id => given.is_integer(),
+            Self::Ids => match given {
+                DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                    item.data_type().is_integer() || item.data_type().is_null()
+                }
+                _ => false,
+            },
         }
     }
 
@@ -78,6 +97,15 @@ impl Want {
             }
             Self::Key if *given == DataType::Utf8View => DataType::Utf8View,
             Self::Duration | Self::Text | Self::Name | Self::Key => DataType::Utf8,
+            Self::Bytes => DataType::Binary,
+            Self::Id if *given == DataType::UInt64 => DataType::UInt64,
+            Self::Id => DataType::Int64,
+            Self::Ids => match given {
+                DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                    DataType::new_list(Self::Id.target(item.data_type()), true)
+                }
+                _ => DataType::new_list(DataType::Int64, true),
+            },
         }
     }
 }

@@ -5,6 +5,7 @@
 //! counter-based random numbers. A kernel states its complexity and never panics on its input's values.
 
 pub mod behavior;
+pub mod bitmap;
 pub mod distinct;
 pub mod intern;
 pub mod key_order;

@@ -67,6 +67,12 @@ async fn aggregates_do_not_depend_on_order_or_partitions() {
         "active_hours(t, '+05:30')",
         "peak_hour(t)",
         "lifecycle_stage(t, TIMESTAMP '2024-01-15', '20 days')",
+        "group_bitmap(s * 7 + g % 100)",
+        "group_bitmap_state(s * 7 + g)",
+        "group_bitmap_or_state(bitmap_build(ARRAY[s, g, g * 100000]))",
+        "group_bitmap_xor_state(bitmap_build(ARRAY[s, g, g * 100000]))",
+        "group_bitmap_and(bitmap_build(ARRAY[s, g, 7]))",
+        "bsi_build(s + g % 50, CAST(x * 100 AS BIGINT) - 500)",
     ];
     let columns: Vec<String> = calls.iter().enumerate().map(|(at, call)| format!("{call} AS c{at}")).collect();
     let columns = columns.join(", ");

@@ -25,6 +25,13 @@ impl<'a> Reader<'a> {
         Some(*first)
     }
 
+    /// All that is left.
+    pub const fn rest(&mut self) -> &'a [u8] {
+        let rest = self.0;
+        self.0 = &[];
+        rest
+    }
+
     /// The next 8 bytes as an unsigned number.
     pub fn u64(&mut self) -> Option<u64> {
         let (first, rest) = self.0.split_first_chunk::<8>()?;

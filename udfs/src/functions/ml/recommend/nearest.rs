@@ -20,7 +20,7 @@ use crate::train::Scorer;
 use crate::train::retrieve::Top;
 
 /// Users compared at once.
-const USERS_AT_ONCE: usize = 1024;
+pub(super) const USERS_AT_ONCE: usize = 1024;
 
 /// Users near a vector.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ pub(super) async fn search(call: &Call, subject: Subject, vector: &[f32], except
 }
 
 /// In double precision and of length 1; zeros stay zeros.
-fn unit(vector: &[f32]) -> Vec<f64> {
+pub(super) fn unit(vector: &[f32]) -> Vec<f64> {
     let norm = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     vector.iter().map(|x| if norm > 0.0 { f64::from(*x) / norm } else { 0.0 }).collect()
 }

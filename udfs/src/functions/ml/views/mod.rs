@@ -1,8 +1,10 @@
-//! The schema `ml`: what the registry and the jobs hold, as views. Models appear here and nowhere else in the catalog.
+//! The schema `ml`: what the registry and the jobs hold, and audiences, as views. Models appear here and nowhere else in the catalog.
 //!
 //! A view is a schema and a function that makes its rows; one file each. Rows are made when the plan runs, so a
 //! prepared statement sees what is there at each execution.
 
+mod audience_versions;
+mod audiences;
 mod cache;
 mod folds;
 mod jobs;
@@ -26,6 +28,8 @@ use super::super::MlContext;
 /// Every view of the schema.
 fn views() -> Vec<Arc<dyn View>> {
     vec![
+        Arc::new(audience_versions::AudienceVersions),
+        Arc::new(audiences::Audiences),
         Arc::new(cache::Cache),
         Arc::new(folds::Folds),
         Arc::new(jobs::Jobs),

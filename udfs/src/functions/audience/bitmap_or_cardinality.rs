@@ -1,0 +1,44 @@
+//! `bitmap_or_cardinality(a, b)`
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::Signature;
+use datafusion_macros::user_doc;
+
+use super::arguments::{Call, scalar};
+use crate::error::Result;
+use crate::functions::typed::{Shape, Want};
+use crate::kernels::bitmap::Bitmap;
+
+const SHAPE: Shape = Shape { name: "bitmap_or_cardinality", arguments: &[("a", Want::Bytes), ("b", Want::Bytes)], required: 2 };
+
+#[user_doc(
+    doc_section(label = "Audience Functions"),
+    description = "How many ids either bitmap has, without making their bitmap; NULL when either is NULL.",
+    syntax_example = "bitmap_or_cardinality(a, b)",
+    sql_example = "```sql\nSELECT bitmap_or_cardinality(bitmap_build(ARRAY[1, 2, 3]), bitmap_build(ARRAY[2, 3, 4]));\n-- 4\n```",
+    argument(name = "a", description = "A bitmap."),
+    argument(name = "b", description = "A bitmap."),
+    related_udf(name = "bitmap_or")
+)]
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct BitmapOrCardinality {
+    signature: Signature,
+    aliases: [String; 4],
+}
+
+impl BitmapOrCardinality {
+    pub(super) fn new() -> Self {
+        Self {
+            signature: SHAPE.signature(),
+            aliases: ["bitmapOrCardinality".into(), "bitmaporcardinality".into(), "bitmap_or_count".into(), "rb_or_cardinality".into()],
+        }
+    }
+}
+
+scalar!(BitmapOrCardinality, DataType::Int64);
+
+fn rows(call: &Call<'_>) -> Result<ArrayRef> {
+    let both = call.two(Bitmap::or_len)?;
+    call.integers(|row| Ok(both(row)?.map(u64::cast_signed)))
+}

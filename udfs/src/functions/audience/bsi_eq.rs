@@ -1,0 +1,39 @@
+//! `bsi_eq(index, value)`
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::Signature;
+use datafusion_macros::user_doc;
+
+use super::arguments::{Call, scalar};
+use crate::error::Result;
+use crate::functions::typed::{Shape, Want};
+
+const SHAPE: Shape = Shape { name: "bsi_eq", arguments: &[("index", Want::Bytes), ("value", Want::Id)], required: 2 };
+
+#[user_doc(
+    doc_section(label = "Audience Functions"),
+    description = "The ids whose number in an index is the value, as a bitmap.",
+    syntax_example = "bsi_eq(index, value)",
+    sql_example = "```sql\nSELECT bitmap_to_array(bsi_eq(bsi_build(id, v), 0)) FROM (VALUES (1, 10), (2, -4), (3, 0)) AS t(id, v);\n-- {3}\n```",
+    argument(name = "index", description = "An index of bsi_build."),
+    argument(name = "value", description = "A whole number of 64 bits."),
+    related_udf(name = "bsi_between")
+)]
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct BsiEq {
+    signature: Signature,
+    aliases: [String; 0],
+}
+
+impl BsiEq {
+    pub(super) fn new() -> Self {
+        Self { signature: SHAPE.signature(), aliases: [] }
+    }
+}
+
+scalar!(BsiEq, DataType::Binary);
+
+fn rows(call: &Call<'_>) -> Result<ArrayRef> {
+    call.compared(SHAPE.name, |order| order.equal)
+}
