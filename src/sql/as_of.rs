@@ -134,7 +134,7 @@ mod tests {
         let tokens = Tokenizer::new(&super::super::parser::DIALECT, sql).tokenize_with_location().unwrap();
         let tokens = rewrite(tokens)?;
         let text: String = tokens.iter().map(|token| token.token.to_string()).collect();
-        Ok(text.replace(AS_OF_MARK, "@").trim_end_matches("EOF").to_owned())
+        Ok(text.replace(AS_OF_MARK, "@").split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
     #[test]
