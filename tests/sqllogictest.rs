@@ -206,6 +206,8 @@ impl Embedded {
                     output(Some(schema.fields().len()), rows, 0)
                 }
                 Outcome::Done { tag } => output(None, Vec::new(), tag.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)),
+                // There is nothing behind the statement that rows could come from.
+                Outcome::CopyIn(copy) => output(None, Vec::new(), u64::from(copy.finish().await?.ends_with(" 1"))),
                 Outcome::Empty => output(None, Vec::new(), 0),
             };
         }

@@ -98,7 +98,7 @@ impl Catalog {
     /// # Errors
     /// XX001 when the dictionary of user ids is damaged, 53200.
     pub async fn audience_builder(&self) -> Result<AudienceBuilder> {
-        let pool = Arc::clone(&self.inner.pool.read());
+        let pool = Arc::clone(&self.inner.env.read().memory_pool);
         Builder::new(Arc::clone(&self.inner.store), Arc::clone(&self.inner.dictionary), &pool).await.map(AudienceBuilder)
     }
 
@@ -295,7 +295,7 @@ impl AudienceProvider for Audiences {
 
     async fn numbers(&self) -> Result<Arc<dyn UserNumbers>> {
         let inner = self.inner()?;
-        let pool = Arc::clone(&inner.pool.read());
+        let pool = Arc::clone(&inner.env.read().memory_pool);
         inner.dictionary.load(&pool).await?;
         Ok(Arc::new(Numbers(Arc::clone(&inner.dictionary))))
     }

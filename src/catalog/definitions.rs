@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use datafusion::arrow::datatypes::SchemaRef;
 
-use crate::storage::FileKind;
+use crate::storage::{EventColumns, FileKind};
 
 /// A `CREATE EXTERNAL TABLE` as the statement says it.
 #[derive(Debug, Clone)]
@@ -74,6 +74,8 @@ pub struct TableInfo {
     pub owner: String,
     /// A view's query, an external table's location.
     pub definition: Option<String>,
+    /// The columns that a table of events is kept by.
+    pub events: Option<EventColumns>,
 }
 
 /// Whether a `CREATE … IF NOT EXISTS` made something.

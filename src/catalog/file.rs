@@ -11,7 +11,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::storage::{DurableLocal, ExternalSource, store_error};
+use crate::storage::{DurableLocal, ExternalSource, Role, store_error};
 
 /// The newest format that this program reads and the one it writes.
 const FORMAT_VERSION: u32 = 1;
@@ -51,9 +51,15 @@ pub(super) struct Relation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Body {
-    Managed { folder: Uuid },
+    Managed {
+        folder: Uuid,
+        #[serde(default, skip_serializing_if = "Role::is_plain")]
+        role: Role,
+    },
     External(ExternalSource),
-    View { query: String },
+    View {
+        query: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

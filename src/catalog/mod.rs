@@ -10,7 +10,9 @@
 
 mod audiences;
 mod definitions;
+mod events;
 mod file;
+mod import;
 mod open;
 mod public;
 mod roles;
@@ -28,13 +30,18 @@ use portrait_udfs::error::{Code, Error, Result};
 
 pub use audiences::{AudienceBuilder, CreateAudience, Members, Refreshed};
 pub use definitions::{CreateExternal, CreateView, Created, ObjectKind, TableInfo};
+pub use events::Insertion;
+pub use import::ImportSource;
 pub use roles::{Role, RoleOptions, ScramVerifier};
+
+pub(crate) use crate::storage::versions::AS_OF_MARK;
+pub use crate::storage::versions::AsOf;
 
 use crate::storage::delta::DeltaTable;
 use crate::storage::types::{schema_to_text, table_schema};
 use crate::storage::{DataRoots, DurableLocal, ExternalSource, ExternalTable};
 use file::{Body, Relation};
-use open::{Inner, Object};
+use open::Inner;
 
 /// The one database.
 pub const DATABASE: &str = "portrait";
@@ -74,9 +81,9 @@ impl Catalog {
         &self.inner.roots
     }
 
-    /// Gives the catalog the engine's runtime: its writers take their memory from that pool. Call once at start.
-    pub fn set_runtime(&self, runtime: &RuntimeEnv) {
-        *self.inner.pool.write() = Arc::clone(&runtime.memory_pool);
+    /// Gives the catalog the engine's runtime: its writers take their memory and spill files from it. Call once at start.
+    pub fn set_runtime(&self, runtime: &Arc<RuntimeEnv>) {
+        *self.inner.env.write() = Arc::clone(runtime);
     }
 
     /// The database `portrait` for DataFusion: schema `public` and whatever [`attach_schema`](Self::attach_schema) added.
@@ -156,8 +163,8 @@ impl Catalog {
             return Ok(Created::Existed);
         }
         let schema = table_schema(&schema, true)?;
-        let table = DeltaTable::create(&self.inner.store, name, schema).await?;
-        self.keep_table(name, table, if_not_exists, owner).await
+        let table = DeltaTable::create(&self.inner.store, name, schema, crate::storage::Role::Plain).await?;
+        self.keep_table(name, Arc::new(table), if_not_exists, owner).await
     }
 
     /// `CREATE TABLE name AS …`: the table appears whole, or not at all. Returns the rows written. Ask
@@ -168,26 +175,10 @@ impl Catalog {
     pub async fn create_managed_as(&self, name: &str, schema: SchemaRef, stream: SendableRecordBatchStream, owner: &str) -> Result<u64> {
         self.existing(name, false, false, ObjectKind::Table)?;
         let schema = table_schema(&schema, false)?;
-        let pool = Arc::clone(&self.inner.pool.read());
-        let (table, rows) = DeltaTable::create_as(&self.inner.store, name, schema, stream, &pool).await?;
-        self.keep_table(name, table, false, owner).await?;
+        let env = self.env();
+        let (table, rows) = DeltaTable::create_as(&self.inner.store, name, schema, stream, &env).await?;
+        self.keep_table(name, Arc::new(table), false, owner).await?;
         Ok(rows)
-    }
-
-    /// `INSERT INTO name`: one commit; columns of `stream` are the table's, by position. Returns the rows written.
-    /// (DataFusion's own DML plan reaches the same code through `TableProvider::insert_into`.)
-    ///
-    /// # Errors
-    /// 42P01; 42809 for a view; 0A000 for an external table; 23502, 22003 and the errors of `stream`. Then no row is kept.
-    pub async fn insert(&self, name: &str, stream: SendableRecordBatchStream) -> Result<u64> {
-        let state = self.inner.state();
-        let entry = state.entries.get(name).ok_or_else(|| self.undefined_table(name))?;
-        let pool = Arc::clone(&self.inner.pool.read());
-        match &entry.object {
-            Object::Managed(table) => table.append(stream, &pool).await,
-            Object::External(_) => Err(Error::new(Code::FeatureNotSupported, format!("cannot insert into external table \"{name}\""))),
-            Object::View(_) => Err(Error::new(Code::WrongObjectType, format!("cannot insert into view \"{name}\""))),
-        }
     }
 
     /// `DROP TABLE | VIEW | FOREIGN TABLE`: the definition first, then the bytes, once nobody reads them.
@@ -208,7 +199,11 @@ impl Catalog {
                 if found != kind && !(kind == ObjectKind::Table && found == ObjectKind::ExternalTable) {
                     return Err(found.wrong(&name, kind));
                 }
-                definitions.relations.remove(&name);
+                events::may_drop(&name, &relation.body)?;
+                let removed = definitions.relations.remove(&name);
+                if let Some(quarantine) = removed.as_ref().and_then(|relation| events::quarantine_of(&relation.body)) {
+                    definitions.relations.remove(quarantine);
+                }
                 Ok(Some(name))
             })
             .await?;
@@ -253,10 +248,15 @@ impl Catalog {
         if entry.info.kind == kind { Ok(false) } else { Err(entry.info.kind.wrong(name, kind)) }
     }
 
-    async fn keep_table(&self, name: &str, table: DeltaTable, if_not_exists: bool, owner: &str) -> Result<Created> {
+    /// Where writers take their memory and their spill files from.
+    fn env(&self) -> Arc<RuntimeEnv> {
+        Arc::clone(&self.inner.env.read())
+    }
+
+    async fn keep_table(&self, name: &str, table: Arc<DeltaTable>, if_not_exists: bool, owner: &str) -> Result<Created> {
         let schema = Arc::clone(table.schema());
-        let body = Body::Managed { folder: table.id() };
-        let table = Some(Arc::new(table));
+        let body = Body::Managed { folder: table.id(), role: table.role().clone() };
+        let table = Some(table);
         let owner = owner.to_owned();
         self.define(name, NewRelation { table, schema, body, replace: false, if_not_exists, owner }).await
     }
@@ -266,7 +266,7 @@ impl Catalog {
         let NewRelation { table, schema, body, replace, if_not_exists, owner } = relation;
         let schema = schema_to_text(&schema);
         self.inner
-            .change_with(table, move |definitions| {
+            .change_with(table.into_iter().collect(), move |definitions| {
                 let kind = ObjectKind::of(&body);
                 let taken = definitions.relations.get(&name).map(|relation| (relation.oid, ObjectKind::of(&relation.body)));
                 let oid = match taken {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::catalog::SchemaProvider;
-use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::RwLock;
 use portrait_udfs::error::{Code, Error, Result};
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use super::{PUBLIC, ViewPlanner};
 use crate::storage::audience::{Dictionary, sweep_sets};
 use crate::storage::delta::{DeltaTable, sweep_tables};
 use crate::storage::types::schema_from_text;
-use crate::storage::{DataRoots, DurableLocal, ExternalTable};
+use crate::storage::{DataRoots, DurableLocal, ExternalTable, Role};
 
 /// What every handle of the catalog shares.
 #[derive(Debug)]
@@ -26,9 +26,10 @@ pub(super) struct Inner {
     pub(super) roots: Arc<DataRoots>,
     pub(super) attached: RwLock<BTreeMap<String, Arc<dyn SchemaProvider>>>,
     pub(super) planner: RwLock<Option<Arc<dyn ViewPlanner>>>,
-    pub(super) pool: RwLock<Arc<dyn MemoryPool>>,
     /// The numbers of the users in audiences.
     pub(super) dictionary: Arc<Dictionary>,
+    /// Where writers take their memory and their spill files from.
+    pub(super) env: RwLock<Arc<RuntimeEnv>>,
     state: RwLock<Arc<State>>,
     /// One change at a time.
     gate: tokio::sync::Mutex<()>,
@@ -80,9 +81,9 @@ impl Inner {
             roots,
             attached: RwLock::default(),
             planner: RwLock::default(),
-            pool: RwLock::new(Arc::new(UnboundedMemoryPool::default())),
             dictionary: Dictionary::new(Arc::clone(&store)),
             store,
+            env: RwLock::default(),
             state: RwLock::new(Arc::new(State { definitions, entries })),
             gate: tokio::sync::Mutex::new(()),
             _lock: lock,
@@ -99,13 +100,13 @@ impl Inner {
         self: &Arc<Self>,
         change: impl FnOnce(&mut Definitions) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.change_with(None, change).await
+        self.change_with(Vec::new(), change).await
     }
 
-    /// As [`change`](Self::change), for a definition of `made`, a table that nothing names yet.
+    /// As [`change`](Self::change), for definitions of `made`, tables that nothing names yet.
     pub(super) async fn change_with<T: Send + 'static>(
         self: &Arc<Self>,
-        made: Option<Arc<DeltaTable>>,
+        made: Vec<Arc<DeltaTable>>,
         change: impl FnOnce(&mut Definitions) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let inner = Arc::clone(self);
@@ -114,12 +115,12 @@ impl Inner {
             .map_err(|error| Error::internal(format!("catalog change ended early: {error}")))?
     }
 
-    async fn change_now<T>(&self, made: Option<Arc<DeltaTable>>, change: impl FnOnce(&mut Definitions) -> Result<T> + Send) -> Result<T> {
+    async fn change_now<T>(&self, made: Vec<Arc<DeltaTable>>, change: impl FnOnce(&mut Definitions) -> Result<T> + Send) -> Result<T> {
         let _one_at_a_time = self.gate.lock().await;
         let before = self.state();
         let mut definitions = before.definitions.clone();
         let value = change(&mut definitions)?;
-        let entries = self.entries_of(&definitions, &before, made.as_ref())?;
+        let entries = self.entries_of(&definitions, &before, &made)?;
         definitions.write(&self.store).await?;
         for (name, entry) in &entries {
             let is_new = !before.entries.get(name).is_some_and(|old| Arc::ptr_eq(old, entry));
@@ -138,19 +139,14 @@ impl Inner {
     }
 
     /// The objects of `definitions`; those that did not change stay the same objects, with their caches.
-    fn entries_of(
-        &self,
-        definitions: &Definitions,
-        before: &State,
-        made: Option<&Arc<DeltaTable>>,
-    ) -> Result<BTreeMap<String, Arc<Entry>>> {
+    fn entries_of(&self, definitions: &Definitions, before: &State, made: &[Arc<DeltaTable>]) -> Result<BTreeMap<String, Arc<Entry>>> {
         let mut entries = BTreeMap::new();
         for (name, relation) in &definitions.relations {
             let entry = match before.entries.get(name).filter(|entry| entry.relation == *relation) {
                 Some(entry) => Arc::clone(entry),
                 None => {
                     let folder = folder_of(&relation.body);
-                    let made = made.filter(|table| Some(table.id()) == folder).map(Arc::clone);
+                    let made = made.iter().find(|table| Some(table.id()) == folder).map(Arc::clone);
                     Arc::new(make_entry(name, relation, &self.store, &self.roots, made)?)
                 }
             };
@@ -169,10 +165,10 @@ fn make_entry(
 ) -> Result<Entry> {
     let schema = Arc::new(schema_from_text(&relation.schema)?);
     let (kind, definition, object) = match &relation.body {
-        Body::Managed { folder } => {
+        Body::Managed { folder, role } => {
             let table = match made {
                 Some(table) => table,
-                None => Arc::new(DeltaTable::open(store, *folder, name, Arc::clone(&schema))?),
+                None => Arc::new(DeltaTable::open(store, *folder, name, Arc::clone(&schema), role.clone())?),
             };
             (ObjectKind::Table, None, Object::Managed(table))
         }
@@ -190,13 +186,22 @@ fn make_entry(
         schema,
         owner: relation.owner.clone(),
         definition,
+        events: role_of(&relation.body).and_then(|role| role.events().cloned()),
     };
     Ok(Entry { relation: relation.clone(), info, object })
 }
 
+/// What a managed table is for.
+pub(super) fn role_of(body: &Body) -> Option<&Role> {
+    match body {
+        Body::Managed { role, .. } => Some(role),
+        _ => None,
+    }
+}
+
 fn folder_of(body: &Body) -> Option<Uuid> {
     match body {
-        Body::Managed { folder } => Some(*folder),
+        Body::Managed { folder, .. } => Some(*folder),
         _ => None,
     }
 }

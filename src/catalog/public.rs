@@ -12,6 +12,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use super::PUBLIC;
 use super::open::{Inner, Object};
 use crate::storage::external::kind_of_name;
+use crate::storage::versions::split_name;
 use crate::storage::{DataRoots, ExternalSource, ExternalTable, FileKind, ManagedTable};
 
 /// Views inside views inside …: beyond this a view is taken to contain itself.
@@ -62,14 +63,23 @@ impl SchemaProvider for Public {
 
     async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
         let state = self.inner.state();
+        let (name, as_of) = split_name(name)?;
         let Some(entry) = state.entries.get(name) else {
+            if as_of.is_some() {
+                return Err(Error::new(Code::UndefinedTable, format!("relation \"{name}\" does not exist")).into());
+            }
             if !DataRoots::looks_like_location(name) {
                 return Ok(None);
             }
             return Ok(Some(self.files(name).await?));
         };
         Ok(Some(match &entry.object {
-            Object::Managed(table) => Arc::new(ManagedTable::new(name, Arc::clone(table), Arc::clone(&self.inner.store))),
+            Object::Managed(table) => Arc::new(ManagedTable::new(name, Arc::clone(table), Arc::clone(&self.inner.store), as_of)),
+            _ if as_of.is_some() => {
+                return Err(Error::new(Code::WrongObjectType, format!("\"{name}\" keeps no versions"))
+                    .detail("Only managed tables can be read AS OF an older version.")
+                    .into());
+            }
             Object::External(table) => Arc::clone(table) as Arc<dyn TableProvider>,
             Object::View(query) => self.view(name, query).await?,
         }))
@@ -84,7 +94,8 @@ impl SchemaProvider for Public {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.inner.state().entries.contains_key(name) || DataRoots::looks_like_location(name)
+        let bare = split_name(name).map_or(name, |(name, _)| name);
+        self.inner.state().entries.contains_key(bare) || DataRoots::looks_like_location(name)
     }
 }
 

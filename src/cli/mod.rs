@@ -2,6 +2,7 @@
 //! prints for people. Must never know: plans, models, the protocol's messages.
 
 mod demo;
+mod import;
 mod output;
 mod serve;
 mod sql;
@@ -33,6 +34,8 @@ Start here:
                                                   a server for psql and any Postgres driver; SQL may read ./logs
   portrait sql --data-dir portrait-data -c 'SELECT 1'
                                                   the same engine without a server
+  portrait import --data-dir portrait-data --table events logs/
+                                                  files into a table, each event once
 
 Settings come from flags, then PORTRAIT_* variables (PORTRAIT_DATA_DIR …), then portrait.toml, then defaults.";
 
@@ -48,6 +51,7 @@ struct Arguments {
 enum Command {
     Serve(serve::Serve),
     Sql(sql::Sql),
+    Import(import::Import),
     Demo(demo::Demo),
 }
 
@@ -169,6 +173,7 @@ pub fn main() -> ExitCode {
                 match arguments.command {
                     Command::Serve(serve) => serve.run().await,
                     Command::Sql(sql) => sql.run().await,
+                    Command::Import(import) => import.run().await,
                     Command::Demo(demo) => demo.run().await,
                 }
             });

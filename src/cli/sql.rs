@@ -13,7 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::output::{Format, print_error, print_rows};
 use super::{Common, SUPERUSER, configure};
 use crate::engine::Session;
-use crate::sql::{self, Outcome, RunOptions};
+use crate::sql::{self, CopyFormat, CopyIn, Outcome, RunOptions};
+
+/// Bytes of standard input that are read at once.
+const STDIN_BYTES: usize = 1 << 20;
 
 /// Run SQL statements without a server.
 ///
@@ -83,6 +86,12 @@ async fn run_text(session: &Session, text: &str, format: Format, quiet: bool, ca
                         writeln!(out, "{tag}")?;
                     }
                 }
+                Outcome::CopyIn(copy) => {
+                    let tag = copy_stdin(*copy).await?;
+                    if format == Format::Table && !quiet {
+                        writeln!(out, "{tag}")?;
+                    }
+                }
                 Outcome::Empty => {}
             }
             Result::Ok(())
@@ -100,6 +109,31 @@ async fn run_text(session: &Session, text: &str, format: Format, quiet: bool, ca
         }
     }
     Ok(())
+}
+
+/// Gives a COPY the rest of standard input. Returns its tag.
+async fn copy_stdin(mut copy: CopyIn) -> Result<String> {
+    if copy.format() == CopyFormat::Binary {
+        return Err(Error::new(Code::FeatureNotSupported, "COPY in binary format needs a server").hint("Use FORMAT csv or text."));
+    }
+    loop {
+        let read = tokio::task::spawn_blocking(|| {
+            let mut piece = vec![0; STDIN_BYTES];
+            let read = std::io::stdin().read(&mut piece)?;
+            piece.truncate(read);
+            std::io::Result::Ok(piece)
+        });
+        let piece = tokio::select! {
+            () = copy.cancel().cancelled() => return Err(copy.stopped()),
+            read = read => read.map_err(|error| Error::internal(error.to_string()))??,
+        };
+        if piece.is_empty() {
+            return copy.finish().await;
+        }
+        if copy.push(&piece) {
+            copy.decode().await?;
+        }
+    }
 }
 
 fn read(path: &PathBuf) -> Result<String> {

@@ -153,6 +153,11 @@ impl Connection {
         }
     }
 
+    /// Resolves when the server goes down.
+    pub(super) fn shutdown(&self) -> impl Future<Output = ()> + use<> {
+        self.shared.shutdown.clone().cancelled_owned()
+    }
+
     /// Resolves when the session has been idle for too long.
     fn idle_timeout(&self) -> impl Future<Output = PgError> + use<> {
         let active = self.session.transaction() != TransactionStatus::Idle;
@@ -291,7 +296,7 @@ fn open_session(client: &Client, shared: &Shared) -> PgResult<Session> {
     Ok(session)
 }
 
-fn message_limit(kind: u8) -> usize {
+pub(super) fn message_limit(kind: u8) -> usize {
     match kind {
         b'Q' | b'P' | b'B' | b'd' | b'F' => MESSAGE_BYTES_MAX,
         _ => SMALL_MESSAGE_BYTES_MAX,

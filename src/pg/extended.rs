@@ -221,6 +221,10 @@ impl Connection {
                 portal.state = PortalState::Rows(Box::new(RowSource::new(schema, stream, tag, formats, self.style())));
             }
             Outcome::Done { tag } => self.put_complete(tag)?,
+            Outcome::CopyIn(copy) => {
+                let tag = Box::pin(self.copy_in(copy, cancel)).await?;
+                self.put_complete(tag)?;
+            }
             Outcome::Empty => self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?,
         }
         Ok(())

@@ -14,6 +14,7 @@ mod auth;
 mod cancel;
 pub(crate) mod catalog;
 mod connection;
+mod copy;
 mod encode;
 mod extended;
 mod interval;

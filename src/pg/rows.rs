@@ -106,7 +106,7 @@ impl Attention<'_> {
     }
 }
 
-fn lost() -> Failure {
+pub(super) fn lost() -> Failure {
     Failure::Lost(io::Error::new(io::ErrorKind::ConnectionReset, "the client closed the connection"))
 }
 

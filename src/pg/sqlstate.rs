@@ -35,6 +35,7 @@ pub fn sqlstate(code: Code) -> &'static str {
         Code::TooManyConnections => "53300",
         Code::Shutdown => "57P01",
         Code::DatetimeOverflow => "22008",
+        Code::BadCopyFormat => "22P04",
         Code::InvalidRegex => "2201B",
         Code::InvalidEncoding => "22021",
         Code::NotNull => "23502",

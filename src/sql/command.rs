@@ -8,10 +8,12 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::audience::Audience;
+use super::copy::Copy;
 use super::create_table::{self, CreateTable};
 use super::drop::Drop;
 use super::execute::{Deallocate, Execute};
 use super::explain::Explain;
+use super::maintain::Maintain;
 use super::prepare::Prepare;
 use super::reset::Reset;
 use super::role::Role;
@@ -31,6 +33,8 @@ pub(super) enum Command {
     CreateTable(Box<CreateTable>),
     CreateView(Box<ast::CreateView>),
     Insert(Box<ast::Insert>),
+    Copy(Box<Copy>),
+    Maintain(Maintain),
     Drop(Drop),
     Role(Role),
     Audience(Box<Audience>),
@@ -89,6 +93,11 @@ impl Command {
             "TABLE" => {
                 parser.parser.next_token();
                 query::table_command(&mut parser.parser).map(|query| Self::Query(Box::new(query))).map_err(syntax)
+            }
+            "OPTIMIZE" | "VACUUM" => Maintain::parse(&mut parser.parser).map(Self::Maintain).map_err(syntax),
+            "COPY" => {
+                parser.parser.next_token();
+                Copy::parse(&mut parser.parser, text).map(|copy| Self::Copy(Box::new(copy)))
             }
             "SELECT" | "WITH" | "VALUES" | "INSERT" | "" => Self::parse_sql(&mut parser, text),
             _ => match compat::unsupported(&first, &second) {
@@ -220,6 +229,8 @@ impl Command {
             Self::CreateTable(table) => table.tag(),
             Self::CreateView(_) => "CREATE VIEW",
             Self::Insert(_) => "INSERT",
+            Self::Copy(_) => "COPY",
+            Self::Maintain(maintain) => maintain.tag(),
             Self::Drop(drop) => drop.tag(),
             Self::Role(role) => role.tag(),
             Self::Audience(audience) => audience.tag(),
@@ -287,6 +298,8 @@ pub(super) async fn describe(
         Command::Show(show) => Ok(Description::rows(show.schema())),
         Command::CreateExternalTable(_)
         | Command::CreateView(_)
+        | Command::Copy(_)
+        | Command::Maintain(_)
         | Command::Drop(_)
         | Command::Role(_)
         | Command::Audience(_)
@@ -308,6 +321,8 @@ pub(super) async fn run(call: Call<'_>) -> Result<Outcome> {
         Command::CreateTable(table) => table.run(call).await,
         Command::CreateView(view) => create_view::run(call, view).await,
         Command::Insert(insert) => insert::run(call, insert).await,
+        Command::Copy(copy) => copy.run(&call),
+        Command::Maintain(maintain) => maintain.run(call).await,
         Command::Drop(drop) => drop.run(call).await,
         Command::Role(role) => role.run(call).await,
         Command::Audience(audience) => audience.run(call).await,

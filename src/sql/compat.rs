@@ -32,7 +32,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("CLOSE", "Cursors are not supported; results are streamed."),
     ("CLUSTER", ""),
     ("COMMENT", ""),
-    ("COPY", "Load files with CREATE EXTERNAL TABLE, or rows with INSERT."),
     ("CREATE", "CREATE makes tables, external tables, views, audiences and roles."),
     ("DECLARE", "Cursors are not supported; results are streamed."),
     ("DELETE", "Write the rows to keep with CREATE TABLE … AS SELECT."),
@@ -55,7 +54,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("SECURITY", ""),
     ("TRUNCATE", "DROP the table and CREATE it again."),
     ("UPDATE", "Write the changed rows with CREATE TABLE … AS SELECT."),
-    ("VACUUM", ""),
 ];
 
 /// The 0A000 error of a statement that PostgreSQL has and this server does not; `None` when nobody has it.

@@ -1,4 +1,4 @@
-//! `CREATE TABLE name (columns)` and `CREATE TABLE name AS query [WITH NO DATA]`: managed tables.
+//! `CREATE TABLE name (columns) [WITH (…)]` and `CREATE TABLE name [WITH (…)] AS query [WITH NO DATA]`: managed tables.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use portrait_udfs::error::{Code, Error, Result};
 use super::command::Description;
 use super::plan::{self, Planned, bind, physical};
 use super::support::relation_name;
-use super::{Call, Outcome, guard, names};
+use super::{Call, Outcome, event_options, guard, names};
 use crate::catalog::Created;
 use crate::engine::Running;
 use crate::error::classify;
+use crate::storage::Arrivals;
 
 /// A table to make.
 #[derive(Debug, Clone)]
@@ -58,7 +59,7 @@ pub(super) fn check(table: &ast::CreateTable) -> Result<()> {
     ];
     match refused.iter().find(|(found, _)| *found) {
         Some((_, what)) => Err(Error::new(Code::FeatureNotSupported, format!("{what} is not supported"))),
-        None => Ok(()),
+        None => event_options::read(table).map(|_| ()),
     }
 }
 
@@ -95,8 +96,14 @@ impl CreateTable {
                 self.declared(&call.running, call.statement.text()).await?
             };
             let (owner, if_not_exists) = (call.session.user().to_owned(), self.table.if_not_exists);
-            let schema = stored(&schema)?;
-            let made = call.running.run(async move { catalog.create_managed(&name, schema, if_not_exists, &owner).await }).await?;
+            let (schema, events) = (stored(&schema)?, event_options::read(&self.table)?);
+            let create = async move {
+                match events {
+                    Some(options) => catalog.create_events(&name, schema, &options, if_not_exists, &owner).await,
+                    None => catalog.create_managed(&name, schema, if_not_exists, &owner).await,
+                }
+            };
+            let made = call.running.run(create).await?;
             if made == Created::Existed {
                 call.running.notice("relation already exists, skipping");
             }
@@ -114,12 +121,20 @@ impl CreateTable {
         let plan = physical(&call.running, plan).await?;
         let task = Arc::new(TaskContext::from(call.running.state().as_ref()));
         let (catalog, owner) = (Arc::clone(call.running.engine().catalog()), call.session.user().to_owned());
-        call.running
-            .run(async move {
-                let rows = names::show(execute_stream(plan, task).map_err(classify)?);
-                catalog.create_managed_as(&name, schema, rows, &owner).await
-            })
-            .await
+        let (events, ingest) = (event_options::read(&self.table)?, call.ingest_options());
+        let create = async move {
+            let rows = names::show(execute_stream(plan, task).map_err(classify)?);
+            match events {
+                Some(options) => catalog.create_events_as(&name, schema, &options, ingest, rows, &owner).await,
+                None => {
+                    let rows = catalog.create_managed_as(&name, schema, rows, &owner).await?;
+                    Ok(Arrivals { read: rows, new: rows, ..Arrivals::default() })
+                }
+            }
+        };
+        let arrivals = call.running.run(create).await?;
+        call.tell(&arrivals);
+        Ok(arrivals.new)
     }
 
     /// Plans the query. The pre-pass sees the whole statement, so that it knows what is at the top.
@@ -136,7 +151,8 @@ impl CreateTable {
 
     /// The declared columns, as the engine reads SQL types.
     async fn declared(&self, running: &Running, text: &str) -> Result<SchemaRef> {
-        let planned = plan::plan(running, ast::Statement::CreateTable(self.table.clone()), text, &[]).await?;
+        let table = ast::CreateTable { table_options: ast::CreateTableOptions::None, ..self.table.clone() };
+        let planned = plan::plan(running, ast::Statement::CreateTable(table), text, &[]).await?;
         match planned.plan {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(table)) => Ok(Arc::new(table.input.schema().as_arrow().clone())),
             _ => Err(Error::internal("a CREATE TABLE was planned as something else")),

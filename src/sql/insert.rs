@@ -1,4 +1,7 @@
 //! `INSERT INTO table [(columns)] {VALUES … | query}`: one durable commit.
+//!
+//! Into a table of events go those that it does not have ([`crate::storage::events`]); without a list of columns the
+//! time of arrival may be left out.
 
 use std::sync::Arc;
 
@@ -49,13 +52,40 @@ async fn rows(running: &Running, insert: &ast::Insert, text: &str, declared: &[O
     if running.engine().catalog().describe(&name).is_none() {
         return Err(running.engine().catalog().undefined_table(&name));
     }
-    let mut planned = plan::plan(running, ast::Statement::Insert(insert.clone()), text, declared).await?;
+    let mut insert = insert.clone();
+    leave_out_arrival(running, &name, &mut insert);
+    let mut planned = plan::plan(running, ast::Statement::Insert(insert), text, declared).await?;
     match planned.plan {
         LogicalPlan::Dml(dml) => planned.plan = Arc::unwrap_or_clone(dml.input),
         _ => return Err(Error::internal("an INSERT was planned as something else")),
     }
     guard::check(&planned.plan)?;
     Ok(planned)
+}
+
+/// Without a list of columns, rows of VALUES that are one short are all columns of the table but the time of arrival.
+fn leave_out_arrival(running: &Running, name: &str, insert: &mut ast::Insert) {
+    let Some(info) = running.engine().catalog().describe(name) else { return };
+    let Some(events) = info.events.filter(|_| insert.columns.is_empty()) else { return };
+    let Some(given) = insert.source.as_ref().and_then(|source| width(&source.body)) else { return };
+    if given + 1 == info.schema.fields().len() {
+        let given = info.schema.fields().iter().filter(|field| *field.name() != events.ingested_at);
+        insert.columns = given.map(|field| ast::ObjectName::from(vec![ast::Ident::with_quote('"', field.name())])).collect();
+    }
+}
+
+/// How many columns a query has, where that can be seen.
+fn width(body: &ast::SetExpr) -> Option<usize> {
+    match body {
+        ast::SetExpr::Values(values) => values.rows.first().map(|row| row.len()),
+        ast::SetExpr::Select(select) => {
+            let plain = |item: &ast::SelectItem| matches!(item, ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. });
+            select.projection.iter().all(plain).then_some(select.projection.len())
+        }
+        ast::SetExpr::Query(query) => width(&query.body),
+        ast::SetExpr::SetOperation { left, .. } => width(left),
+        _ => None,
+    }
 }
 
 pub(super) async fn describe(running: &Running, insert: &ast::Insert, text: &str, declared: &[Option<DataType>]) -> Result<Description> {
@@ -71,14 +101,15 @@ pub(super) async fn run(call: Call<'_>, insert: &ast::Insert) -> Result<Outcome>
     let plan = bind(planned.plan, call.params.clone())?;
     let plan = physical(&call.running, plan).await?;
     let task = Arc::new(TaskContext::from(call.running.state().as_ref()));
-    let (catalog, name) = (Arc::clone(call.running.engine().catalog()), target(insert)?);
-    let count = call
+    let (catalog, name, options) = (Arc::clone(call.running.engine().catalog()), target(insert)?, call.ingest_options());
+    let arrivals = call
         .running
         .run(async move {
             let rows = execute_stream(plan, task).map_err(classify)?;
-            catalog.insert(&name, rows).await
+            catalog.insert(&name, rows, options).await
         })
         .await?;
+    call.tell(&arrivals);
     call.after_write();
-    Ok(Outcome::done(format!("INSERT 0 {count}")))
+    Ok(Outcome::done(format!("INSERT 0 {}", arrivals.new)))
 }

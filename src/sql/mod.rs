@@ -9,18 +9,23 @@
 //! Architecture invariants: statements with effects are run by their own file, never by DataFusion's eager `sql()`;
 //! whatever is left must pass `guard`, a list of the plan nodes that only read; nothing here knows the protocol.
 
+mod as_of;
 mod audience;
 mod casts;
 mod command;
 mod compat;
+mod copy;
 mod create_external_table;
 mod create_table;
 mod create_view;
 mod drop;
+mod event_options;
 mod execute;
 mod explain;
 mod guard;
+mod import;
 mod insert;
+mod maintain;
 mod names;
 mod parser;
 mod plan;
@@ -47,6 +52,8 @@ use crate::config::Config;
 use crate::engine::{Engine, Running, Session, TransactionStatus};
 use command::Command;
 
+pub use copy::{CopyFormat, CopyIn};
+pub use import::{ImportProgress, import};
 pub use parser::parse;
 
 /// Parameters that one statement may have, as in PostgreSQL's protocol.
@@ -183,6 +190,8 @@ pub enum Outcome {
         /// The tag.
         tag: String,
     },
+    /// A COPY that waits for its rows.
+    CopyIn(Box<CopyIn>),
     /// There was no statement.
     Empty,
 }
@@ -192,6 +201,7 @@ impl std::fmt::Debug for Outcome {
         match self {
             Self::Rows { schema, tag, .. } => f.debug_struct("Rows").field("schema", schema).field("tag", tag).finish_non_exhaustive(),
             Self::Done { tag } => f.debug_struct("Done").field("tag", tag).finish(),
+            Self::CopyIn(copy) => std::fmt::Debug::fmt(copy, f),
             Self::Empty => f.write_str("Empty"),
         }
     }

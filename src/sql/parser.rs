@@ -12,8 +12,8 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Toke
 use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::functions::dialect::Postgres;
 
-use super::Statement;
 use super::command::Command;
+use super::{Statement, as_of};
 use crate::error::classify;
 
 /// Longest query string, in bytes. A tree of tokens takes many times the text's size.
@@ -73,7 +73,7 @@ fn read(sql: &str, tokens: &[TokenWithSpan], start: usize, end: usize) -> Result
     // Spans count from the statement's own start, so that a prepared text and a query string read alike.
     let tokens = Tokenizer::new(&DIALECT, &text).tokenize_with_location().map_err(|error| Error::new(Code::Syntax, error.message))?;
     let characters_before = sql[..start].chars().count();
-    let command = Command::parse(&text, tokens).map_err(|mut error| {
+    let command = as_of::rewrite(tokens).and_then(|tokens| Command::parse(&text, tokens)).map_err(|mut error| {
         error.position = error.position.map(|position| position.saturating_add(u32::try_from(characters_before).unwrap_or(u32::MAX)));
         error
     })?;

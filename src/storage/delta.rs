@@ -8,7 +8,7 @@
 //! The table's folder is called by a random id, so a table that is dropped and made again never meets its old files.
 //! Only Delta's log layer comes from `deltalake-core`; planning and reading are DataFusion's.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,16 +16,16 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Statistics;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
+use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TableReference, TransactionError};
 use deltalake_core::kernel::{Action, Add, StructType};
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStore};
@@ -33,6 +33,8 @@ use portrait_udfs::error::{Code, Error, Result};
 use uuid::Uuid;
 
 use super::durable::DurableLocal;
+use super::events::{self, Role, StoredIds, UserSpan};
+use super::intake::PlainIntake;
 use super::types::{log_schema, schema_to_text};
 use super::writer::{PendingFiles, WrittenFile, delete_quietly, write_stream};
 use super::{statistics, store_error};
@@ -50,12 +52,21 @@ pub(crate) struct DeltaTable {
     /// Name, for messages only.
     name: String,
     schema: SchemaRef,
+    role: Role,
     store: Arc<dyn ObjectStore>,
     log: LogStoreRef,
     /// The latest version that was seen.
     latest: parking_lot::Mutex<Option<Arc<TableSnapshot>>>,
     /// Held while the log is read or written, so that our own writers do not race each other to a version.
     gate: tokio::sync::Mutex<Option<DeltaTableState>>,
+    /// Held while a statement compares its events with the table's and commits them.
+    ingest: tokio::sync::Mutex<()>,
+    /// Files of ids that were opened.
+    ids: parking_lot::Mutex<HashMap<Path, Arc<StoredIds>>>,
+    /// Whether small files are being joined right now.
+    pub(super) compacting: AtomicBool,
+    /// Whether what a killed process left was removed. Only once: later there may be files that are about to be named.
+    swept: AtomicBool,
     lease: Arc<TableLease>,
 }
 
@@ -66,8 +77,41 @@ pub(crate) struct TableSnapshot {
     pub(crate) version: u64,
     /// Its files, with statistics; each holds the table's lease.
     pub(crate) files: Vec<PartitionedFile>,
+    /// The users that each holds, in order; `None` for a file that is in no order.
+    pub(crate) spans: Vec<Option<UserSpan>>,
     /// All of them together.
     pub(crate) statistics: Statistics,
+}
+
+impl TableSnapshot {
+    /// The spans of all files that are in order.
+    pub(crate) fn ordered(&self) -> Vec<UserSpan> {
+        self.spans.iter().flatten().cloned().collect()
+    }
+}
+
+/// How a commit gets along with those of other writers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Adds rows; with `only_at`, only if nobody has committed since that version.
+    Append {
+        /// The version.
+        only_at: Option<u64>,
+    },
+    /// Puts the same rows into other files. Rows that others add meanwhile stay.
+    Rewrite {
+        /// The files that go.
+        removed: Vec<String>,
+    },
+}
+
+/// Whether a commit is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Committed {
+    /// It is, durably.
+    Yes,
+    /// Another writer came first; nothing was done.
+    Conflict,
 }
 
 /// Keeps a table's folder on the disk while a plan reads it; the last one out removes the folder of a dropped table.
@@ -92,8 +136,8 @@ impl Drop for TableLease {
 impl DeltaTable {
     /// Makes an empty table in a new folder. It is removed with this handle unless it is
     /// [kept](Self::mark_kept).
-    pub(crate) async fn create(store: &DurableLocal, name: &str, schema: SchemaRef) -> Result<Self> {
-        let table = Self::handle(store, Uuid::new_v4(), name, schema)?;
+    pub(crate) async fn create(store: &DurableLocal, name: &str, schema: SchemaRef, role: Role) -> Result<Self> {
+        let table = Self::handle(store, Uuid::new_v4(), name, schema, role)?;
         table.mark_dropped();
         table.create_with(Vec::new()).await?;
         Ok(table)
@@ -106,38 +150,67 @@ impl DeltaTable {
         name: &str,
         schema: SchemaRef,
         stream: SendableRecordBatchStream,
-        pool: &Arc<dyn MemoryPool>,
+        env: &Arc<RuntimeEnv>,
     ) -> Result<(Self, u64)> {
-        let table = Self::handle(store, Uuid::new_v4(), name, schema)?;
+        let table = Self::handle(store, Uuid::new_v4(), name, schema, Role::Plain)?;
         // Whatever interrupts this (an error, a cancelled statement), the folder goes away with the handle.
         table.mark_dropped();
-        let mut pending = write_stream(&table.store, &table.folder(), name, &table.schema, stream, pool).await?;
+        let mut pending = write_stream(&table, stream, env).await?;
         let rows = pending.rows;
         table.create_with(pending.keep()).await?;
         Ok((table, rows))
     }
 
     /// Opens the table whose folder is called `id`. Its log is read when it is first used.
-    pub(crate) fn open(store: &DurableLocal, id: Uuid, name: &str, schema: SchemaRef) -> Result<Self> {
-        Self::handle(store, id, name, schema)
+    pub(crate) fn open(store: &DurableLocal, id: Uuid, name: &str, schema: SchemaRef, role: Role) -> Result<Self> {
+        Self::handle(store, id, name, schema, role)
     }
 
-    fn handle(store: &DurableLocal, id: Uuid, name: &str, schema: SchemaRef) -> Result<Self> {
+    fn handle(store: &DurableLocal, id: Uuid, name: &str, schema: SchemaRef, role: Role) -> Result<Self> {
+        let path = store.root().join(TABLES).join(id.to_string());
+        let store: Arc<dyn ObjectStore> = Arc::new(store.clone());
+        Self::handle_in(&store, path, id, name, schema, role)
+    }
+
+    /// A table in another store.
+    #[cfg(test)]
+    pub(crate) fn over(store: &Arc<dyn ObjectStore>, id: Uuid, name: &str, schema: SchemaRef, role: Role) -> Result<Self> {
+        Self::handle_in(store, std::path::PathBuf::new(), id, name, schema, role)
+    }
+
+    /// Makes the table of this handle, without rows.
+    #[cfg(test)]
+    pub(crate) async fn create_empty(&self) -> Result<()> {
+        self.create_with(Vec::new()).await
+    }
+
+    fn handle_in(
+        store: &Arc<dyn ObjectStore>,
+        path: std::path::PathBuf,
+        id: Uuid,
+        name: &str,
+        schema: SchemaRef,
+        role: Role,
+    ) -> Result<Self> {
         let folder = Path::from_iter([TABLES, &id.to_string()]);
         let location = url::Url::parse(&format!("portrait:///{folder}/")).map_err(|error| Error::internal(error.to_string()))?;
-        let path = store.root().join(TABLES).join(id.to_string());
         let lease = Arc::new(TableLease { folder: path, dropped: AtomicBool::new(false) });
-        let store: Arc<dyn ObjectStore> = Arc::new(store.clone());
+        let store = Arc::clone(store);
         let inside: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(Arc::clone(&store), folder));
         let log = default_logstore(inside, Arc::clone(&store), &location, &StorageConfig::default());
         Ok(Self {
             id,
             name: name.to_owned(),
             schema,
+            role,
             store,
             log,
             latest: parking_lot::Mutex::new(None),
             gate: tokio::sync::Mutex::new(None),
+            ingest: tokio::sync::Mutex::new(()),
+            ids: parking_lot::Mutex::default(),
+            compacting: AtomicBool::new(false),
+            swept: AtomicBool::new(false),
             lease,
         })
     }
@@ -147,9 +220,63 @@ impl DeltaTable {
         self.id
     }
 
+    /// Its name, for messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its columns as a scan gives them.
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// What it is for.
+    pub(crate) fn role(&self) -> &Role {
+        &self.role
+    }
+
+    /// Where an event table has its user, time and id.
+    pub(crate) fn event_indices(&self) -> Option<events::EventIndices> {
+        self.role.events()?.indices(&self.schema).ok()
+    }
+
+    /// What tells its rows apart.
+    pub(crate) fn id_source(&self) -> Option<events::IdSource> {
+        self.role.id_source(&self.schema)
+    }
+
+    /// Its log.
+    pub(super) fn log(&self) -> &LogStoreRef {
+        &self.log
+    }
+
+    /// The store that its folder lies in.
+    pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// Waits for this statement's turn to compare events and commit them.
+    pub(crate) async fn ingest_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.ingest.lock().await
+    }
+
+    /// An open file of ids.
+    pub(crate) fn remembered_ids(&self, location: &Path) -> Option<Arc<StoredIds>> {
+        self.ids.lock().get(location).cloned()
+    }
+
+    /// Keeps these files of ids open, and no others.
+    pub(crate) fn remember_ids(&self, known: &[Arc<StoredIds>]) {
+        *self.ids.lock() = known.iter().map(|ids| (ids.location().clone(), Arc::clone(ids))).collect();
+    }
+
+    /// Removes files of ids that are damaged: they are made again when they are needed.
+    pub(crate) async fn forget_ids(&self, damaged: impl Iterator<Item = &Arc<StoredIds>>) -> Result<()> {
+        for ids in damaged {
+            self.ids.lock().remove(ids.location());
+            object_store::ObjectStoreExt::delete(self.store.as_ref(), ids.location()).await.map_err(store_error)?;
+        }
+        Ok(())
     }
 
     /// From now on the folder is removed as soon as nobody reads it.
@@ -162,7 +289,8 @@ impl DeltaTable {
         self.lease.dropped.store(false, Ordering::Release);
     }
 
-    fn folder(&self) -> Path {
+    /// Its folder in the store.
+    pub(crate) fn folder(&self) -> Path {
         Path::from_iter([TABLES, &self.id.to_string()])
     }
 
@@ -173,14 +301,18 @@ impl DeltaTable {
             Some(mut state) => {
                 let next = deltalake_core::logstore::commit_uri_from_version(Some(state.version() + 1));
                 // One look at the disk instead of a listing, as long as nobody else commits.
-                if object_store::ObjectStoreExt::head(&self.log.object_store(None), &next).await.is_ok() {
-                    state.update(&self.log, None).await.map_err(|error| self.delta_error(error))?;
+                match object_store::ObjectStoreExt::head(&self.log.object_store(None), &next).await {
+                    Ok(_) => state.update(&self.log, None).await.map_err(|error| self.delta_error(error))?,
+                    Err(object_store::Error::NotFound { .. }) => {}
+                    Err(error) => return Err(store_error(error)),
                 }
                 state
             }
             None => {
                 let state = DeltaTableState::try_new(&self.log, None).await.map_err(|error| self.delta_error(error))?;
-                self.sweep(&state).await?;
+                if !self.swept.swap(true, Ordering::AcqRel) {
+                    self.sweep(&state).await?;
+                }
                 state
             }
         };
@@ -190,46 +322,103 @@ impl DeltaTable {
     }
 
     /// Appends every row of `stream` in one commit; all or none of them become visible. Returns the rows.
-    pub(crate) async fn append(self: &Arc<Self>, stream: SendableRecordBatchStream, pool: &Arc<dyn MemoryPool>) -> Result<u64> {
-        // The first use sweeps what no version names, so it must come before our own files.
-        self.snapshot().await?;
-        let pending = write_stream(&self.store, &self.folder(), &self.name, &self.schema, stream, pool).await?;
-        let rows = pending.rows;
-        if rows == 0 {
-            return Ok(0);
+    pub(crate) async fn append(self: &Arc<Self>, mut stream: SendableRecordBatchStream, env: &Arc<RuntimeEnv>) -> Result<u64> {
+        let mut intake = PlainIntake::new(self, env);
+        while let Some(batch) = stream.next().await {
+            intake.add(&batch.map_err(super::engine_error)?).await?;
         }
-        // A commit that has begun is carried through, even when nobody waits for it any more.
-        let table = Arc::clone(self);
-        tokio::spawn(async move { table.commit_append(pending).await })
-            .await
-            .map_err(|error| Error::internal(format!("commit ended early: {error}")))??;
-        Ok(rows)
+        intake.finish().await
     }
 
-    async fn commit_append(&self, mut pending: PendingFiles) -> Result<()> {
+    /// Commits whole files. A commit that has begun is carried through, even when nobody waits for it any more.
+    ///
+    /// # Errors
+    /// 40001 when another writer's commit excludes this one; failures of the store. Then no file is kept.
+    pub(crate) async fn commit(self: &Arc<Self>, pending: PendingFiles, change: Change) -> Result<Committed> {
+        let table = Arc::clone(self);
+        tokio::spawn(async move { table.commit_now(pending, change).await })
+            .await
+            .map_err(|error| Error::internal(format!("commit ended early: {error}")))?
+    }
+
+    async fn commit_now(&self, mut pending: PendingFiles, change: Change) -> Result<Committed> {
+        let (only_at, removed) = match change {
+            Change::Append { only_at } => (only_at, Vec::new()),
+            Change::Rewrite { removed } => (None, removed),
+        };
         let mut gate = self.gate.lock().await;
         let state = match gate.take() {
             Some(state) => state,
             None => DeltaTableState::try_new(&self.log, None).await.map_err(|error| self.delta_error(error))?,
         };
-        let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
-        let committed = async {
-            CommitBuilder::from(CommitProperties::default())
-                .with_actions(pending.files().iter().map(add_action).collect())
-                .build(Some(&state as &dyn TableReference), Arc::clone(&self.log), operation)
-                .into_prepared_commit_future()
-                .await?
-                .await
+        if only_at.is_some_and(|version| version != state.version()) {
+            *gate = Some(state);
+            return Ok(Committed::Conflict);
         }
-        .await
-        .map_err(|error| self.delta_error(error))?;
+        let operation = match removed.is_empty() {
+            true => DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None },
+            false => DeltaOperation::Optimize { predicate: None, target_size: 0 },
+        };
+        let mut properties = CommitProperties::default();
+        if only_at.is_some() {
+            properties = properties.with_max_retries(0);
+        }
+        let prepared = CommitBuilder::from(properties)
+            .with_actions(self.actions(&state, pending.files(), &removed)?)
+            .build(Some(&state as &dyn TableReference), Arc::clone(&self.log), operation)
+            .into_prepared_commit_future()
+            .await
+            .map_err(|error| self.delta_error(error))?;
+        let committed = match prepared.await {
+            Ok(committed) => committed,
+            Err(error) => return self.after_failure(pending, error).await,
+        };
         pending.keep();
         // The rows are durable: a failing checkpoint is worth a log line, not an error.
         match committed.await {
             Ok(finished) => *gate = Some(finished.snapshot()),
             Err(error) => tracing::warn!(%error, table = %self.name, "checkpoint after a commit failed"),
         }
-        Ok(())
+        Ok(Committed::Yes)
+    }
+
+    /// What a commit of these files says.
+    fn actions(&self, state: &DeltaTableState, files: &[WrittenFile], removed: &[String]) -> Result<Vec<Action>> {
+        let mut actions = Vec::with_capacity(files.len() + removed.len());
+        let gone: HashSet<&str> = removed.iter().map(String::as_str).collect();
+        if !gone.is_empty() {
+            let live = state.log_data();
+            actions.extend(live.iter().filter(|file| gone.contains(&*file.path())).map(|file| Action::Remove(file.remove_action(false))));
+            if actions.len() != gone.len() {
+                return Err(self.overtaken());
+            }
+        }
+        actions.extend(files.iter().map(|file| add_action(file, removed.is_empty())));
+        Ok(actions)
+    }
+
+    /// A commit failed, or so it seems: a write that reports an error may have had its effect. The log tells.
+    async fn after_failure(&self, mut pending: PendingFiles, error: DeltaTableError) -> Result<Committed> {
+        let landed = async {
+            let state = DeltaTableState::try_new(&self.log, None).await?;
+            let names: HashSet<String> = state.log_data().iter().map(|file| file.path().into_owned()).collect();
+            Ok::<_, DeltaTableError>(pending.files().iter().any(|file| names.contains(&file.name)))
+        };
+        match landed.await {
+            Ok(true) => {
+                pending.keep();
+                tracing::warn!(%error, table = %self.name, "a commit reported an error, and is in the log");
+                Ok(Committed::Yes)
+            }
+            Ok(false) if is_race(&error) => Ok(Committed::Conflict),
+            Ok(false) => Err(self.delta_error(error)),
+            Err(unknown) => {
+                // Files that the log may name must stay; the next start sweeps them when it does not.
+                pending.keep();
+                tracing::warn!(error = %unknown, table = %self.name, "the log cannot be read after a failed commit");
+                Err(self.delta_error(error).hint("Whether the statement took effect is not known: look before you run it again."))
+            }
+        }
     }
 
     async fn create_with(&self, files: Vec<WrittenFile>) -> Result<()> {
@@ -242,8 +431,8 @@ impl DeltaTable {
             .with_table_name(&self.name)
             .with_columns(columns.fields().cloned())
             .with_raise_if_key_not_exists(false)
-            .with_configuration([(SCHEMA_KEY, Some(schema_to_text(&self.schema)))])
-            .with_actions(files.iter().map(add_action))
+            .with_configuration(std::iter::once((SCHEMA_KEY.to_owned(), Some(schema_to_text(&self.schema)))).chain(self.role.properties()))
+            .with_actions(files.iter().map(|file| add_action(file, true)))
             .await
             .map_err(|error| self.delta_error(error))?;
         Ok(())
@@ -264,16 +453,29 @@ impl DeltaTable {
             .map(|object| object.location)
             .filter(|location| location.filename().is_some_and(|name| name.starts_with("part-") && !named.contains(name)));
         delete_quietly(&self.store, orphans).await;
+        if !self.role.is_plain() {
+            let needed = events::ids_names(self.digest(state)?.as_ref());
+            let listed = self.store.list_with_delimiter(Some(&folder.join(events::IDS))).await.map_err(store_error)?;
+            let locations = listed.objects.into_iter().map(|object| object.location);
+            let unused = locations.filter(|location| location.filename().is_some_and(|name| !needed.contains(name)));
+            delete_quietly(&self.store, unused).await;
+        }
         Ok(())
     }
 
     fn digest(&self, state: &DeltaTableState) -> Result<Arc<TableSnapshot>> {
-        let version = state.version();
         let mut latest = self.latest.lock();
-        if let Some(snapshot) = latest.as_ref().filter(|snapshot| snapshot.version == version) {
+        if let Some(snapshot) = latest.as_ref().filter(|snapshot| snapshot.version == state.version()) {
             return Ok(Arc::clone(snapshot));
         }
-        let mut files = Vec::new();
+        let snapshot = Arc::new(self.files_of(state)?);
+        *latest = Some(Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    /// The files of one version.
+    pub(super) fn files_of(&self, state: &DeltaTableState) -> Result<TableSnapshot> {
+        let (mut files, mut spans) = (Vec::new(), Vec::new());
         for file in state.log_data().iter() {
             if file.deletion_vector_descriptor().is_some() {
                 return Err(Error::new(Code::FeatureNotSupported, format!("table \"{}\" has deletion vectors", self.name))
@@ -286,7 +488,9 @@ impl DeltaTable {
                 e_tag: None,
                 version: None,
             };
-            let known = statistics::from_log(file.stats().as_deref(), meta.size, &self.schema);
+            let stats = file.stats();
+            let mut known = statistics::from_log(stats.as_deref(), meta.size, &self.schema);
+            spans.push(self.span_of(&file.path(), stats.as_deref(), &mut known));
             let file = PartitionedFile::new_from_meta(meta).with_extension(Arc::clone(&self.lease));
             files.push(file.with_statistics(Arc::new(known)));
         }
@@ -296,12 +500,24 @@ impl DeltaTable {
         } else {
             Statistics::try_merge_iter(each, &self.schema).map_err(super::engine_error)?
         };
-        let snapshot = Arc::new(TableSnapshot { version, files, statistics });
-        *latest = Some(Arc::clone(&snapshot));
-        Ok(snapshot)
+        Ok(TableSnapshot { version: state.version(), files, spans, statistics })
     }
 
-    fn delta_error(&self, error: DeltaTableError) -> Error {
+    /// The error of a statement that other writers overtook again and again.
+    pub(crate) fn overtaken(&self) -> Error {
+        Error::new(Code::Serialization, format!("table \"{}\" was changed by other writers again and again", self.name))
+            .hint("Run the statement again.")
+    }
+
+    /// The users of a file that we wrote, in order.
+    fn span_of(&self, name: &str, stats: Option<&str>, known: &mut Statistics) -> Option<UserSpan> {
+        let user = self.event_indices()?.user;
+        events::run_of(name)?;
+        let field = self.schema.field(user);
+        events::span_of(stats, (user, field.name(), field.data_type()), known)
+    }
+
+    pub(super) fn delta_error(&self, error: DeltaTableError) -> Error {
         let io = super::io_cause(&error).map(|cause| Error::from(std::io::Error::from(cause.kind())).code);
         match (&error, io) {
             (_, Some(code)) => Error::new(code, format!("table \"{}\": {error}", self.name)),
@@ -334,12 +550,19 @@ pub(crate) fn sweep_tables(store: &DurableLocal, named: &HashSet<Uuid>) -> Resul
     Ok(removed)
 }
 
-fn add_action(file: &WrittenFile) -> Action {
+/// Whether a commit failed only because another one took its version.
+fn is_race(error: &DeltaTableError) -> bool {
+    let lost =
+        |source: &TransactionError| matches!(source, TransactionError::MaxCommitAttempts(_) | TransactionError::VersionAlreadyExists(_));
+    matches!(error, DeltaTableError::VersionAlreadyExists(_)) || matches!(error, DeltaTableError::Transaction { source } if lost(source))
+}
+
+fn add_action(file: &WrittenFile, data_change: bool) -> Action {
     Action::Add(Add {
         path: file.name.clone(),
         size: i64::try_from(file.size).unwrap_or(i64::MAX),
         modification_time: chrono::Utc::now().timestamp_millis(),
-        data_change: true,
+        data_change,
         stats: Some(file.stats.clone()),
         ..Default::default()
     })

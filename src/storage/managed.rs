@@ -22,8 +22,10 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use object_store::ObjectStore;
 use portrait_udfs::error::{Code, Error, Result};
 
-use super::delta::DeltaTable;
+use super::delta::{DeltaTable, TableSnapshot};
 use super::durable::DurableLocal;
+use super::events::EventScan;
+use super::versions::AsOf;
 
 /// The name under which a session's runtime knows the data directory.
 pub(crate) fn store_url() -> EngineResult<ObjectStoreUrl> {
@@ -39,13 +41,15 @@ pub struct ManagedTable {
     schema: SchemaRef,
     table: Arc<DeltaTable>,
     store: Arc<DurableLocal>,
+    /// The version that is read; `None` = the latest.
+    as_of: Option<AsOf>,
 }
 
 impl ManagedTable {
-    pub(crate) fn new(name: &str, table: Arc<DeltaTable>, store: Arc<DurableLocal>) -> Self {
+    pub(crate) fn new(name: &str, table: Arc<DeltaTable>, store: Arc<DurableLocal>, as_of: Option<AsOf>) -> Self {
         let fields = table.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
         let schema = Arc::new(Schema::new(fields.collect::<Fields>()));
-        Self { name: name.to_owned(), schema, table, store }
+        Self { name: name.to_owned(), schema, table, store, as_of }
     }
 
     /// Changes with each commit.
@@ -53,7 +57,14 @@ impl ManagedTable {
     /// # Errors
     /// A log that cannot be read.
     pub async fn fingerprint(&self) -> Result<String> {
-        Ok(format!("delta:{}:{}", self.table.id(), self.table.snapshot().await?.version))
+        Ok(format!("delta:{}:{}", self.table.id(), self.snapshot().await?.version))
+    }
+
+    async fn snapshot(&self) -> Result<Arc<TableSnapshot>> {
+        match self.as_of {
+            Some(as_of) => self.table.snapshot_as_of(as_of).await,
+            None => self.table.snapshot().await,
+        }
     }
 
     async fn plan(
@@ -63,7 +74,7 @@ impl ManagedTable {
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         // The version is taken when a statement is planned for execution, so a prepared statement sees later commits.
-        let snapshot = self.table.snapshot().await?;
+        let snapshot = self.snapshot().await?;
         if snapshot.files.is_empty() {
             let schema = match projection {
                 Some(indices) => Arc::new(self.schema.project(indices)?),
@@ -75,6 +86,12 @@ impl ManagedTable {
         let runtime = state.runtime_env();
         if runtime.object_store(&url).is_err() {
             runtime.register_object_store(url.as_ref(), Arc::clone(&self.store) as Arc<dyn ObjectStore>);
+        }
+        if let Some(indices) = self.table.event_indices() {
+            let scan = EventScan { state, schema: &self.schema, indices, snapshot: &snapshot, projection, limit };
+            if let Some(ordered) = scan.plan().await? {
+                return Ok(ordered);
+            }
         }
         let format = ParquetFormat::default().with_options(state.default_table_options().parquet);
         let source = format.file_source(TableSchema::from(Arc::clone(&self.schema)));
@@ -122,6 +139,12 @@ impl TableProvider for ManagedTable {
         if operation != InsertOp::Append {
             return Err(Error::new(Code::FeatureNotSupported, "only INSERT INTO is supported, not INSERT OVERWRITE or REPLACE").into());
         }
+        if self.as_of.is_some() {
+            return Err(Error::new(Code::WrongObjectType, "cannot insert into an older version").into());
+        }
+        if !self.table.role().is_plain() {
+            return Err(Error::new(Code::FeatureNotSupported, "events are taken in by a statement of its own, not inside a query").into());
+        }
         let sink = InsertSink { name: self.name.clone(), schema: Arc::clone(&self.schema), table: Arc::clone(&self.table) };
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }
@@ -153,6 +176,6 @@ impl DataSink for InsertSink {
     }
 
     async fn write_all(&self, data: SendableRecordBatchStream, context: &Arc<TaskContext>) -> EngineResult<u64> {
-        Ok(self.table.append(data, context.memory_pool()).await?)
+        Ok(self.table.append(data, &context.runtime_env()).await?)
     }
 }

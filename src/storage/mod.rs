@@ -1,7 +1,8 @@
 //! Bytes on an object store: where they lie, that they are durable, and what may be read.
 //!
 //! Life of an INSERT: `catalog` names the table → [`delta`] streams rows into zstd Parquet files through
-//! [`durable`] (each fsynced before it has a name) → one Delta commit makes them visible. Life of a `SELECT`:
+//! [`durable`] (each fsynced before it has a name) → one Delta commit makes them visible. A table of events takes each
+//! event once and keeps users together ([`events`]). Life of a `SELECT`:
 //! [`delta`] or [`external`] lists the files of now and hands DataFusion a stock `DataSourceExec`. Life of a
 //! prediction for one user: [`history`] keeps a derived, user-ordered copy of an event source and reads only the
 //! pages that hold that user. Sets of users and the numbers that their bitmaps are made of: [`audience`].
@@ -11,17 +12,23 @@
 pub(crate) mod audience;
 pub(crate) mod delta;
 pub mod durable;
+pub mod events;
 pub mod external;
 pub mod history;
+mod intake;
 pub mod managed;
 pub mod roots;
+mod sort;
 mod statistics;
 pub(crate) mod types;
+pub(crate) mod versions;
 mod writer;
 
 pub use durable::DurableLocal;
+pub use events::{Arrivals, EventColumns, EventOptions, IngestOptions, Role};
 pub use external::{ExternalSource, ExternalTable, FileKind};
 pub use history::HistoryIndex;
+pub(crate) use intake::PlainIntake;
 pub use managed::ManagedTable;
 pub use roots::DataRoots;
 

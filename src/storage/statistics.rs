@@ -36,6 +36,16 @@ pub(super) fn from_footer(metadata: &ParquetMetaData, file_schema: &Schema) -> S
     json!({ "numRecords": rows, "minValues": minimum, "maxValues": maximum, "nullCount": nulls }).to_string()
 }
 
+/// The same with the least and greatest value of `column`, which are known in full: texts included.
+pub(super) fn with_bounds(stats: &str, column: &str, least: &ScalarValue, greatest: &ScalarValue) -> String {
+    let text = |value: &ScalarValue| value.try_as_str().flatten().map(str::to_owned);
+    let (Some(least), Some(greatest)) = (text(least), text(greatest)) else { return stats.to_owned() };
+    let Ok(mut stats) = serde_json::from_str::<Value>(stats) else { return stats.to_owned() };
+    stats["minValues"][column] = json!(least);
+    stats["maxValues"][column] = json!(greatest);
+    stats.to_string()
+}
+
 /// What a scan may rely on, from Delta's statistics of one file.
 pub(super) fn from_log(stats: Option<&str>, size: u64, table_schema: &Schema) -> Statistics {
     let mut statistics = Statistics::new_unknown(table_schema);

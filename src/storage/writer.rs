@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::StreamExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
@@ -16,9 +18,12 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::AsyncArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use portrait_udfs::error::{Error, Result};
 
+use super::delta::DeltaTable;
+use super::events::FileNames;
 use super::types::{conform, file_schema};
 use super::{statistics, store_error};
 
@@ -49,6 +54,8 @@ pub(crate) struct PendingFiles {
     store: Arc<dyn ObjectStore>,
     folder: Path,
     files: Vec<WrittenFile>,
+    /// What lies beside them and goes with them.
+    beside: Vec<Path>,
     /// Rows in them.
     pub(crate) rows: u64,
 }
@@ -56,6 +63,7 @@ pub(crate) struct PendingFiles {
 impl PendingFiles {
     /// The files; from now on they stay.
     pub(crate) fn keep(&mut self) -> Vec<WrittenFile> {
+        self.beside.clear();
         std::mem::take(&mut self.files)
     }
 
@@ -67,101 +75,156 @@ impl PendingFiles {
 
 impl Drop for PendingFiles {
     fn drop(&mut self) {
-        let files = std::mem::take(&mut self.files);
+        let mut files = std::mem::take(&mut self.beside);
+        files.extend(std::mem::take(&mut self.files).into_iter().map(|file| self.folder.clone().join(file.name.as_str())));
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if files.is_empty() {
             return;
         }
-        let (store, folder) = (Arc::clone(&self.store), self.folder.clone());
+        let store = Arc::clone(&self.store);
         // Should the process end first, the next start sweeps them.
         runtime.spawn(async move {
             for file in files {
-                if let Err(error) = store.delete(&folder.clone().join(file.name.as_str())).await {
-                    tracing::debug!(%error, file = %file.name, "unfinished data file not removed");
+                if let Err(error) = store.delete(&file).await {
+                    tracing::debug!(%error, %file, "unfinished data file not removed");
                 }
             }
         });
     }
 }
 
-/// Writes every row of `stream` as data files of the table in `folder` whose rows look like `table_schema`.
+/// Writes every row of `stream` as data files of `table`.
 ///
 /// # Errors
-/// Those of the stream, and [`conform`]'s for rows that do not fit `table_name`.
-pub(crate) async fn write_stream(
-    store: &Arc<dyn ObjectStore>,
-    folder: &Path,
-    table_name: &str,
-    table_schema: &SchemaRef,
-    mut stream: SendableRecordBatchStream,
-    pool: &Arc<dyn MemoryPool>,
-) -> Result<PendingFiles> {
-    let mut writer = TableWriter {
-        pending: PendingFiles { store: Arc::clone(store), folder: folder.clone(), files: Vec::new(), rows: 0 },
-        schema: file_schema(table_schema),
-        current: None,
-        memory: MemoryConsumer::new("TableWriter").register(pool),
-    };
+/// Those of the stream, and [`conform`]'s for rows that do not fit the table.
+pub(crate) async fn write_stream(table: &DeltaTable, mut stream: SendableRecordBatchStream, env: &Arc<RuntimeEnv>) -> Result<PendingFiles> {
+    let mut writer = TableWriter::new(table, FileNames::Unordered, env);
     while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(super::engine_error)?;
-        // Twice: the first checks what the table promises, the second turns it into what the files hold.
-        let batch = conform(&conform(&batch, table_schema, table_name)?, &writer.schema, table_name)?;
-        writer.write(&batch).await?;
+        writer.write(&batch.map_err(super::engine_error)?).await?;
     }
-    writer.close_file().await?;
-    Ok(writer.pending)
+    writer.finish().await
 }
 
-struct TableWriter {
+/// Writes rows as data files of a table, one file after the other.
+pub(crate) struct TableWriter {
     pending: PendingFiles,
+    table_name: String,
+    /// The rows as they come, and as the files hold them.
+    table_schema: SchemaRef,
     schema: SchemaRef,
+    names: FileNames,
+    /// The columns that the rows are sorted by, and the one whose first and last value is told in full.
+    order: Vec<usize>,
+    span: Option<(ScalarValue, ScalarValue)>,
     current: Option<(String, AsyncArrowWriter<BufWriter>)>,
     memory: MemoryReservation,
 }
 
 impl TableWriter {
-    async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    /// A writer of files that are called by `names`. Ordered files must be given their rows in the table's order.
+    pub(crate) fn new(table: &DeltaTable, names: FileNames, env: &Arc<RuntimeEnv>) -> Self {
+        let order = match names {
+            FileNames::Events(_) => table.event_indices().map(|indices| vec![indices.user, indices.time]),
+            FileNames::Unordered => None,
+        };
+        let store = Arc::clone(table.store());
+        Self {
+            pending: PendingFiles { store, folder: table.folder(), files: Vec::new(), beside: Vec::new(), rows: 0 },
+            table_name: table.name().to_owned(),
+            table_schema: Arc::clone(table.schema()),
+            schema: file_schema(table.schema()),
+            names,
+            order: order.unwrap_or_default(),
+            span: None,
+            current: None,
+            memory: MemoryConsumer::new("TableWriter").register(&env.memory_pool),
+        }
+    }
+
+    /// A whole file that stays or goes with what is written.
+    pub(crate) fn keep_beside(&mut self, file: Path) {
+        self.pending.beside.push(file);
+    }
+
+    /// Writes rows.
+    ///
+    /// # Errors
+    /// [`conform`]'s for rows that do not fit the table; failures of the store.
+    pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        // Twice: the first checks what the table promises, the second turns it into what the files hold.
+        let batch = conform(&conform(batch, &self.table_schema, &self.table_name)?, &self.schema, &self.table_name)?;
+        if let Some(&key) = self.order.first() {
+            let value = |row| ScalarValue::try_from_array(batch.column(key), row).map_err(super::engine_error);
+            let first = match self.span.take() {
+                Some((first, _)) => first,
+                None => value(0)?,
+            };
+            self.span = Some((first, value(batch.num_rows() - 1)?));
+        }
         let (_, writer) = match &mut self.current {
             Some(current) => current,
-            None => self.current.insert(open_file(&self.pending, &self.schema)?),
+            None => self.current.insert(open_file(&self.pending, self.names, &self.schema, &self.order)?),
         };
-        writer.write(batch).await.map_err(parquet_error)?;
+        writer.write(&batch).await.map_err(parquet_error)?;
         if writer.in_progress_size() > ROW_GROUP_BYTES {
             writer.flush().await.map_err(parquet_error)?;
         }
         self.memory.try_resize(writer.memory_size()).map_err(super::engine_error)?;
         self.pending.rows += batch.num_rows() as u64;
-        if writer.bytes_written() > FILE_BYTES {
+        if self.order.is_empty() && self.is_full() {
             self.close_file().await?;
         }
         Ok(())
     }
 
-    async fn close_file(&mut self) -> Result<()> {
+    /// Whether the current file should end. Ordered files end between users: whoever writes them says where.
+    pub(crate) fn is_full(&self) -> bool {
+        self.current.as_ref().is_some_and(|(_, writer)| writer.bytes_written() > FILE_BYTES)
+    }
+
+    /// Ends the current file: rows that come later begin another one.
+    pub(crate) async fn close_file(&mut self) -> Result<()> {
         let Some((name, mut writer)) = self.current.take() else { return Ok(()) };
         let footer = writer.finish().await.map_err(parquet_error)?;
         let size = writer.bytes_written() as u64;
         self.memory.free();
-        let stats = statistics::from_footer(&footer, &self.schema);
+        let mut stats = statistics::from_footer(&footer, &self.schema);
+        if let (Some(&key), Some((first, last))) = (self.order.first(), self.span.take()) {
+            stats = statistics::with_bounds(&stats, self.schema.field(key).name(), &first, &last);
+        }
         self.pending.files.push(WrittenFile { name, size, stats });
         Ok(())
     }
+
+    /// All files, whole.
+    pub(crate) async fn finish(mut self) -> Result<PendingFiles> {
+        self.close_file().await?;
+        Ok(self.pending)
+    }
 }
 
-fn open_file(pending: &PendingFiles, schema: &SchemaRef) -> Result<(String, AsyncArrowWriter<BufWriter>)> {
-    let name = format!("part-{:05}-{}.zstd.parquet", pending.files.len(), uuid::Uuid::now_v7());
+fn open_file(
+    pending: &PendingFiles,
+    names: FileNames,
+    schema: &SchemaRef,
+    order: &[usize],
+) -> Result<(String, AsyncArrowWriter<BufWriter>)> {
+    let name = names.name(pending.files.len());
     let output = BufWriter::with_capacity(Arc::clone(&pending.store), pending.folder.clone().join(name.as_str()), PART_BYTES);
     // Without Arrow's own schema in the file: Delta's log is what says the types.
-    let options = ArrowWriterOptions::new().with_properties(properties()).with_skip_arrow_metadata(true);
+    let options = ArrowWriterOptions::new().with_properties(properties(order)).with_skip_arrow_metadata(true);
     let writer = AsyncArrowWriter::try_new_with_options(output, Arc::clone(schema), options).map_err(parquet_error)?;
     Ok((name, writer))
 }
 
-fn properties() -> WriterProperties {
+fn properties(order: &[usize]) -> WriterProperties {
+    let sorted =
+        |&column: &usize| SortingColumn { column_idx: i32::try_from(column).unwrap_or(i32::MAX), descending: false, nulls_first: false };
     WriterProperties::builder()
+        .set_sorting_columns((!order.is_empty()).then(|| order.iter().map(sorted).collect()))
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))

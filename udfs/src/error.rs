@@ -60,6 +60,8 @@ pub enum Code {
     Shutdown,
     /// A date or time does not fit its type (22008).
     DatetimeOverflow,
+    /// The data of a COPY are not as its format wants them (22P04).
+    BadCopyFormat,
     /// A regular expression cannot be compiled (2201B).
     InvalidRegex,
     /// A text is not valid UTF-8 or holds a NUL (22021).

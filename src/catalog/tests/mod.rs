@@ -105,7 +105,14 @@ async fn a_cancelled_statement_leaves_nothing() {
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), batches)) as SendableRecordBatchStream
     };
     let limit = std::time::Duration::from_millis(200);
-    assert!(tokio::time::timeout(limit, at.catalog.insert("t", endless(&schema))).await.is_err());
+    assert!(
+        tokio::time::timeout(
+            limit,
+            at.catalog.insert("t", endless(&schema), crate::storage::IngestOptions { now_us: 0, future_tolerance_us: 0 })
+        )
+        .await
+        .is_err()
+    );
     let create = at.catalog.create_managed_as("half", Arc::clone(&schema), endless(&schema), "portrait");
     assert!(tokio::time::timeout(limit, create).await.is_err());
     assert_eq!(at.rows("SELECT count(*) FROM t").await, ["1"]);

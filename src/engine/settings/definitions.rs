@@ -129,6 +129,7 @@ pub static DEFINITIONS: &[Definition] = &[
         "portrait",
         "Sets whose meaning window_funnel has where engines differ.",
     ),
+    user("event_future_tolerance", MS, "3600000", "Sets how far in the future an event may lie; later ones go to the quarantine."),
     reported("default_transaction_read_only", Kind::Bool, "off", "Sets the default read-only status of new transactions."),
     user("transaction_read_only", Kind::Bool, "off", "Sets the current transaction's read-only status."),
     user("default_transaction_isolation", ISOLATION, "read committed", "Sets the transaction isolation level of each new transaction."),

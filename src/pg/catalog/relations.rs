@@ -20,6 +20,7 @@ pub(super) fn classes(snapshot: &Snapshot) -> Vec<Row> {
             relhasrules: relation.kind == "v",
             relispopulated: true,
             relreplident: "n",
+            reloptions: relation.options.clone(),
         }
     };
     snapshot.relations.iter().map(class).collect()

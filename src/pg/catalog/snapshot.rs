@@ -41,6 +41,8 @@ pub(super) struct Relation {
     pub(super) attributes: Vec<Attribute>,
     /// A view's query.
     pub(super) definition: Option<String>,
+    /// Storage parameters, each as `name=value`.
+    pub(super) options: Option<Vec<String>>,
 }
 
 /// Schemas and relations.
@@ -60,16 +62,21 @@ impl Snapshot {
         let database = catalog.catalog_provider();
         let superuser = owner(catalog);
         let mut relations = system_relations(&superuser);
-        relations.extend(catalog.list().into_iter().map(|info| Relation {
-            oid: info.oid as i32,
-            schema: info.schema_name,
-            name: info.name,
-            kind: if info.kind == ObjectKind::View { "v" } else { "r" },
-            owner_oid: role_oid(catalog, &info.owner),
-            owner: info.owner,
-            attributes: attributes(&info.schema),
-            definition: info.definition.filter(|_| info.kind == ObjectKind::View),
-        }));
+        relations.extend(
+            catalog.list().into_iter().map(|info| Relation {
+                oid: info.oid as i32,
+                schema: info.schema_name,
+                name: info.name,
+                kind: if info.kind == ObjectKind::View { "v" } else { "r" },
+                owner_oid: role_oid(catalog, &info.owner),
+                owner: info.owner,
+                attributes: attributes(&info.schema),
+                definition: info.definition.filter(|_| info.kind == ObjectKind::View),
+                options: info
+                    .events
+                    .map(|events| events.storage_parameters().into_iter().map(|(name, column)| format!("{name}={column}")).collect()),
+            }),
+        );
         let mut schemas = Vec::new();
         for schema in database.schema_names() {
             schemas.push((schema.clone(), schema_oid(&schema)));
@@ -84,6 +91,7 @@ impl Snapshot {
                     owner_oid: SUPERUSER_OID,
                     attributes: attributes(&table.schema()),
                     definition: None,
+                    options: None,
                     name,
                 });
             }
@@ -108,6 +116,7 @@ fn system_relations(superuser: &str) -> Vec<Relation> {
             .map(|(attribute, column)| Attribute { required: column.required, ..attribute })
             .collect(),
         definition: None,
+        options: None,
     };
     tables().iter().map(relation).collect()
 }

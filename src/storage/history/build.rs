@@ -17,8 +17,8 @@ use portrait_udfs::context::StatementContext;
 use portrait_udfs::error::{Error, Result};
 
 use super::layout::{BLOCK_ROWS, FILE_ROWS, FORMAT_VERSION, FileMeta, Keys, Meta, blocks_of, write_index, writer_properties};
-use super::sort::in_user_order;
 use crate::storage::durable::{make_folder, sync_folder};
+use crate::storage::sort::in_order;
 use crate::storage::types::schema_to_text;
 use crate::storage::writer::parquet_error;
 
@@ -37,7 +37,7 @@ pub(super) async fn build(session: &SessionState, plan: &LogicalPlan, schema: Sc
     let mut progress = Progress { context: &context, started, told: started, rows: 0 };
     let mut rows = tokio::select! {
         () = context.cancel.cancelled() => return Err(Error::cancelled()),
-        rows = in_user_order(session, input, |rows| progress.tell("read", rows)) => rows?,
+        rows = in_order(session.runtime_env(), input, |rows| progress.tell("read", rows)) => rows?,
     };
     progress.rows = 0;
     let parent = folder.parent().map(Path::to_path_buf).unwrap_or_default();

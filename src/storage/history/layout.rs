@@ -82,14 +82,14 @@ impl Meta {
 
 /// The keys of users, in the order of the copy: integers by value, texts by bytes.
 #[derive(Debug, Clone)]
-pub(super) enum Keys {
+pub(in crate::storage) enum Keys {
     Int64(Int64Array),
     Utf8(StringArray),
 }
 
 impl Keys {
     /// Takes a column of keys, cast to the type of the copy's `user` column.
-    pub(super) fn new(column: &ArrayRef, key_type: &DataType) -> Result<Self> {
+    pub(in crate::storage) fn new(column: &ArrayRef, key_type: &DataType) -> Result<Self> {
         let column = cast(column, key_type).map_err(|error| Error::internal(format!("user keys: {error}")))?;
         match key_type {
             DataType::Int64 => Ok(Self::Int64(column.as_primitive::<Int64Type>().clone())),
@@ -98,7 +98,7 @@ impl Keys {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::storage) fn len(&self) -> usize {
         match self {
             Self::Int64(keys) => keys.len(),
             Self::Utf8(keys) => keys.len(),
@@ -106,7 +106,7 @@ impl Keys {
     }
 
     /// Compares key `i` of this with key `j` of `other`. Keys of different types do not meet.
-    pub(super) fn compare(&self, i: usize, other: &Self, j: usize) -> Ordering {
+    pub(in crate::storage) fn compare(&self, i: usize, other: &Self, j: usize) -> Ordering {
         match (self, other) {
             (Self::Int64(a), Self::Int64(b)) => a.value(i).cmp(&b.value(j)),
             (Self::Utf8(a), Self::Utf8(b)) => a.value(i).cmp(b.value(j)),
@@ -129,7 +129,7 @@ impl Keys {
         low
     }
 
-    pub(super) fn slice(&self, offset: usize, len: usize) -> Self {
+    pub(in crate::storage) fn slice(&self, offset: usize, len: usize) -> Self {
         match self {
             Self::Int64(keys) => Self::Int64(keys.slice(offset, len)),
             Self::Utf8(keys) => Self::Utf8(keys.slice(offset, len)),

@@ -9,9 +9,8 @@
 
 mod build;
 mod fingerprint;
-mod layout;
+pub(super) mod layout;
 mod read;
-mod sort;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

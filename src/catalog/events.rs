@@ -1,0 +1,252 @@
+//! Tables of events in the catalog: a table and its quarantine are made together and dropped together; rows go in by
+//! one door.
+//!
+//! Life of an INSERT, a COPY or an import: [`Catalog::insertion`] finds the table → [`Insertion::add`] takes batches as
+//! they come → [`Insertion::finish`] commits them all at once and says what became of them. Dropped instead, nothing
+//! was inserted.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::StreamExt;
+use portrait_udfs::error::{Code, Error, Result};
+
+use super::file::{Body, Relation};
+use super::open::{Object, role_of};
+use super::{Catalog, Created, ObjectKind};
+use crate::storage::delta::DeltaTable;
+use crate::storage::events::ingest::Intake;
+use crate::storage::events::optimize::{Rewritten, Scope, optimize};
+use crate::storage::types::{schema_to_text, table_schema};
+use crate::storage::{Arrivals, EventColumns, EventOptions, IngestOptions, PlainIntake, Role};
+
+impl Catalog {
+    /// `CREATE TABLE name (columns) WITH (user_column = …, …)`.
+    ///
+    /// # Errors
+    /// As [`create_managed`](Self::create_managed); 42703 and 42804 for columns that do not exist or do not fit; 42P07
+    /// when the quarantine's name is taken.
+    pub async fn create_events(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+        options: &EventOptions,
+        if_not_exists: bool,
+        owner: &str,
+    ) -> Result<Created> {
+        if self.existing(name, if_not_exists, false, ObjectKind::Table)? {
+            return Ok(Created::Existed);
+        }
+        let made = self.make_events(name, &schema, options, true).await?;
+        self.keep_events(name, made, if_not_exists, owner).await
+    }
+
+    /// `CREATE TABLE name WITH (user_column = …, …) AS query`: the table appears with all its events, or not at all.
+    ///
+    /// # Errors
+    /// As [`create_events`](Self::create_events), and those of `stream`.
+    pub async fn create_events_as(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+        options: &EventOptions,
+        ingest: IngestOptions,
+        stream: SendableRecordBatchStream,
+        owner: &str,
+    ) -> Result<Arrivals> {
+        self.existing(name, false, false, ObjectKind::Table)?;
+        let (table, quarantine) = self.make_events(name, &schema, options, false).await?;
+        let added = table.schema().fields().len() > schema.fields().len();
+        let mut intake = Intake::new(&table, &quarantine, &self.env(), ingest)?;
+        intake.add_all(if added { with_arrival(stream, table.schema()) } else { stream }).await?;
+        let arrivals = intake.finish().await?;
+        self.keep_events(name, (table, quarantine), false, owner).await?;
+        Ok(arrivals)
+    }
+
+    /// Opens `name` for rows; their columns will be the table's, by position.
+    ///
+    /// # Errors
+    /// 42P01; 42809 for a view or a quarantine; 0A000 for an external table.
+    pub fn insertion(&self, name: &str, options: IngestOptions) -> Result<Insertion> {
+        let state = self.inner.state();
+        let entry = state.entries.get(name).ok_or_else(|| self.undefined_table(name))?;
+        let table = match &entry.object {
+            Object::Managed(table) => table,
+            Object::External(_) => {
+                return Err(Error::new(Code::FeatureNotSupported, format!("cannot insert into external table \"{name}\"")));
+            }
+            Object::View(_) => return Err(Error::new(Code::WrongObjectType, format!("cannot insert into view \"{name}\""))),
+        };
+        match table.role() {
+            Role::Plain => Ok(Insertion(Kind::Plain(PlainIntake::new(table, &self.env())))),
+            Role::Quarantine { of, .. } => Err(Error::new(Code::WrongObjectType, format!("cannot insert into \"{name}\""))
+                .detail(format!("It holds what table \"{of}\" refused."))),
+            Role::Events(columns) => {
+                let quarantine = state.entries.get(&columns.quarantine).map(|entry| &entry.object);
+                let Some(Object::Managed(quarantine)) = quarantine else {
+                    return Err(Error::new(Code::DataCorrupted, format!("table \"{name}\" has lost its quarantine")));
+                };
+                Ok(Insertion(Kind::Events(Box::new(Intake::new(table, quarantine, &self.env(), options)?))))
+            }
+        }
+    }
+
+    /// `INSERT INTO name`: one commit. (DataFusion's own DML plan reaches the same code through
+    /// `TableProvider::insert_into`, but for events.)
+    ///
+    /// # Errors
+    /// As [`insertion`](Self::insertion); 23502, 22003 and the errors of `stream`. Then no row is kept.
+    pub async fn insert(&self, name: &str, mut stream: SendableRecordBatchStream, options: IngestOptions) -> Result<Arrivals> {
+        let mut insertion = self.insertion(name, options)?;
+        while let Some(batch) = stream.next().await {
+            insertion.add(&batch.map_err(crate::error::classify)?).await?;
+        }
+        insertion.finish().await
+    }
+
+    /// `OPTIMIZE name`.
+    ///
+    /// # Errors
+    /// 42P01, 42809; as [`optimize`]'s.
+    pub async fn optimize(&self, name: &str) -> Result<Rewritten> {
+        optimize(&self.managed(name)?, &self.env(), Scope::Whole).await
+    }
+
+    /// `VACUUM name`: removes files that only versions older than this name. Returns how many.
+    ///
+    /// # Errors
+    /// 42P01, 42809; a log that cannot be read.
+    pub async fn vacuum(&self, name: &str, retention_ms: i64) -> Result<u64> {
+        self.managed(name)?.vacuum(retention_ms).await
+    }
+
+    /// A table that keeps versions.
+    fn managed(&self, name: &str) -> Result<Arc<DeltaTable>> {
+        let state = self.inner.state();
+        match &state.entries.get(name).ok_or_else(|| self.undefined_table(name))?.object {
+            Object::Managed(table) => Ok(Arc::clone(table)),
+            _ => Err(Error::new(Code::WrongObjectType, format!("\"{name}\" is not a table that keeps its own files"))),
+        }
+    }
+
+    /// Makes a table of events and its quarantine; both go away again unless they are kept.
+    async fn make_events(
+        &self,
+        name: &str,
+        schema: &SchemaRef,
+        options: &EventOptions,
+        keep_not_null: bool,
+    ) -> Result<(Arc<DeltaTable>, Arc<DeltaTable>)> {
+        let (columns, schema) = EventColumns::resolve(name, &table_schema(schema, keep_not_null)?, options)?;
+        self.existing(&columns.quarantine, false, false, ObjectKind::Table)?;
+        let role = Role::Quarantine { of: name.to_owned(), ingested_at: columns.ingested_at.clone() };
+        let (store, refused) = (&self.inner.store, EventColumns::quarantine_schema(&schema));
+        let quarantine = DeltaTable::create(store, &columns.quarantine, refused, role).await?;
+        let table = DeltaTable::create(store, name, schema, Role::Events(columns)).await?;
+        Ok((Arc::new(table), Arc::new(quarantine)))
+    }
+
+    async fn keep_events(&self, name: &str, made: (Arc<DeltaTable>, Arc<DeltaTable>), if_not_exists: bool, owner: &str) -> Result<Created> {
+        let (table, quarantine) = made;
+        let relation = |table: &DeltaTable| {
+            let body = Body::Managed { folder: table.id(), role: table.role().clone() };
+            (table.name().to_owned(), schema_to_text(table.schema()), body)
+        };
+        let (relations, name, owner) = ([relation(&table), relation(&quarantine)], name.to_owned(), owner.to_owned());
+        self.inner
+            .change_with(vec![table, quarantine], move |definitions| {
+                if if_not_exists && definitions.relations.contains_key(&name) {
+                    return Ok(Created::Existed);
+                }
+                for (name, schema, body) in relations {
+                    if definitions.relations.contains_key(&name) {
+                        return Err(Error::new(Code::DuplicateTable, format!("relation \"{name}\" already exists")));
+                    }
+                    let oid = definitions.take_oid();
+                    definitions.relations.insert(name, Relation { oid, owner: owner.clone(), schema, body });
+                }
+                Ok(Created::New)
+            })
+            .await
+    }
+}
+
+/// Rows on their way into a table, in one commit.
+pub struct Insertion(Kind);
+
+enum Kind {
+    Plain(PlainIntake),
+    Events(Box<Intake>),
+}
+
+impl std::fmt::Debug for Insertion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Insertion").finish_non_exhaustive()
+    }
+}
+
+impl Insertion {
+    /// Takes rows.
+    ///
+    /// # Errors
+    /// 23502, 22003, 42804 for rows that do not fit; then nothing may be kept.
+    pub async fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+        match &mut self.0 {
+            Kind::Plain(intake) => intake.add(rows).await,
+            Kind::Events(intake) => intake.add(rows).await,
+        }
+    }
+
+    /// Commits all rows. A commit that has begun is carried through.
+    ///
+    /// # Errors
+    /// 40001, 53100 and failures of the store; then no row is kept.
+    pub async fn finish(self) -> Result<Arrivals> {
+        match self.0 {
+            Kind::Plain(intake) => {
+                let rows = intake.finish().await?;
+                Ok(Arrivals { read: rows, new: rows, ..Arrivals::default() })
+            }
+            Kind::Events(intake) => intake.finish().await,
+        }
+    }
+}
+
+/// The quarantine of a table of events.
+pub(super) fn quarantine_of(body: &Body) -> Option<&String> {
+    role_of(body)?.events().map(|columns| &columns.quarantine)
+}
+
+/// A quarantine goes with its table, never alone.
+pub(super) fn may_drop(name: &str, body: &Body) -> Result<()> {
+    match role_of(body) {
+        Some(Role::Quarantine { of, .. }) => {
+            Err(Error::new(Code::DependentObjects, format!("cannot drop table \"{name}\" because table \"{of}\" requires it"))
+                .hint(format!("Drop table \"{of}\" instead.")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The rows with a last column of NULL: the time of arrival, which the table fills in.
+fn with_arrival(stream: SendableRecordBatchStream, schema: &SchemaRef) -> SendableRecordBatchStream {
+    use datafusion::arrow::array::new_null_array;
+    use datafusion::arrow::datatypes::{Field, Schema};
+    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+
+    let arrival = schema.fields().last().map(|field| field.data_type().clone()).unwrap_or(datafusion::arrow::datatypes::DataType::Null);
+    let given = stream.schema();
+    let fields = given.fields().iter().cloned().chain([Arc::new(Field::new("ingested_at", arrival.clone(), true))]);
+    let wider = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let to = Arc::clone(&wider);
+    let rows = stream.map(move |batch| {
+        let batch = batch?;
+        let mut columns = batch.columns().to_vec();
+        columns.push(new_null_array(&arrival, batch.num_rows()));
+        Ok(RecordBatch::try_new(Arc::clone(&to), columns)?)
+    });
+    Box::pin(RecordBatchStreamAdapter::new(wider, rows))
+}

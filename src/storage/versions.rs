@@ -1,0 +1,170 @@
+//! Older versions of a managed table, and the end of them.
+//!
+//! Delta keeps a version for each commit; its files stay until `VACUUM` removes those that only versions older than the
+//! retention name. A version is asked for by its number, or as the one of a moment: the latest that was committed by
+//! then, as the log itself says.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use deltalake_core::table::state::DeltaTableState;
+use futures::TryStreamExt;
+use portrait_udfs::error::{Code, Error, Result};
+
+use super::delta::{DeltaTable, TableSnapshot};
+use super::writer::delete_quietly;
+
+/// Which version of a table is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsOf {
+    /// This one.
+    Version(u64),
+    /// The latest one of this moment, in microseconds since 1970.
+    Time(i64),
+}
+
+impl std::fmt::Display for AsOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "version={version}"),
+            Self::Time(time) => write!(f, "time={time}"),
+        }
+    }
+}
+
+impl AsOf {
+    /// Reads what [`Display`](std::fmt::Display) wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once('=')? {
+            ("version", version) => version.parse().ok().map(Self::Version),
+            ("time", time) => time.parse().ok().map(Self::Time),
+            _ => None,
+        }
+    }
+}
+
+impl DeltaTable {
+    /// An older version.
+    ///
+    /// # Errors
+    /// 22023 when there is none.
+    pub(crate) async fn snapshot_as_of(&self, wanted: AsOf) -> Result<Arc<TableSnapshot>> {
+        let latest = self.snapshot().await?;
+        let version = match wanted {
+            AsOf::Version(version) if version > latest.version => {
+                return Err(Error::invalid(format!("version {version} of table \"{}\" does not exist", self.name()))
+                    .detail(format!("The latest version is {}.", latest.version)));
+            }
+            AsOf::Version(version) => version,
+            AsOf::Time(time) => self.version_at(time, latest.version).await?,
+        };
+        if version == latest.version {
+            return Ok(latest);
+        }
+        let state = DeltaTableState::try_new(self.log(), Some(version)).await.map_err(|error| {
+            tracing::debug!(%error, version, "an older version cannot be read");
+            self.gone(version)
+        })?;
+        Ok(Arc::new(self.files_of(&state)?))
+    }
+
+    fn gone(&self, version: u64) -> Error {
+        Error::invalid(format!("version {version} of table \"{}\" is no longer kept", self.name()))
+            .hint("Old entries of the log are removed after a while, and files by VACUUM.")
+    }
+
+    /// The latest version that was committed by `time`.
+    async fn version_at(&self, time: i64, latest: u64) -> Result<u64> {
+        let too_early = || {
+            Error::invalid(format!("table \"{}\" has no version that old", self.name()))
+                .hint("Older versions are not kept, or the table was made later.")
+        };
+        // The first version that is not in time lies between the two; versions that are no longer kept count as in time.
+        let (mut low, mut high) = (0, latest + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.committed_at(middle).await?.is_none_or(|committed| committed <= time) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let found = low.checked_sub(1).ok_or_else(too_early)?;
+        match self.committed_at(found).await? {
+            Some(_) => Ok(found),
+            None => Err(too_early()),
+        }
+    }
+
+    /// When a version was committed, in microseconds since 1970; `None` when the log no longer says.
+    async fn committed_at(&self, version: u64) -> Result<Option<i64>> {
+        let entry = self.log().read_commit_entry(version).await.map_err(|error| self.delta_error(error))?;
+        let Some(entry) = entry else { return Ok(None) };
+        let said = std::str::from_utf8(&entry).unwrap_or_default().lines().find_map(|line| {
+            let action: serde_json::Value = serde_json::from_str(line).ok()?;
+            let info = action.get("commitInfo")?;
+            info.get("inCommitTimestamp").or_else(|| info.get("timestamp"))?.as_i64()
+        });
+        Ok(Some(said.unwrap_or_default().saturating_mul(1000)))
+    }
+
+    /// Removes files that only versions older than `retention_ms` name. Returns how many.
+    pub(crate) async fn vacuum(&self, retention_ms: i64) -> Result<u64> {
+        // What a killed process left goes at the first use.
+        self.snapshot().await?;
+        let state = DeltaTableState::try_new(self.log(), None).await.map_err(|error| self.delta_error(error))?;
+        let live: HashSet<String> = state.log_data().iter().map(|file| file.path().into_owned()).collect();
+        let until = chrono::Utc::now().timestamp_millis().saturating_sub(retention_ms);
+        let mut removed = state.all_tombstones(self.log());
+        let mut old = Vec::new();
+        while let Some(tombstone) = removed.try_next().await.map_err(|error| self.delta_error(error))? {
+            let path = tombstone.path();
+            // A file of ours lies in the table's folder, whatever a log may say.
+            let ours = !path.contains('/') && path.starts_with("part-");
+            if ours && tombstone.deletion_timestamp().is_some_and(|deleted| deleted <= until) && !live.contains(&*path) {
+                old.push(self.folder().join(&*path));
+            }
+        }
+        let mut present = Vec::new();
+        for file in old {
+            if object_store::ObjectStoreExt::head(self.store().as_ref(), &file).await.is_ok() {
+                present.push(file);
+            }
+        }
+        let count = present.len() as u64;
+        delete_quietly(self.store(), present).await;
+        Ok(count)
+    }
+}
+
+/// The mark between a table's name and the version of it that a query asks for: INVISIBLE PLUS, which nobody types.
+pub(crate) const AS_OF_MARK: char = '\u{2064}';
+
+/// The name of a relation, and the version that is meant.
+///
+/// # Errors
+/// [`Code::Internal`] for a mark with nothing sensible behind it.
+pub(crate) fn split_name(name: &str) -> Result<(&str, Option<AsOf>)> {
+    match name.split_once(AS_OF_MARK) {
+        None => Ok((name, None)),
+        Some((name, wanted)) => match AsOf::parse(wanted) {
+            Some(wanted) => Ok((name, Some(wanted))),
+            None => Err(Error::new(Code::Internal, format!("\"{wanted}\" is no version"))),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_they_are_written() {
+        for wanted in [AsOf::Version(7), AsOf::Time(-5)] {
+            let name = format!("t{AS_OF_MARK}{wanted}");
+            assert_eq!(split_name(&name).unwrap(), ("t", Some(wanted)));
+        }
+        assert_eq!(split_name("t").unwrap(), ("t", None));
+        assert_eq!(split_name(&format!("t{AS_OF_MARK}x")).unwrap_err().code, Code::Internal);
+    }
+}
