@@ -221,7 +221,8 @@ fn open_file(
 }
 
 fn properties(order: &[usize]) -> WriterProperties {
-    let sorted = |&column: &usize| SortingColumn { column_idx: i32::try_from(column).unwrap_or(i32::MAX), descending: false, nulls_first: false };
+    let sorted =
+        |&column: &usize| SortingColumn { column_idx: i32::try_from(column).unwrap_or(i32::MAX), descending: false, nulls_first: false };
     WriterProperties::builder()
         .set_sorting_columns((!order.is_empty()).then(|| order.iter().map(sorted).collect()))
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
