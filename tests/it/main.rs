@@ -4,6 +4,7 @@
 
 mod checkpoints;
 mod docs;
+mod events;
 mod statements;
 mod storage;
 mod tidy;
