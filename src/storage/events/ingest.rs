@@ -374,3 +374,7 @@ impl Cutter {
         cuts
     }
 }
+
+#[cfg(test)]
+#[path = "faults.rs"]
+mod faults;

@@ -1,6 +1,7 @@
 //! The wire protocol against a real server in this process: drivers, and sockets that misbehave.
 
 mod cancel;
+mod copy;
 mod extended;
 mod raw;
 mod simple;

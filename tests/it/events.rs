@@ -1,0 +1,243 @@
+//! Tables of events: what their plans look like, what survives a kill, and writers at the same time.
+//!
+//! `PORTRAIT_KILLS` says how often an import is killed (6 unless it is set).
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use portrait::config::{Config, Options};
+use portrait::engine::{Engine, Session};
+use portrait::error::{Result, classify};
+use portrait::pg::TextRows;
+use portrait::sql::{self, Outcome, RunOptions};
+
+const TABLE: &str = "CREATE TABLE events (event_id bigint, user_id bigint, event_time timestamp, price double precision) \
+                     WITH (user_column = user_id, time_column = event_time, event_id = event_id)";
+
+async fn engine(folder: &Path) -> Arc<Engine> {
+    let config = Config::resolve(Options {
+        data_dir: Some(folder.to_path_buf()),
+        memory_limit: Some("128MiB".into()),
+        query_threads: Some(2),
+        training_threads: Some(1),
+        ..Options::default()
+    });
+    portrait::cli::open(&config.unwrap()).await.unwrap()
+}
+
+/// The rows of the last statement, as text.
+async fn rows(session: &Session, text: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for statement in sql::parse(text)? {
+        found.clear();
+        match sql::run(session, &statement, RunOptions::default()).await? {
+            Outcome::Rows { schema, mut stream, .. } => {
+                let renderer = TextRows::new(&schema, "UTC");
+                while let Some(batch) = stream.next().await {
+                    let cells = renderer.cells(&batch.map_err(classify)?)?;
+                    found.extend(
+                        cells.into_iter().map(|row| row.into_iter().map(|cell| cell.unwrap_or_default()).collect::<Vec<_>>().join("|")),
+                    );
+                }
+            }
+            Outcome::Done { tag } => found.push(tag),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_per_user_need_no_sort() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path()).await;
+    let session = engine.session("portrait").unwrap();
+    let insert = |from: u32, to: u32| {
+        format!(
+            "INSERT INTO events SELECT n, (n * 7919) % 40000, to_timestamp(1704067200 + n % 86400), 1.5 \
+             FROM generate_series({from}, {to}) g(n)"
+        )
+    };
+    rows(&session, &format!("{TABLE}; {}", insert(1, 300_000))).await.unwrap();
+    let per_user = "EXPLAIN SELECT user_id, count(*), max(event_time) FROM events GROUP BY user_id";
+    let window = "EXPLAIN SELECT user_id, lag(event_time) OVER (PARTITION BY user_id ORDER BY event_time) FROM events";
+    let filtered = "EXPLAIN SELECT user_id, sum(price) FROM events WHERE price > 1 AND event_time > '2024-01-01' GROUP BY user_id";
+    for query in [per_user, window, filtered] {
+        let plan = rows(&session, query).await.unwrap().join("\n");
+        assert!(!plan.contains("SortExec") && !plan.contains("RepartitionExec") && !plan.contains("UserMerge"), "{plan}");
+        assert!(plan.contains("Range("), "{plan}");
+    }
+    // Later commits overlap: they are merged, not sorted; and nothing is shuffled.
+    rows(
+        &session,
+        &format!("{}; {}; INSERT INTO events VALUES (0, 5, '2024-01-01', 1)", insert(300_001, 380_000), insert(380_001, 380_100)),
+    )
+    .await
+    .unwrap();
+    for query in [per_user, window, filtered] {
+        let plan = rows(&session, query).await.unwrap().join("\n");
+        assert!(!plan.contains("SortExec") && !plan.contains("RepartitionExec"), "{plan}");
+        assert!(plan.contains("UserMergeExec"), "{plan}");
+    }
+    rows(&session, "OPTIMIZE events").await.unwrap();
+    for query in [per_user, window, filtered] {
+        let plan = rows(&session, query).await.unwrap().join("\n");
+        assert!(!plan.contains("SortExec") && !plan.contains("RepartitionExec") && !plan.contains("UserMerge"), "{plan}");
+    }
+    // A second time there is nothing to do, and no version is made.
+    let before = rows(&session, "SELECT count(*) FROM events FOR VERSION AS OF 5").await.unwrap();
+    rows(&session, "OPTIMIZE events").await.unwrap();
+    assert_eq!(before, ["380101"]);
+    assert!(rows(&session, "SELECT count(*) FROM events FOR VERSION AS OF 6").await.is_err());
+    drop(session);
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_at_the_same_time_bring_each_event_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path()).await;
+    let session = engine.session("portrait").unwrap();
+    rows(&session, TABLE).await.unwrap();
+    let writers = (0..6_u32).map(|writer| {
+        let engine = Arc::clone(&engine);
+        tokio::spawn(async move {
+            let session = engine.session("portrait").unwrap();
+            for round in 0..8_u32 {
+                // Every writer brings some of the events of its neighbours.
+                let from = (writer * 137 + round * 211) % 1500;
+                let insert = format!(
+                    "INSERT INTO events SELECT n, n % 50, TIMESTAMP '2024-01-01', 1 FROM generate_series({from}, {}) g(n)",
+                    from + 400
+                );
+                rows(&session, &insert).await.unwrap();
+                if round == 4 && writer == 0 {
+                    rows(&session, "OPTIMIZE events").await.unwrap();
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let expected: std::collections::HashSet<u32> = (0..6)
+        .flat_map(|writer| {
+            (0..8).flat_map(move |round| {
+                let from = (writer * 137 + round * 211) % 1500;
+                from..=from + 400
+            })
+        })
+        .collect();
+    let found = rows(&session, "SELECT count(*), count(DISTINCT event_id) FROM events").await.unwrap();
+    assert_eq!(found, [format!("{0}|{0}", expected.len())]);
+    drop(session);
+    engine.shutdown().await;
+}
+
+/// Events as CSV; of `files` files, each number in exactly one, some in two.
+fn write_files(folder: &Path, events: u32, files: u32) {
+    for file in 0..files {
+        let mut text = String::from("user_id,event_time,event_id,extra\n");
+        for event in (0..events).filter(|event| event % files == file || event % 10 == file % 10) {
+            text.push_str(&format!("{},2024-01-01T00:00:{:02},{event},x\n", event * 7919 % 1000, event % 60));
+        }
+        std::fs::write(folder.join(format!("part-{file}.csv")), text).unwrap();
+    }
+}
+
+fn portrait(command: &str, data: &Path) -> Command {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_portrait"));
+    process.args([command, "--data-dir"]).arg(data);
+    process
+}
+
+fn sql_of(data: &Path, text: &str) -> String {
+    let output = portrait("sql", data).args(["--format", "csv", "--quiet", "-c", text]).output().unwrap();
+    assert!(output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().last().unwrap_or_default().to_owned()
+}
+
+fn import(data: &Path, paths: &[&Path]) -> Output {
+    portrait("import", data).args(["--table", "events"]).args(paths).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn an_import_again_changes_nothing() {
+    let (data, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_files(files.path(), 1000, 3);
+    sql_of(data.path(), TABLE);
+    let read = (0..3).map(|file| (0..1000).filter(|event| event % 3 == file || event % 10 == file).count()).sum::<usize>();
+    let first = said(&import(data.path(), &[files.path()]));
+    assert_eq!(first, format!("read {read}, new 1000, duplicate {}, quarantined 0", read - 1000));
+    // In another process, in shuffled pieces, in another format.
+    let again = said(&import(data.path(), &[&files.path().join("part-2.csv"), &files.path().join("part-[01].csv")]));
+    assert_eq!(again, format!("read {read}, new 0, duplicate {read}, quarantined 0"));
+    let lines = "{\"event_id\": 5, \"user_id\": 1, \"event_time\": \"2024-01-01T00:00:00\"}\n{\"event_id\": 5000, \"user_id\": 1, \"event_time\": \"2024-01-01T00:00:00\"}\n{\"event_id\": 5001, \"user_id\": 1}\n";
+    std::fs::write(files.path().join("more.jsonl"), lines).unwrap();
+    let more = said(&import(data.path(), &[&files.path().join("more.jsonl")]));
+    assert_eq!(more, "read 3, new 1, duplicate 1, quarantined 1");
+    assert_eq!(
+        sql_of(data.path(), "SELECT count(*), count(DISTINCT event_id), sum(event_id) FROM events"),
+        format!("1001,1001,{}", 499_500 + 5000)
+    );
+    // Ids that are lost are made again from the data.
+    for table in std::fs::read_dir(data.path().join("tables")).unwrap() {
+        let ids = table.unwrap().path().join("_ids");
+        if ids.exists() {
+            std::fs::remove_dir_all(ids).unwrap();
+        }
+    }
+    assert_eq!(said(&import(data.path(), &[files.path()])), format!("read {}, new 0, duplicate {}, quarantined 1", read + 3, read + 2));
+    let missing = import(data.path(), &[&files.path().join("nothing.csv")]);
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("nothing.csv"), "{missing:?}");
+    std::fs::write(files.path().join("wrong.csv"), "event_id,user_id,event_time\n7000,1,2024-01-01T00:00:00\nx,1,2024-01-01T00:00:00\n")
+        .unwrap();
+    assert!(!import(data.path(), &[&files.path().join("wrong.csv")]).status.success());
+    assert_eq!(sql_of(data.path(), "SELECT count(*) FROM events"), "1001");
+}
+
+#[test]
+fn a_killed_import_is_whole_or_nothing() {
+    let kills = std::env::var("PORTRAIT_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(6_u32);
+    let (data, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_files(files.path(), 60_000, 4);
+    sql_of(data.path(), TABLE);
+    let mut seed = 12_345_u64;
+    let mut counts = Vec::new();
+    for kill in 0..kills {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let path = files.path().join(format!("part-{}.csv", kill % 4));
+        let mut child = portrait("import", data.path())
+            .args(["--table", "events"])
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(100 + (seed >> 33) % 2_500));
+        let _ = child.kill();
+        child.wait().unwrap();
+        let found = sql_of(data.path(), "SELECT count(*), count(DISTINCT event_id) FROM events");
+        let (all, distinct) = found.split_once(',').unwrap();
+        assert_eq!(all, distinct, "kill {kill}: an event is there twice");
+        // A file is there with all its events, or with none that no other file brought.
+        counts.push(all.parse::<u32>().unwrap());
+    }
+    let whole: Vec<u32> = (0..16_u32)
+        .map(|files| {
+            (0..60_000).filter(|event| (0..4).any(|file| files >> file & 1 == 1 && (event % 4 == file || event % 10 == file))).count()
+                as u32
+        })
+        .collect();
+    assert!(counts.iter().all(|count| whole.contains(count)), "{counts:?} of {whole:?}");
+    assert!(said(&import(data.path(), &[files.path()])).starts_with("read "));
+    assert_eq!(sql_of(data.path(), "SELECT count(*), count(DISTINCT event_id), sum(event_id) FROM events"), "60000,60000,1799970000");
+}

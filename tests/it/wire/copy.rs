@@ -1,0 +1,149 @@
+//! COPY FROM STDIN: what drivers send, in one commit, each event once; and clients that give up halfway.
+
+use bytes::Bytes;
+use futures::SinkExt;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::raw::{Raw, kinds};
+use super::{Server, code};
+
+const TABLE: &str = "CREATE TABLE events (event_id text, user_id bigint, event_time timestamptz, price double precision, tag bytea) \
+                     WITH (user_column = user_id, time_column = event_time, event_id = event_id)";
+
+/// Sends pieces; the rows that the server counted.
+async fn copy(client: &Client, sql: &str, pieces: &[&[u8]]) -> Result<u64, tokio_postgres::Error> {
+    let mut sink = Box::pin(client.copy_in::<_, Bytes>(sql).await?);
+    for piece in pieces {
+        sink.send(Bytes::copy_from_slice(piece)).await?;
+    }
+    sink.as_mut().finish().await
+}
+
+async fn rows(client: &Client, sql: &str) -> Vec<String> {
+    let messages = client.simple_query(sql).await.unwrap();
+    let text = |row: &tokio_postgres::SimpleQueryRow| (0..row.len()).map(|at| row.get(at).unwrap_or("NULL")).collect::<Vec<_>>().join("|");
+    messages.iter().filter_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(text(row)) } else { None }).collect()
+}
+
+#[test]
+fn rows_in_text_and_csv() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("portrait").await;
+        client.batch_execute(TABLE).await.unwrap();
+        let text = b"a\t1\t2024-05-01 10:00:00+00\t1.5\t\\\\x00ff\nb\t2\t2024-05-01 10:00:00+02\t\\N\t\\N\n";
+        assert_eq!(copy(&client, "COPY events FROM STDIN", &[&text[..7], &text[7..20], &text[20..]]).await.unwrap(), 2);
+        let csv = b"event_id,user_id,event_time\r\n\"c,\"\"1\",3,2024-05-02\r\na,1,2024-05-01 10:00:00+00\r\nq,,2024-05-02\r\n";
+        let sql = "COPY events (event_id, user_id, event_time) FROM STDIN WITH (FORMAT csv, HEADER match)";
+        assert_eq!(copy(&client, sql, &[csv]).await.unwrap(), 1, "one is known, one has no user");
+        assert_eq!(copy(&client, sql, &[csv]).await.unwrap(), 0);
+        let found = rows(&client, "SELECT event_id, user_id, event_time, price, tag FROM events ORDER BY user_id").await;
+        assert_eq!(
+            found,
+            ["a|1|2024-05-01 10:00:00+00|1.5|\\x00ff", "b|2|2024-05-01 08:00:00+00|NULL|NULL", "c,\"1|3|2024-05-02 00:00:00+00|NULL|NULL",]
+        );
+        assert_eq!(rows(&client, "SELECT quarantine_reason, event_id FROM events_quarantine").await, ["user_id is null|q"]);
+        // Any table takes rows.
+        client.batch_execute("CREATE TABLE t (n int, ok boolean)").await.unwrap();
+        assert_eq!(copy(&client, "copy t from stdin csv header delimiter ';'", &[b"n;ok\n1;yes\n", b"2;f"]).await.unwrap(), 2);
+        assert_eq!(rows(&client, "SELECT n, ok FROM t ORDER BY n").await, ["1|t", "2|f"]);
+    });
+}
+
+#[test]
+fn rows_in_binary() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("portrait").await;
+        client.batch_execute(TABLE).await.unwrap();
+        let mut bytes = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+        for user in 0_i64..5000 {
+            bytes.extend_from_slice(&3_i16.to_be_bytes());
+            let id = format!("event {user}");
+            bytes.extend_from_slice(&i32::try_from(id.len()).unwrap().to_be_bytes());
+            bytes.extend_from_slice(id.as_bytes());
+            bytes.extend_from_slice(&8_i32.to_be_bytes());
+            bytes.extend_from_slice(&user.to_be_bytes());
+            bytes.extend_from_slice(&8_i32.to_be_bytes());
+            bytes.extend_from_slice(&(user * 1_000_000).to_be_bytes());
+        }
+        let sql = "COPY events (event_id, user_id, event_time) FROM STDIN WITH (FORMAT binary)";
+        let cut = error_of(copy(&client, sql, &[&bytes[..bytes.len() - 3]]).await);
+        assert_eq!(cut, "22P04");
+        bytes.extend_from_slice(&(-1_i16).to_be_bytes());
+        let pieces: Vec<&[u8]> = bytes.chunks(10_007).collect();
+        assert_eq!(copy(&client, sql, &pieces).await.unwrap(), 5000);
+        let found = rows(&client, "SELECT count(*), max(event_time) FROM events WHERE event_id = concat('event ', user_id)").await;
+        assert_eq!(found, ["5000|2000-01-01 01:23:19+00"]);
+        assert_eq!(error_of(copy(&client, sql, &[b"PGCOPX\n\xff\r\n\0\0\0\0\0\0\0\0\0"]).await), "22P04");
+    });
+}
+
+fn error_of(result: Result<u64, tokio_postgres::Error>) -> String {
+    code(result)
+}
+
+#[test]
+fn what_cannot_be_read_leaves_nothing() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("portrait").await;
+        client.batch_execute("CREATE TABLE t (n int NOT NULL, at date)").await.unwrap();
+        for (sql, bytes, expected) in [
+            ("COPY t FROM STDIN", &b"1\t2024-01-01\n2\n"[..], "22P04"),
+            ("COPY t FROM STDIN", b"1\t2024-01-01\t3\n", "22P04"),
+            ("COPY t FROM STDIN CSV", b"1,2024-01-01\nx,2024-01-01\n", "22P02"),
+            ("COPY t FROM STDIN CSV", b"99999999999,2024-01-01\n", "22003"),
+            ("COPY t FROM STDIN CSV", b"1,today?\n", "22007"),
+            ("COPY t FROM STDIN CSV", b",2024-01-01\n", "23502"),
+            ("COPY t FROM STDIN CSV", b"1,\"2024-01-01\n", "22P04"),
+            ("COPY t FROM STDIN CSV", b"1,\xff\n", "22021"),
+            ("COPY t (n, n) FROM STDIN", b"", "42701"),
+            ("COPY t (m) FROM STDIN", b"", "42703"),
+            ("COPY nope FROM STDIN", b"", "42P01"),
+            ("COPY t FROM STDIN (FORMAT orc)", b"", "22023"),
+            ("COPY t FROM STDIN (COLOUR red)", b"", "42601"),
+            ("COPY t FROM '/etc/passwd'", b"", "0A000"),
+            ("COPY t TO STDOUT", b"", "0A000"),
+        ] {
+            assert_eq!(error_of(copy(&client, sql, &[bytes]).await), expected, "{sql} {bytes:?}");
+            assert_eq!(rows(&client, "SELECT count(*) FROM t").await, ["0"], "{sql}");
+        }
+        let error = copy(&client, "COPY t FROM STDIN CSV", &[b"1,2024-01-01\n2,2024-01-01\nx,2024-01-01\n"]).await.unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!((error.message(), error.detail()), ("invalid input syntax for type integer: \"x\"", Some("COPY t, line 3, column n.")));
+    });
+}
+
+#[test]
+fn a_client_that_gives_up_leaves_nothing() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("portrait").await;
+        client.batch_execute("CREATE TABLE t (n int)").await.unwrap();
+        {
+            // Dropped before it is finished: the driver says CopyFail.
+            let mut sink = Box::pin(client.copy_in::<_, Bytes>("COPY t FROM STDIN").await.unwrap());
+            sink.send(Bytes::from_static(b"1\n2\n")).await.unwrap();
+        }
+        assert_eq!(rows(&client, "SELECT count(*) FROM t").await, ["0"]);
+        // Gone altogether.
+        let gone = server.connect("portrait").await;
+        let mut sink = Box::pin(gone.copy_in::<_, Bytes>("COPY t FROM STDIN").await.unwrap());
+        sink.send(Bytes::from_static(b"1\n2\n")).await.unwrap();
+        drop(gone);
+        std::mem::forget(sink);
+        assert_eq!(rows(&client, "SELECT count(*) FROM t").await, ["0"]);
+        // A timeout holds while the server waits for rows, and the connection goes on.
+        client.batch_execute("SET statement_timeout = 300").await.unwrap();
+        let mut raw = Raw::ready(server.address).await;
+        raw.query("SET statement_timeout = 300").await;
+        raw.until('Z').await;
+        raw.query("COPY t FROM STDIN").await;
+        let answers = raw.until('Z').await;
+        assert_eq!(kinds(&answers), "GEZ", "{answers:?}");
+        assert_eq!(answers[1].field('C'), "57014");
+        raw.query("SELECT count(*) FROM t").await;
+        assert_eq!(kinds(&raw.until('Z').await), "TDCZ");
+    });
+}
