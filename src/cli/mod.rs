@@ -4,6 +4,7 @@
 mod demo;
 mod import;
 mod output;
+pub mod process;
 mod serve;
 mod sql;
 
