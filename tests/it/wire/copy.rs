@@ -83,9 +83,7 @@ fn error_of(result: Result<u64, tokio_postgres::Error>) -> String {
     code(result)
 }
 
-// After one of these errors the driver finds its connection closed; which side ends it is not known yet.
 #[test]
-#[ignore = "the connection does not outlive one of the errors"]
 fn what_cannot_be_read_leaves_nothing() {
     let server = Server::start();
     server.run(async {
@@ -100,15 +98,22 @@ fn what_cannot_be_read_leaves_nothing() {
             ("COPY t FROM STDIN CSV", b",2024-01-01\n", "23502"),
             ("COPY t FROM STDIN CSV", b"1,\"2024-01-01\n", "22P04"),
             ("COPY t FROM STDIN CSV", b"1,\xff\n", "22021"),
-            ("COPY t (n, n) FROM STDIN", b"", "42701"),
-            ("COPY t (m) FROM STDIN", b"", "42703"),
-            ("COPY nope FROM STDIN", b"", "42P01"),
-            ("COPY t FROM STDIN (FORMAT orc)", b"", "22023"),
-            ("COPY t FROM STDIN (COLOUR red)", b"", "42601"),
-            ("COPY t FROM '/etc/passwd'", b"", "0A000"),
-            ("COPY t TO STDOUT", b"", "0A000"),
         ] {
             assert_eq!(error_of(copy(&client, sql, &[bytes]).await), expected, "{sql} {bytes:?}");
+            assert_eq!(rows(&client, "SELECT count(*) FROM t").await, ["0"], "{sql}");
+        }
+        // Refused before the client may send. As one message: the driver's `copy_in` sends a second Sync after such an error and
+        // takes the answer to it for a broken connection, with any server.
+        for (sql, expected) in [
+            ("COPY t (n, n) FROM STDIN", "42701"),
+            ("COPY t (m) FROM STDIN", "42703"),
+            ("COPY nope FROM STDIN", "42P01"),
+            ("COPY t FROM STDIN (FORMAT orc)", "22023"),
+            ("COPY t FROM STDIN (COLOUR red)", "42601"),
+            ("COPY t FROM '/etc/passwd'", "0A000"),
+            ("COPY t TO STDOUT", "0A000"),
+        ] {
+            assert_eq!(error_of(client.batch_execute(sql).await.map(|()| 0)), expected, "{sql}");
             assert_eq!(rows(&client, "SELECT count(*) FROM t").await, ["0"], "{sql}");
         }
         let error = copy(&client, "COPY t FROM STDIN CSV", &[b"1,2024-01-01\n2,2024-01-01\nx,2024-01-01\n"]).await.unwrap_err();
