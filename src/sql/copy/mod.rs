@@ -332,12 +332,12 @@ impl State {
 
     /// Fills in the columns that rows do not have.
     async fn insert(&mut self, rows: &RecordBatch) -> Result<()> {
-        let fields = self.table_schema.fields().iter().enumerate();
-        let columns = fields.clone().map(|(at, field)| match self.columns.iter().position(|column| *column == at) {
+        let fields = self.table_schema.fields().iter();
+        let columns = fields.clone().enumerate().map(|(at, field)| match self.columns.iter().position(|column| *column == at) {
             Some(given) => Arc::clone(rows.column(given)),
             None => new_null_array(field.data_type(), rows.num_rows()),
         });
-        let nullable: Vec<_> = fields.map(|(_, field)| field.as_ref().clone().with_nullable(true)).collect();
+        let nullable: Vec<_> = fields.map(|field| field.as_ref().clone().with_nullable(true)).collect();
         let whole = RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(nullable)), columns.collect());
         self.insertion.add(&whole.map_err(|error| Error::internal(format!("COPY: {error}")))?).await
     }

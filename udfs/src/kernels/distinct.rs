@@ -125,7 +125,7 @@ mod tests {
                 let (group, number) = (splitmix::at(seed, 2 * i + 1) as usize % 4, (splitmix::at(seed, 2 * i + 2) >> shift).cast_signed());
                 whole.add(group, number);
                 expected[group].insert(number);
-                if splitmix::at(seed, 900 + i) % 9 == 0 {
+                if splitmix::at(seed, 900 + i).is_multiple_of(9) {
                     whole.of(group);
                 }
             }

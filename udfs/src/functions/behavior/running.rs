@@ -150,13 +150,12 @@ impl ExecutionPlan for RunningWindowExec {
             last: None,
         };
         let stream = futures::stream::poll_fn(move |cx| {
-            let polled = input.poll_next_unpin(cx).map(|batch| {
+            input.poll_next_unpin(cx).map(|batch| {
                 batch.map(|batch| {
                     let _timer = metrics.elapsed_compute().timer();
                     rows.with_windows(&batch?).record_output(&metrics)
                 })
-            });
-            polled
+            })
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.replaced.schema(), stream)))
     }

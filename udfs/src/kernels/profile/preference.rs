@@ -96,7 +96,7 @@ impl Preferences {
         let (mut seen, mut pairs) = (0_usize, HashSet::new());
         for term in &self.terms {
             let pair = u64::from(term.group) << 32 | u64::from(term.key);
-            if splitmix::at(pair, 0) % SAMPLE == 0 {
+            if splitmix::at(pair, 0).is_multiple_of(SAMPLE) {
                 seen += 1;
                 pairs.insert(pair);
             }
@@ -231,7 +231,7 @@ pub struct Scratch {
 
 /// Keys with their weights as of a time, the heaviest first, ties by the keys' bytes; at most `most` of them.
 #[must_use]
-pub fn top<'a>(mut weights: Vec<(&'a str, f64)>, most: usize) -> Vec<(&'a str, f64)> {
+pub fn top(mut weights: Vec<(&str, f64)>, most: usize) -> Vec<(&str, f64)> {
     weights.sort_unstable_by(|(a, a_weight), (b, b_weight)| b_weight.total_cmp(a_weight).then_with(|| a.cmp(b)));
     weights.truncate(most);
     weights
