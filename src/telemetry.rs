@@ -12,7 +12,11 @@ use portrait_udfs::error::{Error, Result};
 /// # Errors
 /// When `filter` is not a list such as `info,portrait=debug`, or logging was started before.
 pub fn start(filter: &str, format: LogFormat) -> Result<()> {
-    let own = if filter.contains(['=', ',']) { filter.to_owned() } else { format!("warn,portrait={filter},portrait_udfs={filter}") };
+    let own = if filter.contains(['=', ',']) {
+        filter.to_owned()
+    } else {
+        format!("warn,portrait={filter},portrait_core={filter},portrait_udfs={filter}")
+    };
     let filter = EnvFilter::try_new(&own).map_err(|error| {
         Error::invalid(format!("invalid value for \"log\": \"{filter}\""))
             .detail(error.to_string())

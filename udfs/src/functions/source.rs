@@ -214,16 +214,43 @@ pub struct SortedHistories;
 #[async_trait]
 impl HistoryProvider for SortedHistories {
     async fn open(&self, session: &SessionState, source: &EventSource) -> Result<Arc<dyn UserHistories>> {
-        Ok(Arc::new(SortedSource::open(session, source, lit(true)).await.map_err(Error::from_engine)?))
+        Ok(Arc::new(SortedSource::open(session, source, None).await.map_err(Error::from_engine)?))
     }
 }
 
-/// The events of one type, sorted as they are read; the watermark is that of all events.
+/// When users had events of one type and what those were worth, sorted as they are read; the watermark is that of all events.
+/// The roles of the columns that come are those of the second result.
 ///
 /// # Errors
 /// Whatever is wrong with the source.
-pub(crate) async fn histories_of(session: &SessionState, source: &EventSource, event: &str) -> DfResult<Arc<dyn UserHistories>> {
-    Ok(Arc::new(SortedSource::open(session, source, col("event").eq(lit(event))).await?))
+pub(crate) async fn orders_of(
+    session: &SessionState,
+    source: &EventSource,
+    event: &str,
+) -> DfResult<(Arc<dyn UserHistories>, EventColumns)> {
+    let kept = EventColumns { event: None, item: None, category: None, ..source.columns.clone() };
+    let sorted = SortedSource::open(session, source, Some(OfEvent { event, kept: &kept })).await?;
+    Ok((Arc::new(sorted), kept))
+}
+
+/// Events of one type, of which only some columns are read.
+struct OfEvent<'a> {
+    event: &'a str,
+    kept: &'a EventColumns,
+}
+
+impl OfEvent<'_> {
+    /// The rows of a source's plan in canonical columns.
+    fn plan(&self, plan: LogicalPlan, columns: &EventColumns) -> DfResult<(LogicalPlan, SchemaRef)> {
+        let name = columns.event.as_deref().ok_or_else(|| Error::internal("the source has no column of events"))?;
+        let column = Expr::Column(Column::from_name(name));
+        let found = plan.schema().field_with_unqualified_name(name)?.data_type().clone();
+        let value = if let DataType::Dictionary(_, value) = &found { value.as_ref() } else { &found };
+        let text = matches!(value, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+        // A text is compared as it lies in the file, which the scan can do before it reads the other columns.
+        let wanted = if text { column } else { try_cast(column, DataType::Utf8) };
+        canonical_plan(LogicalPlanBuilder::from(plan).filter(wanted.eq(lit(self.event)))?.build()?, self.kept)
+    }
 }
 
 /// Some of the types of event that a source has, at most `most`.
@@ -267,27 +294,31 @@ async fn latest_of_complete(session: &SessionState, plan: &LogicalPlan, columns:
     Ok(latest.map(|latest| latest.value(0)))
 }
 
+/// The latest time of the rows of a canonical plan that are complete, and how many are not.
+async fn counted(session: &SessionState, all: LogicalPlan, complete: Expr) -> DfResult<(Option<i64>, u64)> {
+    let usable = datafusion::logical_expr::when(complete, col("time")).end()?;
+    let row = one_row(session, all, vec![count(lit(1i64)), count(usable.clone()), max(usable)]).await?;
+    let number = |i: usize| row.column(i).as_primitive_opt::<Int64Type>().filter(|a| !a.is_empty()).map_or(0, |a| a.value(0));
+    let watermark = row.column(2).as_primitive_opt::<TimestampMicrosecondType>().filter(|a| a.len() == 1 && a.is_valid(0));
+    Ok((watermark.map(|a| a.value(0)), u64::try_from(number(0) - number(1)).unwrap_or(0)))
+}
+
 impl SortedSource {
-    async fn open(session: &SessionState, source: &EventSource, wanted: Expr) -> DfResult<Self> {
+    async fn open(session: &SessionState, source: &EventSource, of_event: Option<OfEvent<'_>>) -> DfResult<Self> {
         let plan = plan_sql(session, &source.sql).await?;
         let latest = latest_of_complete(session, &plan, &source.columns).await?;
-        let (plan, schema) = canonical_plan(plan, &source.columns)?;
+        let (all, schema) = canonical_plan(plan.clone(), &source.columns)?;
+        let (wanted, schema) = match of_event {
+            Some(of_event) => of_event.plan(plan, &source.columns)?,
+            None => (all.clone(), schema),
+        };
         let complete = col("user").is_not_null().and(col("time").is_not_null());
-        let usable = datafusion::logical_expr::when(complete.clone(), col("time")).end()?;
-        if latest.is_some() {
-            let plan = LogicalPlanBuilder::from(plan).filter(complete.and(wanted))?.build()?;
-            return Ok(Self { session: session.clone(), plan, schema, watermark_us: latest, dropped_rows: 0 });
-        }
-        let row = one_row(session, plan.clone(), vec![count(lit(1i64)), count(usable.clone()), max(usable)]).await?;
-        let number = |i: usize| row.column(i).as_primitive_opt::<Int64Type>().filter(|a| !a.is_empty()).map_or(0, |a| a.value(0));
-        let watermark = row.column(2).as_primitive_opt::<TimestampMicrosecondType>().filter(|a| a.len() == 1 && a.is_valid(0));
-        Ok(Self {
-            session: session.clone(),
-            plan: LogicalPlanBuilder::from(plan).filter(complete.and(wanted))?.build()?,
-            schema,
-            watermark_us: watermark.map(|a| a.value(0)),
-            dropped_rows: u64::try_from(number(0) - number(1)).unwrap_or(0),
-        })
+        let (watermark_us, dropped_rows) = match latest {
+            Some(latest) => (Some(latest), 0),
+            None => counted(session, all, complete.clone()).await?,
+        };
+        let plan = LogicalPlanBuilder::from(wanted).filter(complete)?.build()?;
+        Ok(Self { session: session.clone(), plan, schema, watermark_us, dropped_rows })
     }
 
     async fn streams(&self, plan: LogicalPlan, partitions: usize) -> DfResult<Vec<SendableRecordBatchStream>> {

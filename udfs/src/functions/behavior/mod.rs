@@ -2,7 +2,7 @@
 //!
 //! Life of an aggregate: `arguments` and a file per family tell the spellings of the engines apart by types → `events`
 //! keeps the rows that matter as times and masks, group by group → a kernel of `kernels::behavior` reads each sorted
-//! history. Functions in FROM read a source user by user and count. `SEMANTICS.md` in this folder says what ties, NULLs,
+//! history. Functions in FROM read a source user by user and count. `core/src/kernels/behavior/SEMANTICS.md` says what ties, NULLs,
 //! windows and several matching conditions mean, by example, and where engines differ.
 //!
 //! This room knows no pattern and no funnel (kernels do), no table and no file (sources come as queries).

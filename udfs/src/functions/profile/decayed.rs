@@ -94,6 +94,21 @@ impl Clock {
     }
 }
 
+impl Terms {
+    #[inline]
+    fn add(&mut self, decayed: &Decayed, time_us: i64, value: f64, as_of_us: Option<i64>) {
+        if !self.clock.note(time_us, as_of_us) {
+            return;
+        }
+        if decayed.output != Output::Count {
+            self.sum.add(decayed.decay, value, time_us);
+        }
+        if decayed.output != Output::Sum {
+            self.weights.add(decayed.decay, 1.0, time_us);
+        }
+    }
+}
+
 impl State for Terms {
     fn heap_bytes(&self) -> usize {
         self.sum.heap_bytes() + self.weights.heap_bytes()
@@ -133,22 +148,16 @@ impl Kernel for Decayed {
         let values = self.places.value.map(|at| rows.numbers::<Float64Type>(at)).transpose()?;
         let as_of = self.places.as_of.filter(|at| *at < rows.columns.len());
         let as_of = as_of.map(|at| rows.numbers::<TimestampMicrosecondType>(at)).transpose()?;
-        for (row, group) in rows.iter().filter(|(row, _)| times.is_valid(*row)) {
-            if values.is_some_and(|values| values.is_null(row)) {
-                continue;
-            }
-            let time_us = times.value(row);
-            let as_of_us = as_of.filter(|column| column.is_valid(row)).map(|column| column.value(row));
-            let value = values.map_or(1.0, |values| values.value(row));
+        let known = |(row, _): &(usize, usize)| times.is_valid(*row) && values.is_none_or(|values| values.is_valid(*row));
+        let mut rows = rows.iter().filter(known).peekable();
+        // Rows often come group by group.
+        while let Some((first, group)) = rows.next() {
             states.change(group, |terms| {
-                if !terms.clock.note(time_us, as_of_us) {
-                    return;
-                }
-                if self.output != Output::Count {
-                    terms.sum.add(self.decay, value, time_us);
-                }
-                if self.output != Output::Sum {
-                    terms.weights.add(self.decay, 1.0, time_us);
+                let mut next = Some(first);
+                while let Some(row) = next {
+                    let as_of_us = as_of.filter(|column| column.is_valid(row)).map(|column| column.value(row));
+                    terms.add(self, times.value(row), values.map_or(1.0, |values| values.value(row)), as_of_us);
+                    next = rows.next_if(|(_, other)| *other == group).map(|(row, _)| row);
                 }
             })?;
         }

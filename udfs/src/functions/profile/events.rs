@@ -22,7 +22,7 @@ use crate::features::roles::resolve_event_columns;
 use crate::features::{EventColumns, KeyType, UserHistory, UserReader};
 use crate::functions::ml::predict::subject::Users;
 use crate::functions::relation::{Argument, Arguments, Call, Kind, Parameter};
-use crate::functions::source::{event_types, histories_of, resolve_columns};
+use crate::functions::source::{event_types, orders_of, resolve_columns};
 use crate::kernels::nearest::nearest;
 use crate::kernels::stats::exact::ExactSum;
 
@@ -57,6 +57,8 @@ pub(super) fn key_type(args: &Arguments, source: Option<&Schema>) -> Result<KeyT
 #[derive(Debug)]
 pub(super) struct Events {
     source: EventSource,
+    /// The roles of the columns that the histories carry.
+    read: EventColumns,
     pub(super) histories: Arc<dyn UserHistories>,
     pub(super) as_of_us: i64,
     event: Option<String>,
@@ -68,25 +70,26 @@ impl Events {
     /// # Errors
     /// What is wrong with the source or its columns.
     pub(super) async fn open(call: &Call) -> DfResult<Self> {
-        let sql = call.source.as_ref().ok_or_else(|| call.args.missing("source"))?.sql.as_str();
-        let (mut columns, _) = resolve_columns(&call.session, sql, call.args.text("columns").unwrap_or("auto")).await?;
-        columns.extra.clear();
-        columns.text.clear();
-        columns.image = None;
-        let event = call.args.text("event").map(str::to_owned);
-        if event.is_some() && columns.event.is_none() {
-            return Err(Error::new(Code::UndefinedColumn, "the source has no column of event types")
-                .hint("Name it with columns => 'auto, event=…', or leave out the argument \"event\".")
-                .into());
-        }
-        let source = EventSource { sql: sql.to_owned(), columns };
+        let (source, event) = roles(call).await?;
+        let histories = call.context.histories.open(&call.session, &source).await?;
+        Ok(Self::new(call, source, histories, event))
+    }
+
+    /// Opens the source of a call that wants to know when users did something and what it was worth, no more.
+    ///
+    /// # Errors
+    /// What is wrong with the source or its columns.
+    pub(super) async fn open_orders(call: &Call) -> DfResult<Self> {
+        let (source, event) = roles(call).await?;
+        let Some(of) = &event else { return Self::open(call).await };
         // Few events of a log are of one type: sorting those is less than reading the histories of all.
-        let histories = match &event {
-            Some(event) => histories_of(&call.session, &source, event).await?,
-            None => call.context.histories.open(&call.session, &source).await?,
-        };
+        let (histories, columns) = orders_of(&call.session, &source, of).await?;
+        Ok(Self { read: columns, ..Self::new(call, source, histories, event) })
+    }
+
+    fn new(call: &Call, source: EventSource, histories: Arc<dyn UserHistories>, event: Option<String>) -> Self {
         let as_of_us = call.args.micros("as_of").or(histories.watermark_us()).unwrap_or_default();
-        Ok(Self { source, histories, as_of_us, event })
+        Self { read: source.columns.clone(), source, histories, as_of_us, event }
     }
 
     /// The roles of the source's columns.
@@ -114,7 +117,7 @@ impl Events {
         let memory = MemoryConsumer::new(name).register(call.task.memory_pool());
         let mut reading = vec![];
         for stream in self.histories.scan(call.session.config().target_partitions().max(1)).await? {
-            let reader = UserReader::new(stream.schema(), &self.source.columns)?;
+            let reader = UserReader::new(stream.schema(), &self.read)?;
             let orders = UserOrders { stream, reader, as_of_us: self.as_of_us, cancel: call.statement().cancel.clone() };
             reading.push(SpawnedTask::spawn(orders.read(memory.new_empty())));
         }
@@ -150,7 +153,7 @@ impl Events {
             return Ok(None);
         }
         let mut stream = self.histories.lookup(user).await?;
-        let mut reader = UserReader::new(stream.schema(), &self.source.columns)?;
+        let mut reader = UserReader::new(stream.schema(), &self.read)?;
         let mut found = None;
         while let Some(batch) = stream.next().await {
             reader.push(&batch?)?;
@@ -162,6 +165,22 @@ impl Events {
             (history, strings)
         }))
     }
+}
+
+/// The source of a call with the roles of its columns, and the type of event that counts.
+async fn roles(call: &Call) -> DfResult<(EventSource, Option<String>)> {
+    let sql = call.source.as_ref().ok_or_else(|| call.args.missing("source"))?.sql.as_str();
+    let (mut columns, _) = resolve_columns(&call.session, sql, call.args.text("columns").unwrap_or("auto")).await?;
+    columns.extra.clear();
+    columns.text.clear();
+    columns.image = None;
+    let event = call.args.text("event").map(str::to_owned);
+    if event.is_some() && columns.event.is_none() {
+        return Err(Error::new(Code::UndefinedColumn, "the source has no column of event types")
+            .hint("Name it with columns => 'auto, event=…', or leave out the argument \"event\".")
+            .into());
+    }
+    Ok((EventSource { sql: sql.to_owned(), columns }, event))
 }
 
 /// Reads the users of one stream.

@@ -54,7 +54,7 @@ fn refuse(error: FitError, customers: usize, returning: usize) -> Error {
 /// # Errors
 /// 22023 when nothing can be fitted, 57014, and what reading the source says.
 pub(super) async fn fit(call: &Call, name: &'static str) -> DfResult<Fitted> {
-    let events = Events::open(call).await?;
+    let events = Events::open_orders(call).await?;
     let (users, memory) = events.orders(call, name).await?;
     memory.try_grow(users.len() * (size_of::<Customer>() + 16))?;
     let customers: Vec<Customer> = users.iter().map(|orders| customer(orders, events.as_of_us)).collect();

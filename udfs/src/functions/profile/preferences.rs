@@ -46,8 +46,8 @@ impl Prefer {
     /// The weights of a group as of a time.
     fn weights<'a>(&'a self, places: &Places, group: usize, now_us: i64, scratch: &mut Scratch) -> Vec<(&'a str, f64)> {
         let mut weights = vec![];
-        let decay = self.preferences.decay();
-        self.preferences.each(places, group, scratch, &mut |key, sum| weights.push((self.preferences.name(key), sum.at(decay, now_us))));
+        let now = self.preferences.decay().now(now_us);
+        self.preferences.weights(places, group, now, scratch, &mut |key, weight| weights.push((self.preferences.name(key), weight)));
         weights
     }
 }

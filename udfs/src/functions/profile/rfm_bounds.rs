@@ -61,7 +61,7 @@ impl MlRelation for RfmBounds {
 }
 
 async fn rows(call: &Call) -> DfResult<RecordBatch> {
-    let events = Events::open(call).await?;
+    let events = Events::open_orders(call).await?;
     events.need_value()?;
     let (users, _memory) = events.orders(call, "rfm_bounds").await?;
     let bounds = Bounds::of(&users, events.as_of_us, bins(&call.args)?);

@@ -101,7 +101,7 @@ async fn stored(call: &Call) -> DfResult<Option<Bounds>> {
 
 async fn rows(call: &Call) -> DfResult<RecordBatch> {
     let stored = stored(call).await?;
-    let events = Events::open(call).await?;
+    let events = Events::open_orders(call).await?;
     events.need_value()?;
     let (users, memory) = events.orders(call, "rfm_scores").await?;
     let bounds = match stored {

@@ -16,7 +16,7 @@ use super::super::super::{MlContext, ml_schema_provider, register_all, sql};
 use super::{actions, documentation, waits};
 use crate::context::{FileAccess, StatementContext};
 use crate::error::{Code, Error, Result};
-use crate::registry::testing::{open, publish};
+use crate::registry::sample::{open, publish};
 use crate::registry::{JobRequest, JobState, Jobs, ModelAction, ModelPermissions};
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Fixture {
 
     async fn with(statement: StatementContext, permissions: Option<Arc<dyn ModelPermissions>>) -> Self {
         let store = Arc::new(InMemory::new());
-        let mut registry = open(&store).await;
+        let mut registry = open(&store).await.unwrap();
         for version in 1..=2 {
             publish(&registry, "a", version).await.unwrap();
             registry.activate("a", None).await.unwrap();

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use super::decay::{Decay, DecayedSum};
+use super::decay::{Decay, DecayedSum, Now};
 use crate::kernels::intern::Interner;
 use crate::kernels::splitmix;
 
@@ -15,6 +15,8 @@ use crate::kernels::splitmix;
 const TERMS_MIN: usize = 1 << 20;
 /// Folding pays when a pair has so many terms: a sum takes 80 bytes.
 const TERMS_PER_PAIR: usize = 8;
+/// Bytes of names that are kept when no group has them.
+const NAMES_MAX: usize = 1 << 20;
 /// One pair in so many is looked at to find that out.
 const SAMPLE: u64 = 64;
 
@@ -177,6 +179,29 @@ impl Preferences {
 
     /// Shows the sum of each key of a group, in no order. Call after [`arrange`](Self::arrange).
     pub fn each(&self, places: &Places, group: usize, scratch: &mut Scratch, show: &mut dyn FnMut(u32, &DecayedSum)) {
+        self.runs(places, group, scratch, |key, before, run| match (before, run) {
+            (Some(sum), []) => show(key, sum),
+            _ => show(key, &self.sum(before, run)),
+        });
+    }
+
+    /// Shows the weight of each key of a group as of a time, in no order. Call after [`arrange`](Self::arrange).
+    pub fn weights(&self, places: &Places, group: usize, now: Now, scratch: &mut Scratch, show: &mut dyn FnMut(u32, f64)) {
+        self.runs(places, group, scratch, |key, before, run| match (before, run) {
+            (None, [term]) => show(key, DecayedSum::of_one(self.decay, term.weight, term.time_us, now)),
+            (Some(sum), []) => show(key, sum.as_of(now)),
+            _ => show(key, self.sum(before, run).as_of(now)),
+        });
+    }
+
+    fn sum(&self, before: Option<&DecayedSum>, run: &[Term]) -> DecayedSum {
+        let mut sum = before.cloned().unwrap_or_default();
+        run.iter().for_each(|term| sum.add(self.decay, term.weight, term.time_us));
+        sum
+    }
+
+    /// Shows the sum that there was before and the terms of each key of a group; one of them at least is there.
+    fn runs(&self, places: &Places, group: usize, scratch: &mut Scratch, mut show: impl FnMut(u32, Option<&DecayedSum>, &[Term])) {
         let (Some(begin), Some(end)) = (places.0.get(group), places.0.get(group + 1)) else { return };
         scratch.terms.clear();
         scratch.terms.extend_from_slice(&self.terms[*begin..*end]);
@@ -189,14 +214,7 @@ impl Preferences {
             let of_sums = sums.peek().map(|slot| slot.key);
             let Some(key) = of_terms.into_iter().chain(of_sums).min() else { return };
             let run = terms.next_if(|_| of_terms == Some(key)).unwrap_or_default();
-            let before = sums.next_if(|slot| slot.key == key);
-            if let (Some(slot), []) = (before, run) {
-                show(key, &slot.sum);
-                continue;
-            }
-            let mut sum = before.map_or_else(DecayedSum::default, |slot| slot.sum.clone());
-            run.iter().for_each(|term| sum.add(self.decay, term.weight, term.time_us));
-            show(key, &sum);
+            show(key, sums.next_if(|slot| slot.key == key).map(|slot| &slot.sum), run);
         }
     }
 
@@ -206,8 +224,10 @@ impl Preferences {
         let end = places.0.get(count).copied().unwrap_or(self.terms.len());
         self.sums.drain(..self.sums.partition_point(|slot| (slot.group as usize) < count));
         if end == self.terms.len() && self.sums.is_empty() {
-            *self = Self::new(self.decay);
-            return;
+            if self.names.bytes() > NAMES_MAX {
+                *self = Self::new(self.decay);
+            }
+            (self.grouped, self.fold_at) = (true, TERMS_MIN);
         }
         self.terms.drain(..end);
         let shift = u32::try_from(count).unwrap_or(u32::MAX);

@@ -2,7 +2,7 @@
 //!
 //! [`Mode`] reads the words and bits by which ClickHouse, Doris, StarRocks and DuckDB choose a rule; [`Funnel`] applies it to
 //! one sorted history. `levels` holds the rules that remember one chain per step (ClickHouse's family), `rows` those
-//! that walk from row to row (Doris, StarRocks). `udfs/src/functions/behavior/SEMANTICS.md` tells them apart by example.
+//! that walk from row to row (Doris, StarRocks). `SEMANTICS.md` tells them apart by example.
 
 mod levels;
 mod mode;

@@ -8,7 +8,6 @@
 
 pub mod assign;
 pub mod contingency;
-mod digits;
 pub mod distributions;
 pub mod exact;
 pub mod lift;

@@ -1,4 +1,4 @@
-//! Layers over sequences and pictures against vectors that PyTorch computed (`udfs/tests/data/torch_*.py`).
+//! Layers over sequences and pictures against vectors that PyTorch computed (`udfs/core/tests/data/torch_*.py`).
 
 use std::sync::Arc;
 

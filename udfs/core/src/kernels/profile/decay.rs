@@ -4,6 +4,7 @@
 //! and only `2^f`, 0 ≤ f < 1, is rounded. So states merge in any order to the same bits, a state never needs to be touched as time
 //! passes, and the sum as of T is the state times `2^(−T / h)`.
 
+use crate::kernels::exp2::exp2_of_fraction;
 use crate::kernels::stats::exact::ExactSum;
 use crate::kernels::stats::wire::{Reader, put_i64};
 
@@ -30,7 +31,15 @@ impl Decay {
         Some(Self { mantissa, shift: exponent as u32 })
     }
 
+    /// A time for [`DecayedSum::as_of`].
+    #[must_use]
+    pub fn now(self, time_us: i64) -> Now {
+        let (whole, fraction) = self.split(time_us);
+        Now { whole, power: exp2_of_fraction(fraction) }
+    }
+
     /// `time / half-life` as whole half-lives and a fraction in `[0, 1)`, to 53 bits.
+    #[inline]
     fn split(self, time_us: i64) -> (i64, f64) {
         const BITS: u32 = f64::MANTISSA_DIGITS;
         let product = i128::from(time_us) * i128::from(self.mantissa);
@@ -38,6 +47,15 @@ impl Decay {
         let below = (product >> (self.shift - BITS)) as u64 & ((1 << BITS) - 1);
         ((product >> self.shift) as i64, below as f64 * (1.0 / (1_u64 << BITS) as f64))
     }
+}
+
+/// A time that sums are wanted as of, for one half-life.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Now {
+    /// Half-lives since the epoch.
+    whole: i64,
+    /// `2^` the part of a half-life after those.
+    power: f64,
 }
 
 /// A sum of decaying terms, relative to the epoch.
@@ -56,15 +74,17 @@ impl Default for DecayedSum {
 
 impl DecayedSum {
     /// Adds `value` at a time.
+    #[inline]
     pub fn add(&mut self, decay: Decay, value: f64, time_us: i64) {
         let (whole, fraction) = decay.split(time_us);
         self.advance(whole);
         if whole >= self.newest - HALF_LIVES_MAX {
-            self.sum.add_scaled(value * libm::exp2(fraction), whole);
+            self.sum.add_scaled(value * exp2_of_fraction(fraction), whole);
         }
     }
 
     /// Terms that fell out of reach are forgotten, or a short half-life would keep a bit for each since the epoch.
+    #[inline]
     fn advance(&mut self, whole: i64) {
         if whole > self.newest {
             if self.newest != i64::MIN {
@@ -89,8 +109,31 @@ impl DecayedSum {
     /// The sum as of a time.
     #[must_use]
     pub fn at(&self, decay: Decay, time_us: i64) -> f64 {
+        self.as_of(decay.now(time_us))
+    }
+
+    /// The sum as of a time.
+    #[must_use]
+    pub fn as_of(&self, now: Now) -> f64 {
+        self.sum.scaled(-now.whole) / now.power
+    }
+
+    /// What the sum of a single term is as of a time: the same bits, without the sum.
+    #[inline]
+    #[must_use]
+    pub fn of_one(decay: Decay, value: f64, time_us: i64, now: Now) -> f64 {
         let (whole, fraction) = decay.split(time_us);
-        self.sum.scaled(-whole) / libm::exp2(fraction)
+        let term = value * exp2_of_fraction(fraction);
+        let power = whole - now.whole;
+        match u64::try_from(power + 1023) {
+            // Within these powers the product is the term with another exponent.
+            Ok(biased @ 600..1400) if (1e-100..1e100).contains(&term.abs()) => term * f64::from_bits(biased << 52) / now.power,
+            _ => {
+                let mut sum = Self::default();
+                sum.add(decay, value, time_us);
+                sum.as_of(now)
+            }
+        }
     }
 
     /// Bytes on the heap.
@@ -137,6 +180,19 @@ mod tests {
         sum.add(odd, 2.0, -NOW);
         close(sum.at(odd, -NOW + 86_400_000_000), 2.0 * (-1.0_f64).exp());
         assert!(Decay::new(999.0).is_none() && Decay::new(f64::NAN).is_none());
+    }
+
+    #[test]
+    fn one_term_is_its_sum() {
+        let week = Decay::new(7.0 * DAY).unwrap();
+        for i in 0..20_000_u64 {
+            let value = (splitmix::fraction(i, 0) - 0.5) * 10_f64.powi((splitmix::at(i, 1) % 320) as i32 - 160);
+            let age = |salt| (splitmix::fraction(i, salt) * 1000.0 * 7.0 * DAY) as i64;
+            let (time, now) = (NOW - age(2), week.now(NOW - age(3)));
+            let mut sum = DecayedSum::default();
+            sum.add(week, value, time);
+            assert_eq!(DecayedSum::of_one(week, value, time, now).to_bits(), sum.as_of(now).to_bits(), "{value} at {time}");
+        }
     }
 
     #[test]

@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    /// Expected values: PyTorch 2, `udfs/tests/data/torch_focal.py`.
+    /// Expected values: PyTorch 2, `udfs/core/tests/data/torch_focal.py`.
     #[test]
     fn it_is_that_of_pytorch() {
         for (focal, weights, loss, gradient) in FOCAL_VECTORS {

@@ -173,9 +173,9 @@ impl Error {
     }
 
     /// The crate's error for whatever the query engine says: our own error when there is one inside.
-    #[cfg(feature = "sql")]
-    pub fn from_engine(error: datafusion::error::DataFusionError) -> Self {
-        use datafusion::error::DataFusionError as Engine;
+    #[cfg(feature = "datafusion")]
+    pub fn from_engine(error: datafusion_common::DataFusionError) -> Self {
+        use datafusion_common::DataFusionError as Engine;
         if let Some(found) = Self::find(&error) {
             return found.clone();
         }
@@ -230,8 +230,8 @@ impl From<std::io::Error> for Error {
     }
 }
 
-#[cfg(feature = "sql")]
-impl From<Error> for datafusion::error::DataFusionError {
+#[cfg(feature = "datafusion")]
+impl From<Error> for datafusion_common::DataFusionError {
     fn from(error: Error) -> Self {
         Self::External(Box::new(error))
     }

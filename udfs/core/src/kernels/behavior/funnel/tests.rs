@@ -70,7 +70,7 @@ fn examples_of_the_engines() {
 
 /// The rows of the tables of `SEMANTICS.md` whose first cell holds a history, with their header.
 fn documented(title: &str) -> Vec<(Vec<String>, Vec<String>)> {
-    let page = include_str!("../../../functions/behavior/SEMANTICS.md");
+    let page = include_str!("../SEMANTICS.md");
     let table = page[page.find(title).expect("a table")..].lines().take_while(|line| line.starts_with('|'));
     let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
     let mut lines = table.map(cells);

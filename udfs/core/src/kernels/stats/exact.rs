@@ -5,11 +5,14 @@
 //! values reach are stored: four for prices, seven for their squares. Products of two doubles are added exactly too, and sums
 //! may be multiplied and subtracted, so a variance from sums of squares loses nothing to cancellation.
 
-use super::digits::Digits;
+use smallvec::SmallVec;
+
 use super::wire::{Reader, put_i64, put_u64};
 
 /// Bits of a digit.
 const DIGIT: i64 = 32;
+/// Digits that lie in place, so that most sums allocate nothing.
+const FEW: usize = 6;
 /// Additions before carries must be passed on: 2^30 · 2^32 stays below 2^63.
 const PENDING_MAX: u32 = 1 << 30;
 
@@ -18,7 +21,8 @@ const PENDING_MAX: u32 = 1 << 30;
 pub struct ExactSum {
     /// The power of 2^32 of the first digit.
     low: i64,
-    digits: Digits,
+    /// The least significant first.
+    digits: SmallVec<[i64; FEW]>,
     pending: u32,
     /// What NaN and the infinities add up to; 0 when there were none.
     special: f64,
@@ -31,6 +35,7 @@ impl ExactSum {
     }
 
     /// Adds `value · 2^power`, exactly.
+    #[inline]
     pub fn add_scaled(&mut self, value: f64, power: i64) {
         match parts(value) {
             Some((negative, mantissa, exponent)) => self.deposit(negative, mantissa, exponent + power),
@@ -63,12 +68,13 @@ impl ExactSum {
         // magnitude << shift in three digits; their sign without a branch.
         let (wide, over) = (magnitude << shift, (magnitude >> 1) >> (63 - shift));
         let sign = -i64::from(negative);
-        let parts = [i64::from(wide as u32), (wide >> 32) as i64, over as i64].map(|part| (part ^ sign) - sign);
+        let (first, second, third) = (i64::from(wide as u32), (wide >> 32) as i64, over as i64);
         let at = usize::try_from(place - self.low).ok().filter(|at| at + 3 <= self.digits.len());
         let at = at.unwrap_or_else(|| self.make_room(place, 3));
-        for (digit, part) in self.digits[at..at + 3].iter_mut().zip(parts) {
-            *digit += part;
-        }
+        let digits = &mut self.digits[at..at + 3];
+        digits[0] += (first ^ sign) - sign;
+        digits[1] += (second ^ sign) - sign;
+        digits[2] += (third ^ sign) - sign;
         self.pending += 1;
         if self.pending >= PENDING_MAX {
             self.carry();
@@ -85,7 +91,10 @@ impl ExactSum {
         self.low = self.low.min(place);
         let at = (place - self.low) as usize;
         let back = (at + count).saturating_sub(self.digits.len() + front);
-        self.digits.grow(front, back);
+        let before = self.digits.len();
+        self.digits.resize(front + before + back, 0);
+        self.digits.copy_within(..before, front);
+        self.digits[..front].fill(0);
         at
     }
 
@@ -119,7 +128,7 @@ impl ExactSum {
         if places > 0 && !self.digits.is_empty() {
             self.carry();
             let places = usize::try_from(places).unwrap_or(usize::MAX).min(self.digits.len());
-            self.digits.drop_front(places);
+            self.digits.drain(..places);
             self.low += places as i64;
         }
     }
@@ -184,7 +193,7 @@ impl ExactSum {
     }
 
     /// Sign, place of the first digit, and digits of the absolute value, the last one not zero.
-    fn magnitude(&self) -> (bool, i64, Vec<u32>) {
+    fn magnitude(&self) -> (bool, i64, SmallVec<[u32; 2 * FEW]>) {
         let mut sum = self.clone();
         sum.carry();
         let negative = sum.digits.last().is_some_and(|digit| *digit < 0);
@@ -231,7 +240,7 @@ impl ExactSum {
     /// Bytes on the heap.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.digits.heap_bytes()
+        if self.digits.spilled() { self.digits.capacity() * size_of::<i64>() } else { 0 }
     }
 
     /// Appends the sum's bytes.
@@ -249,12 +258,13 @@ impl ExactSum {
         let special = from.f64()?;
         let low = from.i64()?;
         let count = from.count(8)?;
-        let digits = (0..count).map(|_| from.i64()).collect::<Option<Digits>>()?;
+        let digits = (0..count).map(|_| from.i64()).collect::<Option<SmallVec<_>>>()?;
         Some(Self { low, digits, pending: 1, special })
     }
 }
 
 /// Sign, mantissa and exponent of a finite double: `± mantissa · 2^exponent`.
+#[inline]
 fn parts(value: f64) -> Option<(bool, u64, i64)> {
     let bits = value.to_bits();
     let (exponent, fraction) = ((bits >> 52) & 0x7FF, bits & ((1 << 52) - 1));
@@ -277,7 +287,12 @@ fn round(window: u128, exponent: i64) -> f64 {
         _ => ((window >> drop) as u64, window & ((1 << drop) - 1), 1 << (drop - 1)),
     };
     let up = rest > half || (rest == half && kept & 1 == 1);
-    libm::ldexp((kept + u64::from(up)) as f64, (exponent + drop).clamp(-10_000, 10_000) as i32)
+    let (kept, power) = ((kept + u64::from(up)) as f64, (exponent + drop).clamp(-10_000, 10_000) as i32);
+    match u64::try_from(power + 1023) {
+        // A power of two is a double: no bit of `kept` is lost, since those that do not fit are gone.
+        Ok(biased @ 1..2047) => kept * f64::from_bits(biased << 52),
+        _ => libm::ldexp(kept, power),
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod lifecycle;
 mod manifest;
 mod open;
 mod permission;
+pub mod sample;
 mod store;
 mod transfer;
 mod transforms;

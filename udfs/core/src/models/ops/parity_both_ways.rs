@@ -1,4 +1,4 @@
-//! Bidirectional recurrent layers against vectors that PyTorch computed (`udfs/tests/data/torch_both_ways.py`).
+//! Bidirectional recurrent layers against vectors that PyTorch computed (`udfs/core/tests/data/torch_both_ways.py`).
 
 use std::sync::Arc;
 

@@ -7,8 +7,10 @@
 pub mod behavior;
 pub mod bitmap;
 pub mod distinct;
+pub mod exp2;
 pub mod intern;
 pub mod key_order;
+pub mod key_ranges;
 pub mod nearest;
 pub mod prepare;
 pub mod profile;
