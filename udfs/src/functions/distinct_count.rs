@@ -2,12 +2,11 @@
 //!
 //! The engine makes the pairs groups of their own and counts those: with a million users that is a hash table of nearly every
 //! row. [`CountDistinct`] puts [`DistinctCount`] in the place of the call, which keeps each group's numbers in one list
-//! (`kernels::distinct`). Users are numbers, so "users per day" is the question that this is for; texts stay with the engine.
+//! or set of bits (`kernels::distinct`). Users are numbers, so "users per day" is the question that this is for; texts stay with the engine.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray};
-use arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion::common::config::ConfigOptions;
@@ -24,7 +23,8 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::aggregation::{Aggregation, Grouped, Single};
-use crate::error::{Code, Error};
+use super::grouped::append;
+use crate::error::Error;
 use crate::kernels::distinct::Distinct;
 
 /// The name that plans show.
@@ -124,8 +124,7 @@ impl AggregateUDFImpl for DistinctCount {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
-        let list = DataType::List(Arc::new(Field::new_list_field(DataType::Int64, true)));
-        Ok(vec![Arc::new(Field::new(format_state_name(args.name, "numbers"), list, true))])
+        Ok(vec![Arc::new(Field::new(format_state_name(args.name, "numbers"), DataType::Binary, true))])
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs) -> bool {
@@ -159,13 +158,6 @@ fn numbers(column: &ArrayRef) -> DfResult<Int64Array> {
     Ok(whole.as_primitive_opt::<Int64Type>().cloned().ok_or_else(wrong)?)
 }
 
-fn list(places: &[usize], numbers: Vec<i64>) -> DfResult<ArrayRef> {
-    let too_many = |_| Error::new(Code::OutOfMemory, "a partial count has more than two billion numbers");
-    let places = places.iter().map(|place| i32::try_from(*place).map_err(too_many)).collect::<Result<Vec<i32>, _>>()?;
-    let field = Arc::new(Field::new_list_field(DataType::Int64, true));
-    Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::new(ScalarBuffer::from(places)), Arc::new(Int64Array::from(numbers)), None)?))
-}
-
 impl Aggregation for Numbers {
     fn update(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>) -> DfResult<()> {
         let numbers = numbers(values.first().ok_or_else(wrong)?)?;
@@ -177,26 +169,25 @@ impl Aggregation for Numbers {
     }
 
     fn merge(&mut self, states: &[ArrayRef], groups: &[usize]) -> DfResult<()> {
-        let lists = states.first().and_then(|state| state.as_list_opt::<i32>()).ok_or_else(wrong)?;
-        let numbers = lists.values().as_primitive_opt::<Int64Type>().ok_or_else(wrong)?.values();
-        for (row, group) in groups.iter().enumerate().filter(|(row, _)| lists.is_valid(*row)) {
-            let (from, to) = (lists.value_offsets()[row] as usize, lists.value_offsets()[row + 1] as usize);
-            numbers[from..to].iter().for_each(|number| self.distinct.add(*group, *number));
+        let sets = states.first().and_then(|state| state.as_binary_opt::<i32>()).ok_or_else(wrong)?;
+        for (row, group) in groups.iter().enumerate().filter(|(row, _)| sets.is_valid(*row)) {
+            self.distinct.merge(*group, sets.value(row)).ok_or_else(wrong)?;
         }
         Ok(())
     }
 
     fn values(&mut self, count: usize) -> DfResult<ArrayRef> {
-        Ok(Arc::new((0..count).map(|group| i64::try_from(self.distinct.of(group).len()).ok()).collect::<Int64Array>()))
+        Ok(Arc::new((0..count).map(|group| i64::try_from(self.distinct.count(group)).ok()).collect::<Int64Array>()))
     }
 
     fn states(&mut self, count: usize) -> DfResult<Vec<ArrayRef>> {
-        let (mut numbers, mut places) = (vec![], vec![0]);
+        let (mut column, mut bytes) = (BinaryBuilder::new(), vec![]);
         for group in 0..count {
-            numbers.extend_from_slice(self.distinct.of(group));
-            places.push(numbers.len());
+            bytes.clear();
+            self.distinct.encode(group, &mut bytes);
+            append(&mut column, &bytes)?;
         }
-        Ok(vec![list(&places, numbers)?])
+        Ok(vec![Arc::new(column.finish())])
     }
 
     fn forget(&mut self, count: usize) {
@@ -204,16 +195,10 @@ impl Aggregation for Numbers {
     }
 
     fn row_states(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> DfResult<Vec<ArrayRef>> {
-        let numbers = numbers(values.first().ok_or_else(wrong)?)?;
-        let (mut kept, mut places) = (Vec::with_capacity(numbers.len()), Vec::with_capacity(numbers.len() + 1));
-        places.push(0);
-        for row in 0..numbers.len() {
-            if numbers.is_valid(row) && filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row)) {
-                kept.push(numbers.value(row));
-            }
-            places.push(kept.len());
-        }
-        Ok(vec![list(&places, kept)?])
+        let rows = values.first().map_or(0, |column| column.len());
+        let mut own = Self::default();
+        own.update(values, &(0..rows).collect::<Vec<_>>(), filter)?;
+        own.states(rows)
     }
 
     fn heap_bytes(&self) -> usize {

@@ -1,112 +1,326 @@
 //! How many different whole numbers many groups have, exactly.
 //!
 //! Each group's numbers are appended to a list; when it has grown to twice what was left the last time they are made unique, so
-//! memory grows with the different numbers. Numbers that lie close together are made unique by bits, others by sorting.
+//! memory grows with the different numbers. Numbers that lie so close together that a bit for each possible one takes no more than
+//! the list become a set of bits then, and two such sets are united a word at a time. A set that is stretched too far becomes a
+//! list again.
+
+use super::stats::wire::{Reader, put_i64, put_u64};
 
 /// Numbers of a group that are kept as they come in any case.
 const NUMBERS_MIN: usize = 1 << 12;
 /// Words of a bit set per number, at most: beyond, sorting is less work.
 const WORDS_PER_NUMBER: usize = 4;
+/// Bits of a word.
+const WORD: u64 = u64::BITS as u64;
 
 /// The numbers of a group.
-#[derive(Debug, Clone, Default)]
-struct Numbers {
-    numbers: Vec<i64>,
-    /// How many of them were made unique the last time.
-    unique: usize,
+#[derive(Debug, Clone)]
+enum Numbers {
+    List {
+        numbers: Vec<i64>,
+        /// How many of them were made unique the last time.
+        unique: usize,
+    },
+    Bits(Bits),
 }
 
-/// The numbers of groups `0..n`. 8 bytes each.
+impl Default for Numbers {
+    fn default() -> Self {
+        Self::List { numbers: vec![], unique: 0 }
+    }
+}
+
+/// A bit for each number from `base` on.
+#[derive(Debug, Clone)]
+struct Bits {
+    /// A multiple of the bits of a word.
+    base: i64,
+    words: Vec<u64>,
+}
+
+/// The numbers of groups `0..n`.
 #[derive(Debug, Clone, Default)]
 pub struct Distinct {
     groups: Vec<Numbers>,
-    capacity: usize,
-    bits: Vec<u64>,
+    /// Bytes on the heap of all groups.
+    bytes: usize,
+    room: Vec<u64>,
 }
 
 impl Distinct {
-    /// Adds a number. Amortised O(1).
-    #[inline]
-    pub fn add(&mut self, group: usize, number: i64) {
+    fn change<R>(&mut self, group: usize, change: impl FnOnce(&mut Numbers, &mut Vec<u64>) -> R) -> R {
         if group >= self.groups.len() {
             self.groups.resize_with(group + 1, Numbers::default);
         }
-        let Some(own) = self.groups.get_mut(group) else { return };
-        if own.numbers.len() == own.numbers.capacity() {
-            if own.numbers.len() >= NUMBERS_MIN.max(2 * own.unique) {
-                own.fold(&mut self.bits);
-            }
-            let before = own.numbers.capacity();
-            own.numbers.reserve(1);
-            self.capacity += own.numbers.capacity() - before;
-        }
-        own.numbers.push(number);
+        let own = &mut self.groups[group];
+        let before = own.heap_bytes();
+        let result = change(own, &mut self.room);
+        self.bytes = self.bytes + own.heap_bytes() - before;
+        result
     }
 
-    /// The different numbers of a group, in order. O(numbers), O(n log n) where they lie far apart.
-    pub fn of(&mut self, group: usize) -> &[i64] {
-        match self.groups.get_mut(group) {
-            Some(own) => {
-                own.fold(&mut self.bits);
-                &own.numbers
-            }
-            None => &[],
+    /// Adds a number. Amortised O(1).
+    #[inline]
+    pub fn add(&mut self, group: usize, number: i64) {
+        let at_hand = self.groups.get_mut(group).is_some_and(|own| own.add_at_hand(number));
+        if !at_hand {
+            self.change(group, |own, room| own.add(number, room));
         }
+    }
+
+    /// How many different numbers a group has. O(numbers), O(n log n) where they lie far apart.
+    pub fn count(&mut self, group: usize) -> usize {
+        self.change(group, |own, room| {
+            own.fold(room);
+            own.count()
+        })
+    }
+
+    /// The different numbers of a group, in order.
+    pub fn of(&mut self, group: usize) -> Vec<i64> {
+        self.change(group, |own, room| {
+            own.fold(room);
+            own.to_list()
+        })
     }
 
     /// Forgets the first `count` groups; group `count` becomes group 0.
     pub fn forget(&mut self, count: usize) {
         let gone = self.groups.drain(..count.min(self.groups.len()));
-        self.capacity -= gone.map(|own| own.numbers.capacity()).sum::<usize>();
+        self.bytes -= gone.map(|own| own.heap_bytes()).sum::<usize>();
     }
 
     /// Bytes on the heap.
     #[must_use]
     pub const fn heap_bytes(&self) -> usize {
-        self.groups.capacity() * size_of::<Numbers>() + (self.capacity + self.bits.capacity()) * size_of::<i64>()
+        self.groups.capacity() * size_of::<Numbers>() + self.bytes + self.room.capacity() * size_of::<u64>()
+    }
+
+    /// Appends the bytes of a group's numbers.
+    pub fn encode(&mut self, group: usize, out: &mut Vec<u8>) {
+        self.change(group, |own, room| {
+            own.fold(room);
+            match own {
+                Numbers::List { numbers, .. } => {
+                    out.push(0);
+                    numbers.iter().for_each(|number| put_i64(out, *number));
+                }
+                Numbers::Bits(bits) => {
+                    out.push(1);
+                    put_i64(out, bits.base);
+                    bits.words.iter().for_each(|word| put_u64(out, *word));
+                }
+            }
+        });
+    }
+
+    /// Adds the numbers behind bytes that [`encode`](Self::encode) wrote; `None` for others.
+    pub fn merge(&mut self, group: usize, bytes: &[u8]) -> Option<()> {
+        let mut from = Reader::new(bytes);
+        if from.byte()? == 0 {
+            while !from.is_empty() {
+                self.add(group, from.i64()?);
+            }
+            return Some(());
+        }
+        let base = from.i64().filter(|base| base.rem_euclid(WORD as i64) == 0)?;
+        let mut words = vec![];
+        while !from.is_empty() {
+            words.push(from.u64()?);
+        }
+        self.change(group, |own, room| own.unite(Bits { base, words }, room));
+        Some(())
     }
 }
 
 impl Numbers {
-    fn fold(&mut self, bits: &mut Vec<u64>) {
-        if self.unique < self.numbers.len() {
-            self.unique = unique(&mut self.numbers, bits);
-            self.numbers.truncate(self.unique);
+    fn heap_bytes(&self) -> usize {
+        size_of::<u64>()
+            * match self {
+                Self::List { numbers, .. } => numbers.capacity(),
+                Self::Bits(bits) => bits.words.capacity(),
+            }
+    }
+
+    /// Adds a number where that needs no memory; whether it did.
+    #[inline]
+    fn add_at_hand(&mut self, number: i64) -> bool {
+        match self {
+            Self::List { numbers, .. } => {
+                let room = numbers.len() < numbers.capacity();
+                if room {
+                    numbers.push(number);
+                }
+                room
+            }
+            Self::Bits(bits) => bits.set(number),
+        }
+    }
+
+    #[cold]
+    fn add(&mut self, number: i64, room: &mut Vec<u64>) {
+        match self {
+            Self::List { numbers, unique } if numbers.len() >= NUMBERS_MIN.max(2 * *unique) => self.fold(room),
+            Self::Bits(bits) => {
+                if !bits.stretch(number) {
+                    *self = Self::List { unique: bits.count(), numbers: bits.to_list() };
+                }
+            }
+            Self::List { .. } => {}
+        }
+        match self {
+            Self::List { numbers, .. } => numbers.push(number),
+            Self::Bits(bits) => {
+                if !bits.set(number) {
+                    self.add(number, room);
+                }
+            }
+        }
+    }
+
+    /// Makes the numbers unique.
+    fn fold(&mut self, room: &mut Vec<u64>) {
+        let Self::List { numbers, unique } = self else { return };
+        if *unique == numbers.len() {
+            return;
+        }
+        let (Some(least), Some(most)) = (numbers.iter().min().copied(), numbers.iter().max().copied()) else { return };
+        match Bits::words_between(least, most) {
+            words if words <= numbers.len() && numbers.len() >= NUMBERS_MIN => {
+                let mut bits = Bits::new(least, words, vec![]);
+                numbers.iter().for_each(|number| _ = bits.set(*number));
+                *self = Self::Bits(bits);
+                return;
+            }
+            words if words <= numbers.len().saturating_mul(WORDS_PER_NUMBER) => {
+                let mut bits = Bits::new(least, words, std::mem::take(room));
+                numbers.iter().for_each(|number| _ = bits.set(*number));
+                numbers.clear();
+                bits.each(|number| numbers.push(number));
+                *room = bits.words;
+            }
+            _ => {
+                numbers.sort_unstable();
+                numbers.dedup();
+            }
+        }
+        *unique = numbers.len();
+    }
+
+    fn unite(&mut self, other: Bits, room: &mut Vec<u64>) {
+        let (Some(last), Self::Bits(bits)) = (other.last(), &mut *self) else {
+            match self {
+                Self::List { numbers, .. } if numbers.is_empty() => *self = Self::Bits(other),
+                _ => other.each(|number| {
+                    if !self.add_at_hand(number) {
+                        self.add(number, room);
+                    }
+                }),
+            }
+            return;
+        };
+        if bits.stretch(other.base) && bits.stretch(last) {
+            let shift = (bits.base.abs_diff(other.base) / WORD) as usize;
+            bits.words[shift..].iter_mut().zip(&other.words).for_each(|(own, other)| *own |= other);
+            return;
+        }
+        other.each(|number| {
+            if !self.add_at_hand(number) {
+                self.add(number, room);
+            }
+        });
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::List { numbers, .. } => numbers.len(),
+            Self::Bits(bits) => bits.count(),
+        }
+    }
+
+    fn to_list(&self) -> Vec<i64> {
+        match self {
+            Self::List { numbers, .. } => numbers.clone(),
+            Self::Bits(bits) => bits.to_list(),
         }
     }
 }
 
-/// Moves the different numbers to the front, in order; how many they are. `bits` is room that is used again.
-fn unique(numbers: &mut [i64], bits: &mut Vec<u64>) -> usize {
-    let (Some(least), Some(most)) = (numbers.iter().min().copied(), numbers.iter().max()) else { return 0 };
-    let words = usize::try_from(most.abs_diff(least) / 64 + 1).unwrap_or(usize::MAX);
-    if words > numbers.len().saturating_mul(WORDS_PER_NUMBER) {
-        numbers.sort_unstable();
-        let mut kept = 1;
-        for at in 1..numbers.len() {
-            if numbers[at] != numbers[kept - 1] {
-                numbers[kept] = numbers[at];
-                kept += 1;
+impl Bits {
+    fn base_of(number: i64) -> i64 {
+        number & !(WORD as i64 - 1)
+    }
+
+    /// Words that hold all numbers between two.
+    fn words_between(least: i64, most: i64) -> usize {
+        usize::try_from(most.abs_diff(Self::base_of(least)) / WORD + 1).unwrap_or(usize::MAX)
+    }
+
+    fn new(least: i64, count: usize, mut words: Vec<u64>) -> Self {
+        words.clear();
+        words.resize(count, 0);
+        Self { base: Self::base_of(least), words }
+    }
+
+    /// The last number that there is a bit for; `None` without bits.
+    fn last(&self) -> Option<i64> {
+        (!self.words.is_empty()).then(|| self.base.wrapping_add_unsigned(self.words.len() as u64 * WORD - 1))
+    }
+
+    /// Sets the bit of a number; whether there is one.
+    #[inline]
+    fn set(&mut self, number: i64) -> bool {
+        let bit = number.wrapping_sub(self.base).cast_unsigned();
+        let word = usize::try_from(bit / WORD).ok().and_then(|at| self.words.get_mut(at)).filter(|_| number >= self.base);
+        let there = word.is_some();
+        if let Some(word) = word {
+            *word |= 1 << (bit % WORD);
+        }
+        there
+    }
+
+    /// Makes room for a number, at least doubling; whether the set stays small enough.
+    fn stretch(&mut self, number: i64) -> bool {
+        let Some(last) = self.last() else { return false };
+        let (least, most) = (self.base.min(Self::base_of(number)), last.max(number));
+        let needed = Self::words_between(least, most);
+        if needed == self.words.len() {
+            return true;
+        }
+        let most_words = WORDS_PER_NUMBER.saturating_mul(self.count().max(NUMBERS_MIN));
+        if needed > most_words {
+            return false;
+        }
+        let front = (self.base.abs_diff(least) / WORD) as usize;
+        // A set that grows often is made larger than it must be, at its end.
+        let words = needed.max((2 * self.words.len()).min(most_words));
+        let words = words.min(usize::try_from(least.abs_diff(i64::MAX) / WORD + 1).unwrap_or(usize::MAX));
+        let mut stretched = vec![0; words.max(needed)];
+        stretched[front..front + self.words.len()].copy_from_slice(&self.words);
+        *self = Self { base: least, words: stretched };
+        true
+    }
+
+    fn count(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    fn each(&self, mut show: impl FnMut(i64)) {
+        for (word, found) in self.words.iter().enumerate() {
+            let mut left = *found;
+            while left != 0 {
+                show(self.base.wrapping_add_unsigned(word as u64 * WORD + u64::from(left.trailing_zeros())));
+                left &= left - 1;
             }
         }
-        return kept;
     }
-    bits.clear();
-    bits.resize(words, 0);
-    for number in &*numbers {
-        let bit = number.abs_diff(least);
-        bits[(bit / 64) as usize] |= 1 << (bit % 64);
+
+    fn to_list(&self) -> Vec<i64> {
+        let mut numbers = Vec::with_capacity(self.count());
+        self.each(|number| numbers.push(number));
+        numbers
     }
-    let mut kept = 0;
-    for (word, found) in bits.iter().enumerate() {
-        let mut left = *found;
-        while left != 0 {
-            numbers[kept] = least.wrapping_add((word as u64 * 64 + u64::from(left.trailing_zeros())).cast_signed());
-            kept += 1;
-            left &= left - 1;
-        }
-    }
-    kept
 }
 
 #[cfg(test)]
@@ -115,6 +329,17 @@ mod tests {
 
     use super::*;
     use crate::kernels::splitmix;
+
+    /// The same numbers after a journey.
+    fn sent(mut sets: Distinct) -> Distinct {
+        let mut other = Distinct::default();
+        for group in 0..4 {
+            let mut bytes = vec![];
+            sets.encode(group, &mut bytes);
+            other.merge(group, &bytes).unwrap();
+        }
+        other
+    }
 
     #[test]
     fn as_a_set_has_them() {
@@ -125,8 +350,10 @@ mod tests {
                 let (group, number) = (splitmix::at(seed, 2 * i + 1) as usize % 4, (splitmix::at(seed, 2 * i + 2) >> shift).cast_signed());
                 whole.add(group, number);
                 expected[group].insert(number);
-                if splitmix::at(seed, 900 + i).is_multiple_of(9) {
-                    whole.of(group);
+                match splitmix::at(seed, 900 + i) % 20 {
+                    0 | 1 => assert_eq!(whole.count(group), expected[group].len()),
+                    2 => whole = sent(whole),
+                    _ => {}
                 }
             }
             for (group, expected) in expected.iter().enumerate() {
@@ -135,6 +362,36 @@ mod tests {
             whole.forget(2);
             assert!(whole.of(0).iter().eq(&expected[2]) && whole.of(9).is_empty());
         }
+    }
+
+    /// Many numbers, close together, far apart, or first the one and then the other; parts united in any order.
+    #[test]
+    fn large_sets_are_united() {
+        for seed in 0..60_u64 {
+            let number = |i: u64| match (splitmix::at(seed, i), seed % 4) {
+                (random, 0) => (random % 30_000).cast_signed() - 15_000,
+                (random, 1) => random.cast_signed(),
+                (random, 2) if i > 9_000 => (random % 4_000_000).cast_signed(),
+                (random, 3) if i > 9_000 => i64::MIN + (random % 50_000).cast_signed(),
+                (random, 3) => i64::MAX - (random % 50_000).cast_signed(),
+                (random, _) => (random % 10_000).cast_signed() + 500_000,
+            };
+            let count = 20_000;
+            let expected: BTreeSet<i64> = (0..count).map(number).collect();
+            let (mut whole, mut united) = (Distinct::default(), Distinct::default());
+            (0..count).for_each(|i| whole.add(0, number(i)));
+            for part in [1_u64, 0, 2] {
+                let (mut own, mut bytes) = (Distinct::default(), vec![]);
+                (0..count).filter(|i| i % 3 == part).for_each(|i| own.add(0, number(i)));
+                own.encode(0, &mut bytes);
+                united.merge(0, &bytes).unwrap();
+            }
+            assert_eq!((whole.count(0), united.count(0)), (expected.len(), expected.len()), "seed {seed}");
+            assert!(whole.of(0).iter().eq(&expected) && united.of(0).iter().eq(&expected), "seed {seed}");
+            let bytes: usize = whole.groups.iter().map(Numbers::heap_bytes).sum();
+            assert_eq!(bytes, whole.bytes);
+        }
+        assert!(Distinct::default().merge(0, &[1, 0, 0, 0]).is_none() && Distinct::default().merge(0, &[]).is_none());
     }
 
     #[test]

@@ -12,17 +12,21 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::common::spawn_buffered;
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
+use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
 use futures::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::events::time_type;
 use crate::error::{Code, Error, Result};
 use crate::functions::MlContext;
-use crate::functions::radix_sort::by_digits;
+use crate::functions::radix_sort::{by_digits, by_digits_of_pairs};
 use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter, sql_type};
 use crate::functions::typed::column_at;
 use crate::kernels::profile::as_of::{Known, Rule, latest_known};
@@ -161,19 +165,26 @@ fn common_key(a: &DataType, b: &DataType, name: &str) -> Result<DataType> {
     }
 }
 
-/// Sorts a plan by its first column, then the others in `order`, NULLs first, into one stream.
-fn sorted(plan: Arc<dyn ExecutionPlan>, order: &[usize]) -> DfResult<Arc<dyn ExecutionPlan>> {
+/// Sorts a plan by the columns of `order`, NULLs first, into `streams` streams that never split a value of the first.
+fn sorted(plan: Arc<dyn ExecutionPlan>, order: &[usize], streams: usize) -> DfResult<Arc<dyn ExecutionPlan>> {
     let schema = plan.schema();
-    let options = SortOptions { descending: false, nulls_first: true };
     let orderable = |at: &&usize| !schema.field(**at).data_type().is_nested();
-    let keys =
-        order.iter().filter(orderable).map(|at| PhysicalSortExpr::new(Arc::new(Column::new(schema.field(*at).name(), *at)), options));
-    let Some(order) = LexOrdering::new(keys) else { return Ok(plan) };
+    let keys: Vec<_> = order.iter().filter(orderable).map(|at| ascending(&schema, *at)).collect();
+    let (Some(key), Some(order)) = (keys.first().map(|key| Arc::clone(&key.expr)), LexOrdering::new(keys)) else { return Ok(plan) };
     let many = plan.output_partitioning().partition_count() > 1;
+    if streams > 1 {
+        let sent = Arc::new(RepartitionExec::try_new(plan, Partitioning::Hash(vec![key], streams))?);
+        return Ok(by_digits_of_pairs(Arc::new(SortExec::new(order, sent).with_preserve_partitioning(true))));
+    }
     let runs = by_digits(Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(many)));
     Ok(if many { Arc::new(SortPreservingMergeExec::new(order, runs)) } else { runs })
 }
 
+fn ascending(schema: &Schema, at: usize) -> PhysicalSortExpr {
+    PhysicalSortExpr::new(Arc::new(Column::new(schema.field(at).name(), at)), SortOptions { descending: false, nulls_first: true })
+}
+
+/// Keys share out both sides among as many joins as a query has streams; their rows are merged.
 fn join(call: Call) -> DfResult<SendableRecordBatchStream> {
     let spine = call.source.as_ref().ok_or_else(|| call.args.missing("spine"))?;
     let features = call.second.as_ref().ok_or_else(|| call.args.missing("features"))?;
@@ -189,28 +200,33 @@ fn join(call: Call) -> DfResult<SendableRecordBatchStream> {
         });
         seen
     };
-    let spine = sorted(Arc::clone(&spine.plan), &distinct(spine_order.collect()))?.execute(0, Arc::clone(&call.task))?;
-    let features = sorted(Arc::clone(features), &distinct(feature_order.collect()))?.execute(0, Arc::clone(&call.task))?;
-    let memory = MemoryConsumer::new("features_asof").register(call.task.memory_pool());
-    let schema = Arc::clone(&layout.schema);
-    let join = Join {
-        spine,
-        features: Features {
-            stream: features,
-            converter: converter(&layout.key_type)?,
-            layout: layout.clone(),
-            waiting: VecDeque::new(),
-            chosen: vec![],
-            ended: false,
-            memory,
-        },
-        converter: converter(&layout.key_type)?,
-        layout,
-        cancel: call.statement().cancel.clone(),
-    };
-    let rows = futures::stream::try_unfold(join, |mut join| async move { Ok(join.next().await?.map(|batch| (batch, join))) });
-    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    // Keys of different types have different hashes.
+    let alike = spine.plan.schema().field(layout.spine_key).data_type() == features.schema().field(layout.feature_key).data_type();
+    let streams = if alike { call.session.config().target_partitions().max(1) } else { 1 };
+    let spine = sorted(Arc::clone(&spine.plan), &distinct(spine_order.collect()), streams)?;
+    let features = sorted(Arc::clone(features), &distinct(feature_order.collect()), streams)?;
+    let joins = (0..streams).map(|at| {
+        let sides = (spine.execute(at, Arc::clone(&call.task))?, features.execute(at, Arc::clone(&call.task))?);
+        Join::stream(&call, &layout, sides)
+    });
+    let mut joins = joins.collect::<DfResult<Vec<_>>>()?;
+    if streams == 1 {
+        return joins.pop().ok_or_else(|| Error::internal("there is no join").into());
+    }
+    let keys = [layout.spine_key, layout.label].map(|at| ascending(&layout.schema, at));
+    let order = LexOrdering::new(keys).ok_or_else(|| Error::internal("a merge has no order"))?;
+    StreamingMergeBuilder::new()
+        .with_streams(joins.into_iter().map(|join| spawn_buffered(join, JOINED_BATCHES)).collect())
+        .with_schema(Arc::clone(&layout.schema))
+        .with_expressions(&order)
+        .with_metrics(BaselineMetrics::new(&ExecutionPlanMetricsSet::new(), 0))
+        .with_batch_size(call.session.config().batch_size())
+        .with_reservation(MemoryConsumer::new("features_asof").register(call.task.memory_pool()))
+        .build()
 }
+
+/// Batches that a join may be ahead of the merge.
+const JOINED_BATCHES: usize = 2;
 
 fn converter(key_type: &DataType) -> Result<RowConverter> {
     let options = SortOptions { descending: false, nulls_first: true };
@@ -359,6 +375,27 @@ struct Join {
 }
 
 impl Join {
+    /// The rows of one pair of streams.
+    fn stream(
+        call: &Call,
+        layout: &Layout,
+        (spine, features): (SendableRecordBatchStream, SendableRecordBatchStream),
+    ) -> DfResult<SendableRecordBatchStream> {
+        let features = Features {
+            stream: features,
+            converter: converter(&layout.key_type)?,
+            layout: layout.clone(),
+            waiting: VecDeque::new(),
+            chosen: vec![],
+            ended: false,
+            memory: MemoryConsumer::new("features_asof").register(call.task.memory_pool()),
+        };
+        let cancel = call.statement().cancel.clone();
+        let join = Self { spine, features, converter: converter(&layout.key_type)?, layout: layout.clone(), cancel };
+        let rows = futures::stream::try_unfold(join, |mut join| async move { Ok(join.next().await?.map(|batch| (batch, join))) });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&layout.schema), rows)))
+    }
+
     /// The next batch of the spine with its features.
     async fn next(&mut self) -> DfResult<Option<RecordBatch>> {
         if self.cancel.is_cancelled() {

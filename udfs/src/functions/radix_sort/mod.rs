@@ -17,6 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::Statistics;
 use datafusion::common::config::ConfigOptions;
@@ -84,6 +85,11 @@ fn rewritten(node: Arc<dyn ExecutionPlan>, paired: bool) -> Result<Arc<dyn Execu
 /// The sort by digits where a sort can be done so, else the sort itself.
 pub(super) fn by_digits(sort: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     by_digits_if(sort, true)
+}
+
+/// [`by_digits`] for a sort whose n-th stream is taken together with the n-th of another.
+pub(super) fn by_digits_of_pairs(sort: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    by_digits_if(sort, false)
 }
 
 fn by_digits_if(sort: Arc<dyn ExecutionPlan>, may_send: bool) -> Arc<dyn ExecutionPlan> {
@@ -340,22 +346,43 @@ impl Gathered {
             Self::ByEngine(plan) => return plan.execute(partition, context),
             Self::Rows(rows) => Arc::clone(&rows.schema),
         };
-        let (mut sorted, mut at) = (None::<Sorted>, 0);
-        let batches = std::iter::from_fn(move || {
-            let Self::Rows(rows) = this.as_ref() else { return None };
-            let _timer = metrics.elapsed_compute().timer();
-            loop {
-                if let Some(batch) = sorted.as_ref().and_then(|sorted| sorted.batch(at, size)) {
-                    at += size;
-                    return Some(batch.inspect(|batch| metrics.record_output(batch.num_rows())));
-                }
-                (sorted, at) = (None, 0);
-                match rows.next_sorted()? {
-                    Ok(next) => sorted = Some(next),
-                    Err(error) => return Some(Err(error)),
-                }
+        let handed = Handed { gathered: this, sorted: None, at: 0, size, metrics };
+        let batches =
+            futures::stream::try_unfold(handed, |mut handed| async move { Ok(handed.next().await?.map(|batch| (batch, handed))) });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+}
+
+/// The buckets that one stream takes.
+struct Handed {
+    gathered: Arc<Gathered>,
+    sorted: Option<Sorted>,
+    at: usize,
+    size: usize,
+    metrics: BaselineMetrics,
+}
+
+impl Handed {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            if let Some(batch) = self.batch() {
+                return batch.map(Some);
             }
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches))))
+            // All streams are woken by the one that read the last row: without this they would take turns on its thread.
+            tokio::task::yield_now().await;
+            let _timer = self.metrics.elapsed_compute().timer();
+            let Gathered::Rows(rows) = self.gathered.as_ref() else { return Ok(None) };
+            (self.sorted, self.at) = (rows.next_sorted().transpose()?, 0);
+            if self.sorted.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn batch(&mut self) -> Option<Result<RecordBatch>> {
+        let _timer = self.metrics.elapsed_compute().timer();
+        let batch = self.sorted.as_ref()?.batch(self.at, self.size)?;
+        self.at += self.size;
+        Some(batch.inspect(|batch| self.metrics.record_output(batch.num_rows())))
     }
 }
