@@ -9,9 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::DataType;
-use datafusion::common::ScalarValue;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result as DfResult;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::{Column, Literal};
@@ -22,15 +20,24 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, Physic
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 
+use super::dense_groups::{DenseGroupsExec, key_range};
+use super::package::Package;
+use super::pairing::{downcast, replaced};
 use super::{behavior, profile};
 
-/// Aggregates over the history of a user.
-static OF_A_HISTORY: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
-    let packages = [behavior::package(), profile::package()];
-    packages.iter().flat_map(|package| &package.aggregates).map(|function| function.name().to_owned()).collect()
-});
+/// Aggregates that read a user's events one after another.
+static BY_TIME: LazyLock<BTreeSet<String>> = LazyLock::new(|| names(&behavior::package()));
+/// Aggregates over the history of a user in any order.
+static IN_ANY_ORDER: LazyLock<BTreeSet<String>> = LazyLock::new(|| names(&profile::package()));
+
+fn names(package: &Package) -> BTreeSet<String> {
+    package.aggregates.iter().map(|function| function.name().to_owned()).collect()
+}
+
+fn calls(stage: &AggregateExec, functions: &BTreeSet<String>) -> bool {
+    stage.aggr_expr().iter().any(|function| functions.contains(function.fun().name()))
+}
 
 /// Rows and values of the group's column from which on sorting is quicker than a table.
 const ROWS_MANY: usize = 1 << 20;
@@ -50,17 +57,14 @@ impl PhysicalOptimizerRule for SingleStage {
     }
 
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> DfResult<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|node| {
-            let single = stages(&node).map(|stages| stages.joined(&node)).transpose()?.flatten();
-            Ok(single.map_or_else(|| Transformed::no(node), Transformed::yes))
+        replaced(plan, &|node, paired| {
+            let Some(stages) = stages(&node) else { return Ok(node) };
+            if !paired && let Some(dense) = DenseGroupsExec::in_place_of(&node, stages.first) {
+                return Ok(Arc::new(dense));
+            }
+            Ok(stages.joined(&node)?.unwrap_or(node))
         })
-        .data()
     }
-}
-
-fn downcast<T: 'static>(node: &Arc<dyn ExecutionPlan>) -> Option<&T> {
-    let any: &dyn std::any::Any = node.as_ref();
-    any.downcast_ref()
 }
 
 /// The first of the two stages, and where its states are sent.
@@ -77,8 +81,7 @@ fn stages(node: &Arc<dyn ExecutionPlan>) -> Option<Stages<'_>> {
     let first = downcast::<AggregateExec>(sent.input()).filter(|first| *first.mode() == AggregateMode::Partial)?;
     let plain = first.group_expr().is_single() && first.limit_options().is_none() && second.limit_options().is_none();
     let ordered = first.aggr_expr().iter().any(|function| !function.order_bys().is_empty());
-    let keeps = |function: &str| OF_A_HISTORY.contains(function);
-    let heavy = !ordered && (first.aggr_expr().iter().any(|function| keeps(function.fun().name())) || has_many_groups(first));
+    let heavy = !ordered && (calls(first, &BY_TIME) || calls(first, &IN_ANY_ORDER) || has_many_groups(first));
     // Rows that come in the order of their groups are aggregated without a table; leave that as it is.
     let unordered = *first.input_order_mode() == datafusion::physical_plan::InputOrderMode::Linear;
     (plain && heavy && unordered).then_some(Stages { first, partitions: *partitions })
@@ -87,19 +90,7 @@ fn stages(node: &Arc<dyn ExecutionPlan>) -> Option<Stages<'_>> {
 /// Whether a whole number tells the groups apart and has so many values that a table of them would not stay in the cache: sorted
 /// rows need none.
 fn has_many_groups(first: &AggregateExec) -> bool {
-    let [(group, _)] = first.group_expr().expr() else { return false };
-    let any: &dyn std::any::Any = group.as_ref();
-    let Some(column) = any.downcast_ref::<Column>() else { return false };
-    let Ok(statistics) = StatisticsContext::new().compute(first.input().as_ref(), &StatisticsArgs::new()) else { return false };
-    let Some(of_column) = statistics.column_statistics.get(column.index()) else { return false };
-    let number = |value: Option<&ScalarValue>| match value {
-        Some(ScalarValue::Int64(number)) => *number,
-        Some(ScalarValue::Int32(number)) => number.map(i64::from),
-        _ => None,
-    };
-    let ends = number(of_column.min_value.get_value()).zip(number(of_column.max_value.get_value()));
-    let rows = statistics.num_rows.get_value().copied().unwrap_or(0);
-    rows >= ROWS_MANY && ends.is_some_and(|(least, most)| (GROUPS_MANY..=u64::from(u32::MAX)).contains(&most.abs_diff(least)))
+    key_range(first).is_some_and(|(rows, range)| rows >= ROWS_MANY && (GROUPS_MANY..=u64::from(u32::MAX)).contains(&range.count))
 }
 
 /// The columns that are sent.
@@ -135,7 +126,7 @@ impl Stages<'_> {
         let projected = Arc::new(ProjectionExec::try_new(sent.columns, Arc::clone(self.first.input()))?);
         let keys = groups.iter().map(|(column, _)| Arc::clone(column)).collect();
         let by_group = Arc::new(RepartitionExec::try_new(projected, Partitioning::Hash(keys, self.partitions))?);
-        let by_group = in_order(by_group, &groups);
+        let by_group = in_order(by_group, &groups, calls(self.first, &BY_TIME));
         let mode = if self.partitions == 1 { AggregateMode::Single } else { AggregateMode::SinglePartitioned };
         let schema = by_group.schema();
         let single = AggregateExec::try_new(mode, PhysicalGroupBy::new_single(groups), functions, filters, by_group, schema)?;
@@ -144,16 +135,16 @@ impl Stages<'_> {
     }
 }
 
-/// Rows with a whole number as their group are put in order, by time within a group where there is a time: the rows of a
-/// group meet their state while it is at hand, and it goes as soon as the next group comes.
-fn in_order(rows: Arc<dyn ExecutionPlan>, groups: &[(Arc<dyn PhysicalExpr>, String)]) -> Arc<dyn ExecutionPlan> {
+/// Rows with a whole number as their group are put in order, with `by_time` by time within a group where there is a time: the
+/// rows of a group meet their state while it is at hand, and it goes as soon as the next group comes.
+fn in_order(rows: Arc<dyn ExecutionPlan>, groups: &[(Arc<dyn PhysicalExpr>, String)], by_time: bool) -> Arc<dyn ExecutionPlan> {
     let schema = rows.schema();
     let [(group, _)] = groups else { return rows };
     if !matches!(group.data_type(&schema), Ok(DataType::Int64 | DataType::Int32)) {
         return rows;
     }
     let options = SortOptions { descending: false, nulls_first: false };
-    let time = schema.fields().iter().position(|field| matches!(field.data_type(), DataType::Timestamp(..)));
+    let time = schema.fields().iter().position(|field| by_time && matches!(field.data_type(), DataType::Timestamp(..)));
     let time = time.map(|at| Arc::new(Column::new(schema.field(at).name(), at)) as Arc<dyn PhysicalExpr>);
     let keys = [Arc::clone(group)].into_iter().chain(time).map(|expr| PhysicalSortExpr::new(expr, options));
     match LexOrdering::new(keys) {

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::SortOptions;
+use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef, TimeUnit as ArrowTimeUnit, TimestampMicrosecondType};
 use async_trait::async_trait;
 use datafusion::common::{Column, ScalarValue};
@@ -21,12 +21,14 @@ use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col, lit, try_cast};
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::{EmptyRecordBatchStream, ExecutionPlan, ExecutionPlanProperties, Partitioning, collect};
 use datafusion::prelude::SQLOptions;
 
+use super::pairing::downcast;
 use super::prepass::prepare_df_statement;
 use super::radix_sort::by_digits;
 use crate::context::{EventSource, HistoryProvider, UserHistories};
@@ -280,18 +282,37 @@ impl fmt::Debug for SortedSource {
     }
 }
 
-/// The latest time of a source whose users and times are never NULL, where times are timestamps: the engine knows it from the
-/// files' statistics. `None` for other sources, and without rows.
+/// The latest time of a source whose users and times are never NULL, where times are timestamps and the files' statistics say all
+/// that; `None` where rows would have to be read for it.
 async fn latest_of_complete(session: &SessionState, plan: &LogicalPlan, columns: &EventColumns) -> DfResult<Option<i64>> {
     let schema = plan.schema().as_arrow();
-    let (Ok(user), Ok(time)) = (schema.field_with_name(&columns.user), schema.field_with_name(&columns.time)) else { return Ok(None) };
-    if user.is_nullable() || time.is_nullable() || !matches!(time.data_type(), DataType::Timestamp(_, None)) {
+    let Ok(time) = schema.field_with_name(&columns.time) else { return Ok(None) };
+    if schema.field_with_name(&columns.user).is_err() || !matches!(time.data_type(), DataType::Timestamp(_, None)) {
         return Ok(None);
     }
-    let row = one_row(session, plan.clone(), vec![max(Expr::Column(Column::from_name(&columns.time)))]).await?;
-    let latest = arrow::compute::cast(row.column(0), &DataType::Timestamp(ArrowTimeUnit::Microsecond, None))?;
-    let latest = latest.as_primitive_opt::<TimestampMicrosecondType>().filter(|latest| latest.len() == 1 && latest.is_valid(0));
+    let column = |name: &str| Expr::Column(Column::from_name(name));
+    let asked = vec![count(lit(1_i64)), count(column(&columns.user)), count(column(&columns.time)), max(column(&columns.time))];
+    let known = LogicalPlanBuilder::from(plan.clone()).aggregate(Vec::<Expr>::new(), asked)?.build()?;
+    let known = session.create_physical_plan(&known).await?;
+    if !reads_nothing(&known) {
+        return Ok(None);
+    }
+    let rows = collect(known, session.task_ctx()).await?;
+    let Some(row) = rows.iter().find(|rows| rows.num_rows() == 1) else { return Ok(None) };
+    if row.column(0) != row.column(1) || row.column(0) != row.column(2) {
+        return Ok(None);
+    }
+    let latest = cast(row.column(3), &DataType::Timestamp(ArrowTimeUnit::Microsecond, None))?;
+    let latest = latest.as_primitive_opt::<TimestampMicrosecondType>().filter(|latest| latest.is_valid(0));
     Ok(latest.map(|latest| latest.value(0)))
+}
+
+/// Whether a plan knows its rows without a source.
+fn reads_nothing(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    match plan.children().as_slice() {
+        [] => downcast::<PlaceholderRowExec>(plan).is_some(),
+        children => children.iter().all(|child| reads_nothing(child)),
+    }
 }
 
 /// The latest time of the rows of a canonical plan that are complete, and how many are not.

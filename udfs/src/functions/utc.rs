@@ -2,11 +2,11 @@
 //!
 //! The engine's cast from `timestamp` to `timestamptz` asks a calendar about every row, whatever the zone. In UTC both are the
 //! same number: [`UtcTimes`] puts [`AsUtc`] in the place of such casts, late enough that filters have been pushed down before.
-//! [`UtcDay`] is the day of a time, likewise.
+//! [`UtcTrunc`] cuts times to whole days, hours, minutes or seconds, and [`UtcDay`] is the day of a time, likewise.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Date32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Date32Array, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -55,6 +55,9 @@ impl OptimizerRule for UtcTimes {
 }
 
 fn as_utc(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    if let Some(cut) = truncated(&expr, schema) {
+        return Transformed::yes(cut);
+    }
     let (inner, wanted) = match &expr {
         Expr::Cast(cast) => (&cast.expr, cast.field.data_type()),
         Expr::TryCast(cast) => (&cast.expr, cast.field.data_type()),
@@ -112,6 +115,86 @@ impl ScalarUDFImpl for AsUtc {
 
     fn preserves_lex_ordering(&self, _: &[ExprProperties]) -> DfResult<bool> {
         Ok(true)
+    }
+}
+
+/// `date_trunc` to a unit that is always as long.
+fn truncated(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let [Expr::Literal(unit, _), time] = call.args.as_slice() else { return None };
+    let unit = Unit::named(unit.try_as_str().flatten()?).filter(|_| call.func.name() == "date_trunc")?;
+    let found = time.get_type(schema).ok()?;
+    let utc = |zone: &Option<Arc<str>>| zone.as_deref().is_none_or(|zone| matches!(zone, "UTC" | "+00:00"));
+    let known = matches!(&found, DataType::Timestamp(TimeUnit::Microsecond, zone) if utc(zone)) && !matches!(time, Expr::Literal(..));
+    let signature = Signature::exact(vec![found], Volatility::Immutable);
+    known.then(|| Arc::new(ScalarUDF::new_from_impl(UtcTrunc { signature, unit })).call(vec![time.clone()]))
+}
+
+/// What times are cut to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Unit {
+    Second,
+    Minute,
+    Hour,
+    Day,
+}
+
+impl Unit {
+    fn named(name: &str) -> Option<Self> {
+        let units = [("second", Self::Second), ("minute", Self::Minute), ("hour", Self::Hour), ("day", Self::Day)];
+        units.into_iter().find(|(unit, _)| unit.eq_ignore_ascii_case(name)).map(|(_, unit)| unit)
+    }
+}
+
+/// The begin of the unit that a time in UTC lies in: the engine divides by a number that is known when it runs, which takes
+/// several times as long as dividing by one that is known when it is built.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct UtcTrunc {
+    signature: Signature,
+    unit: Unit,
+}
+
+fn cut<const UNIT_US: i64>(times: &TimestampMicrosecondArray) -> TimestampMicrosecondArray {
+    times.unary(|us| us.wrapping_sub(us.rem_euclid(UNIT_US)))
+}
+
+impl ScalarUDFImpl for UtcTrunc {
+    fn name(&self) -> &'static str {
+        match self.unit {
+            Unit::Second => "utc_second",
+            Unit::Minute => "utc_minute",
+            Unit::Hour => "utc_hour",
+            Unit::Day => "utc_midnight",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, given: &[DataType]) -> DfResult<DataType> {
+        given.first().cloned().ok_or_else(|| Error::internal("a time is missing").into())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let times = args.args.first().ok_or_else(|| Error::internal("a time is missing"))?.to_array(args.number_rows)?;
+        let zone = times.data_type().clone();
+        let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| Error::internal("a time is of another type"))?;
+        let cut = match self.unit {
+            Unit::Second => cut::<1_000_000>(times),
+            Unit::Minute => cut::<60_000_000>(times),
+            Unit::Hour => cut::<3_600_000_000>(times),
+            Unit::Day => cut::<DAY_US>(times),
+        };
+        Ok(ColumnarValue::Array(Arc::new(cut.with_data_type(zone))))
+    }
+
+    fn output_ordering(&self, inputs: &[ExprProperties]) -> DfResult<SortProperties> {
+        Ok(inputs.first().map_or(SortProperties::Unordered, |input| input.sort_properties))
+    }
+
+    fn preserves_lex_ordering(&self, _: &[ExprProperties]) -> DfResult<bool> {
+        Ok(false)
     }
 }
 

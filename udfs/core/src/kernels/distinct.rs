@@ -19,15 +19,17 @@ const WORD: u64 = u64::BITS as u64;
 enum Numbers {
     List {
         numbers: Vec<i64>,
-        /// How many of them were made unique the last time.
+        /// How many of them are unique and in order, at the front.
         unique: usize,
+        /// At how many they are made unique.
+        fold_at: usize,
     },
     Bits(Bits),
 }
 
 impl Default for Numbers {
     fn default() -> Self {
-        Self::List { numbers: vec![], unique: 0 }
+        Self::list(vec![])
     }
 }
 
@@ -118,18 +120,14 @@ impl Distinct {
     /// Adds the numbers behind bytes that [`encode`](Self::encode) wrote; `None` for others.
     pub fn merge(&mut self, group: usize, bytes: &[u8]) -> Option<()> {
         let mut from = Reader::new(bytes);
-        if from.byte()? == 0 {
-            while !from.is_empty() {
-                self.add(group, from.i64()?);
-            }
-            return Some(());
-        }
-        let base = from.i64().filter(|base| base.rem_euclid(WORD as i64) == 0)?;
-        let mut words = vec![];
-        while !from.is_empty() {
-            words.push(from.u64()?);
-        }
-        self.change(group, |own, room| own.unite(Bits { base, words }, room));
+        let is_list = from.byte()? == 0;
+        let base = if is_list { 0 } else { from.i64().filter(|base| base.rem_euclid(WORD as i64) == 0)? };
+        let (words, []) = from.rest().as_chunks::<8>() else { return None };
+        let other = match is_list {
+            true => Numbers::list(words.iter().map(|word| i64::from_le_bytes(*word)).collect()),
+            false => Numbers::Bits(Bits { base, words: words.iter().map(|word| u64::from_le_bytes(*word)).collect() }),
+        };
+        self.change(group, |own, room| own.unite(other, room));
         Some(())
     }
 }
@@ -161,10 +159,10 @@ impl Numbers {
     #[cold]
     fn add(&mut self, number: i64, room: &mut Vec<u64>) {
         match self {
-            Self::List { numbers, unique } if numbers.len() >= NUMBERS_MIN.max(2 * *unique) => self.fold(room),
+            Self::List { numbers, fold_at, .. } if numbers.len() >= *fold_at => self.fold(room),
             Self::Bits(bits) => {
                 if !bits.stretch(number) {
-                    *self = Self::List { unique: bits.count(), numbers: bits.to_list() };
+                    *self = Self::list(bits.to_list());
                 }
             }
             Self::List { .. } => {}
@@ -181,8 +179,9 @@ impl Numbers {
 
     /// Makes the numbers unique.
     fn fold(&mut self, room: &mut Vec<u64>) {
-        let Self::List { numbers, unique } = self else { return };
-        if *unique == numbers.len() {
+        let Self::List { numbers, unique, fold_at } = self else { return };
+        let before = numbers.len();
+        if *unique == before {
             return;
         }
         let (Some(least), Some(most)) = (numbers.iter().min().copied(), numbers.iter().max().copied()) else { return };
@@ -206,30 +205,32 @@ impl Numbers {
             }
         }
         *unique = numbers.len();
+        // Where nearly all were different, looking again soon is wasted.
+        let few_went = 4 * (before - *unique) < before;
+        *fold_at = NUMBERS_MIN.max(if few_went { 4 } else { 2 } * *unique);
     }
 
-    fn unite(&mut self, other: Bits, room: &mut Vec<u64>) {
-        let (Some(last), Self::Bits(bits)) = (other.last(), &mut *self) else {
-            match self {
-                Self::List { numbers, .. } if numbers.is_empty() => *self = Self::Bits(other),
-                _ => other.each(|number| {
-                    if !self.add_at_hand(number) {
-                        self.add(number, room);
+    /// Numbers that are unique and in order.
+    fn list(numbers: Vec<i64>) -> Self {
+        Self::List { unique: numbers.len(), fold_at: NUMBERS_MIN.max(2 * numbers.len()), numbers }
+    }
+
+    fn unite(&mut self, other: Self, room: &mut Vec<u64>) {
+        self.fold(room);
+        match (&mut *self, other) {
+            (Self::List { numbers, .. }, other) if numbers.is_empty() => *self = other,
+            (Self::List { numbers, .. }, Self::List { numbers: others, .. }) => *self = Self::list(united(numbers, &others)),
+            (Self::Bits(bits), other) => {
+                if !matches!(&other, Self::Bits(other) if bits.unite(other)) {
+                    for number in other.to_list() {
+                        if !self.add_at_hand(number) {
+                            self.add(number, room);
+                        }
                     }
-                }),
+                }
             }
-            return;
-        };
-        if bits.stretch(other.base) && bits.stretch(last) {
-            let shift = (bits.base.abs_diff(other.base) / WORD) as usize;
-            bits.words[shift..].iter_mut().zip(&other.words).for_each(|(own, other)| *own |= other);
-            return;
+            (Self::List { numbers, .. }, Self::Bits(other)) => *self = Self::list(united(numbers, &other.to_list())),
         }
-        other.each(|number| {
-            if !self.add_at_hand(number) {
-                self.add(number, room);
-            }
-        });
     }
 
     fn count(&self) -> usize {
@@ -247,7 +248,30 @@ impl Numbers {
     }
 }
 
+/// The different numbers of two lists, each unique and in order.
+fn united(a: &[i64], b: &[i64]) -> Vec<i64> {
+    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
+    let mut all = Vec::with_capacity(a.len() + b.len());
+    while let Some(next) = a.peek().into_iter().chain(b.peek()).min().copied() {
+        a.next_if_eq(&next);
+        b.next_if_eq(&next);
+        all.push(next);
+    }
+    all
+}
+
 impl Bits {
+    /// Adds another set's numbers, where the set stays small enough; whether it did.
+    fn unite(&mut self, other: &Self) -> bool {
+        let Some(last) = other.last() else { return true };
+        let fits = self.stretch(other.base) && self.stretch(last);
+        if fits {
+            let shift = (self.base.abs_diff(other.base) / WORD) as usize;
+            self.words[shift..].iter_mut().zip(&other.words).for_each(|(own, other)| *own |= other);
+        }
+        fits
+    }
+
     fn base_of(number: i64) -> i64 {
         number & !(WORD as i64 - 1)
     }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, ListArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, ListArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Float64Type};
 use arrow::row::{RowConverter, SortField};
@@ -63,7 +63,12 @@ fn types(given: &[DataType]) -> Result<Vec<DataType>> {
     if !k.is_integer() || weight.len() > 1 || !RowConverter::supports_fields(&[SortField::new(plain(value))]) {
         return Err(unknown());
     }
-    let mut types = vec![plain(value), DataType::Int64];
+    // Texts are read as they come; views are what files are read as.
+    let value = match plain(value) {
+        DataType::Utf8 => DataType::Utf8View,
+        other => other,
+    };
+    let mut types = vec![value, DataType::Int64];
     if let [weight] = weight {
         types.push(weight_type(weight).ok_or_else(unknown)?);
     }
@@ -86,7 +91,7 @@ fn tops(args: &AccumulatorArgs) -> DfResult<Tops> {
         ScalarValue::Int64(Some(k)) if (1..=K_MAX).contains(&k) => usize::try_from(k).unwrap_or(1),
         other => return Err(Error::invalid(format!("k of {NAME} must be between 1 and {K_MAX}")).detail(format!("It is {other}.")).into()),
     };
-    let value = args.expr_fields[0].data_type().clone();
+    let value = plain(args.expr_fields[0].data_type());
     let scale = match args.expr_fields.get(2).map(|field| field.data_type()) {
         Some(DataType::Float64) => None,
         Some(DataType::Decimal128(_, scale)) => Some(*scale),
@@ -115,7 +120,7 @@ impl AggregateUDFImpl for TopK {
 
     fn return_type(&self, given: &[DataType]) -> DfResult<DataType> {
         let types = types(given)?;
-        Ok(list_of(types[0].clone()))
+        Ok(list_of(plain(&types[0])))
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
@@ -145,7 +150,7 @@ impl AggregateUDFImpl for TopK {
     }
 }
 
-/// Totals by group and value.
+/// Totals by group and value: a text is its bytes, other values are rows of the converter.
 #[derive(Debug)]
 struct Tops {
     k: usize,
@@ -174,6 +179,11 @@ fn weights(scale: Option<i8>, values: &[ArrayRef]) -> DfResult<Vec<Option<Weight
 impl Tops {
     /// A list array whose items are the values behind `rows`.
     fn lists(&self, rows: &[Vec<u8>], places: &[usize]) -> DfResult<ArrayRef> {
+        if self.value == DataType::Utf8 {
+            let texts = rows.iter().map(|row| std::str::from_utf8(row)).collect::<std::result::Result<Vec<_>, _>>();
+            let texts = texts.map_err(|_| Error::internal("a text is broken"))?;
+            return list(Arc::new(StringArray::from_iter_values(texts)), places);
+        }
         let parser = self.rows.parser();
         let mut columns = self.rows.convert_rows(rows.iter().map(|row| parser.parse(row)))?;
         let items = columns.pop().ok_or_else(|| Error::internal("a row has no column"))?;
@@ -181,6 +191,13 @@ impl Tops {
     }
 
     fn take_in(&mut self, values: &ArrayRef, mut each: impl FnMut(usize, &[u8], &mut Totals)) -> DfResult<()> {
+        if let Some(texts) = values.as_string_view_opt() {
+            texts.iter().enumerate().for_each(|(row, text)| _ = text.map(|text| each(row, text.as_bytes(), &mut self.totals)));
+            return Ok(());
+        }
+        if self.value == DataType::Utf8 {
+            return self.take_in(&cast(values, &DataType::Utf8View)?, each);
+        }
         let rows = self.rows.convert_columns(&[cast(values, &self.value)?])?;
         for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
             each(row, rows.row(row).as_ref(), &mut self.totals);

@@ -29,21 +29,20 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
-use futures::future::{BoxFuture, Shared};
-use futures::{FutureExt, TryStreamExt};
-use parking_lot::Mutex;
+use futures::TryStreamExt;
 
 use buckets::{Chunk, Keys, Sorted};
 use intake::Intake;
+
+use super::pairing::{downcast, replaced};
+use super::shared_work::{SharedWork, Work, done, work};
 
 /// The rule.
 #[derive(Debug, Default)]
@@ -59,27 +58,8 @@ impl PhysicalOptimizerRule for RadixSorts {
     }
 
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        rewritten(plan, false)
+        replaced(plan, &|node, paired| Ok(by_digits_if(node, !paired)))
     }
-}
-
-fn downcast<T: 'static>(node: &Arc<dyn ExecutionPlan>) -> Option<&T> {
-    let any: &dyn std::any::Any = node.as_ref();
-    any.downcast_ref()
-}
-
-/// Replaces the sorts of a plan. `paired`: a node above takes the n-th stream of this one together with the n-th of another, so
-/// what is in which stream is not free to choose.
-fn rewritten(node: Arc<dyn ExecutionPlan>, paired: bool) -> Result<Arc<dyn ExecutionPlan>> {
-    let children: Vec<_> = node.children().into_iter().cloned().collect();
-    let sends = downcast::<RepartitionExec>(&node).is_some()
-        || downcast::<CoalescePartitionsExec>(&node).is_some()
-        || downcast::<SortPreservingMergeExec>(&node).is_some();
-    let below = children.len() > 1 || (paired && !sends);
-    let new = children.iter().map(|child| rewritten(Arc::clone(child), below)).collect::<Result<Vec<_>>>()?;
-    let same = children.iter().zip(&new).all(|(old, new)| Arc::ptr_eq(old, new));
-    let node = if same { node } else { replace_children_if_necessary(node, new)? };
-    Ok(by_digits_if(node, !paired))
 }
 
 /// The sort by digits where a sort can be done so, else the sort itself.
@@ -128,8 +108,8 @@ struct RadixSortExec {
     /// The engine's sending below the sort, in whose place buckets are handed out.
     sending: Option<Arc<dyn ExecutionPlan>>,
     keys: Keys,
-    /// With sending: what the streams of one execution share, and how many of them have it.
-    shared: Mutex<Option<(Gathering, usize)>>,
+    /// With sending, what the streams of one execution share.
+    shared: SharedWork<Gathered>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -143,7 +123,7 @@ impl RadixSortExec {
         };
         let sends = may_send && sort.preserve_partitioning() && downcast::<RepartitionExec>(sort.input()).is_some_and(by_key);
         let sending = sends.then(|| Arc::clone(sort.input()));
-        Some(Self { sort: Arc::clone(node), sending, keys, shared: Mutex::new(None), metrics: ExecutionPlanMetricsSet::new() })
+        Some(Self { sort: Arc::clone(node), sending, keys, shared: SharedWork::default(), metrics: ExecutionPlanMetricsSet::new() })
     }
 
     fn input(&self) -> Result<&Arc<dyn ExecutionPlan>> {
@@ -151,35 +131,20 @@ impl RadixSortExec {
         above.children().into_iter().next().ok_or_else(|| DataFusionError::Internal("a sort has no input".into()))
     }
 
-    /// What the stream of a partition is made of.
-    fn gathering(&self, partition: usize, context: &Arc<TaskContext>) -> Result<Gathering> {
-        let begin = |partitions: &mut dyn Iterator<Item = usize>| -> Result<Gathering> {
-            let input = self.input()?;
-            let inputs = partitions.map(|at| Ok((at, input.execute(at, Arc::clone(context))?))).collect::<Result<Vec<_>>>()?;
-            let gather = Gather {
-                schema: input.schema(),
-                sort: Arc::clone(&self.sort),
-                sending: self.sending.clone(),
-                input: Arc::clone(input),
-                keys: self.keys.clone(),
-                memory: Arc::new(MemoryConsumer::new("RadixSort").register(context.memory_pool())),
-                metrics: self.metrics.clone(),
-            };
-            Ok(gather.run(inputs).map(|done| done.map(Arc::new).map_err(Arc::new)).boxed().shared())
+    /// Begins to read partitions of the input.
+    fn gather(&self, partitions: impl Iterator<Item = usize>, context: &Arc<TaskContext>) -> Result<Work<Gathered>> {
+        let input = self.input()?;
+        let inputs = partitions.map(|at| Ok((at, input.execute(at, Arc::clone(context))?))).collect::<Result<Vec<_>>>()?;
+        let gather = Gather {
+            schema: input.schema(),
+            sort: Arc::clone(&self.sort),
+            sending: self.sending.clone(),
+            input: Arc::clone(input),
+            keys: self.keys.clone(),
+            memory: Arc::new(MemoryConsumer::new("RadixSort").register(context.memory_pool())),
+            metrics: self.metrics.clone(),
         };
-        if self.sending.is_none() {
-            return begin(&mut std::iter::once(partition));
-        }
-        let mut shared = self.shared.lock();
-        let (gathering, users) = match shared.take() {
-            Some((gathering, users)) => (gathering, users + 1),
-            None => (begin(&mut (0..self.input()?.output_partitioning().partition_count()))?, 1),
-        };
-        // Only the streams hold on to the rows when each has its share.
-        if users < self.sort.output_partitioning().partition_count() {
-            *shared = Some((gathering.clone(), users));
-        }
-        Ok(gathering)
+        Ok(work(gather.run(inputs)))
     }
 }
 
@@ -223,12 +188,14 @@ impl ExecutionPlan for RadixSortExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let gathering = self.gathering(partition, &context)?;
-        let (size, metrics) = (context.session_config().batch_size(), BaselineMetrics::new(&self.metrics, partition));
-        let rows = async move {
-            let gathered = gathering.await.map_err(DataFusionError::Shared)?;
-            Gathered::stream(gathered, partition, size, metrics, context)
+        let gathering = match &self.sending {
+            None => self.gather(std::iter::once(partition), &context)?,
+            Some(_) => self.shared.of(self.sort.output_partitioning().partition_count(), || {
+                self.gather(0..self.input()?.output_partitioning().partition_count(), &context)
+            })?,
         };
+        let (size, metrics) = (context.session_config().batch_size(), BaselineMetrics::new(&self.metrics, partition));
+        let rows = async move { Gathered::stream(done(gathering).await?, partition, size, metrics, context) };
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.sort.schema(), futures::stream::once(rows).try_flatten())))
     }
 
@@ -247,8 +214,6 @@ impl ExecutionPlan for RadixSortExec {
         }
     }
 }
-
-type Gathering = Shared<BoxFuture<'static, std::result::Result<Arc<Gathered>, Arc<DataFusionError>>>>;
 
 /// Reads the inputs to their ends.
 struct Gather {
@@ -368,7 +333,7 @@ impl Handed {
             if let Some(batch) = self.batch() {
                 return batch.map(Some);
             }
-            // All streams are woken by the one that read the last row: without this they would take turns on its thread.
+            // A bucket is worth a turn.
             tokio::task::yield_now().await;
             let _timer = self.metrics.elapsed_compute().timer();
             let Gathered::Rows(rows) = self.gathered.as_ref() else { return Ok(None) };
