@@ -96,6 +96,31 @@ async fn plans_per_user_need_no_sort() {
     engine.shutdown().await;
 }
 
+/// In a table without an order, groups of many users are found in a table or sorted by digits; what a join pairs stays with its hash.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_by_user_of_plain_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path()).await;
+    let session = engine.session("portrait").unwrap();
+    let made = "CREATE TABLE plain AS SELECT (n * 7919) % 200003 AS user_id, to_timestamp(1704067200 + n) AS t, n % 9 AS x \
+                FROM generate_series(1, 1100000) g(n)";
+    rows(&session, made).await.unwrap();
+    let sums = "SELECT user_id, count(*) AS n, max(t), sum(x) AS s FROM plain GROUP BY user_id";
+    let funnel = "SELECT user_id, window_funnel(INTERVAL '1 day', t, x = 1, x = 2) AS s FROM plain GROUP BY user_id";
+    let joined = format!("SELECT * FROM ({sums}) a JOIN ({funnel}) b USING (user_id) JOIN ({sums}) c USING (user_id)");
+    for (query, nodes) in [(sums, "DenseGroupsExec"), (funnel, "ranges of")] {
+        let plan = rows(&session, &format!("EXPLAIN {query}")).await.unwrap().join("\n");
+        assert!(plan.contains(nodes) && !plan.contains("RepartitionExec"), "{plan}");
+    }
+    let plan = rows(&session, &format!("EXPLAIN {joined}")).await.unwrap().join("\n");
+    let paired = plan.contains("mode=Partitioned") || plan.contains("SortMergeJoin");
+    assert!(paired && !plan.contains("DenseGroupsExec") && !plan.contains("ranges of"), "{plan}");
+    let count = rows(&session, &format!("SELECT count(*), count(DISTINCT user_id) FROM ({joined}) j")).await.unwrap();
+    assert_eq!(count, ["200003|200003"]);
+    drop(session);
+    engine.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writers_at_the_same_time_bring_each_event_once() {
     let folder = tempfile::tempdir().unwrap();

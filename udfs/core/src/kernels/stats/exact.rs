@@ -85,7 +85,9 @@ impl ExactSum {
     #[cold]
     fn make_room(&mut self, place: i64, count: usize) -> usize {
         if self.digits.is_empty() {
-            self.low = place;
+            // All digits that lie in place at once: the next value is likely to be near.
+            self.low = place - 1;
+            self.digits.resize(FEW, 0);
         }
         let front = usize::try_from(self.low - place).unwrap_or(0);
         self.low = self.low.min(place);
