@@ -69,7 +69,8 @@ impl Chunk {
         self.rows.get_array_memory_size()
     }
 
-    fn bucket(&self, bucket: usize) -> RecordBatch {
+    /// Its rows in a bucket.
+    pub(super) fn bucket(&self, bucket: usize) -> RecordBatch {
         let (from, to) = (self.begins[bucket], self.begins[bucket + 1]);
         self.rows.slice(from, to - from)
     }
@@ -90,7 +91,7 @@ fn compact(batch: &RecordBatch) -> RecordBatch {
     RecordBatch::try_new(batch.schema(), columns.collect()).unwrap_or_else(|_| batch.clone())
 }
 
-fn numbers(column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
+pub(super) fn numbers(column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
     Ok(cast(column, &DataType::Int64)?.as_primitive::<Int64Type>().values().clone())
 }
 

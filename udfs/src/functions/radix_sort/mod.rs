@@ -4,10 +4,12 @@
 //! they come, a chunk at a time (`intake`, `buckets`); when all are there, one bucket after another is put in order by
 //! `kernels::key_order`. Every row is in memory once, and what is gathered from fits into the processor's cache. Where the sort's
 //! rows would be sent to streams by a hash of the same number first, buckets are handed to streams instead: they hold whole
-//! groups, and rows are moved once less. When the rows do not fit into the statement's memory, or a key is NULL, those that came
-//! and those to come go to the engine's own nodes, which spill.
+//! groups, and rows are moved once less; an aggregate that wants no order reads them where they lie (`groups`). When the rows do
+//! not fit into the statement's memory, or a key is NULL, those that came and those to come go to the engine's own nodes, which
+//! spill (`replay`).
 
 mod buckets;
+mod groups;
 mod intake;
 mod replay;
 #[cfg(test)]
@@ -39,6 +41,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Exe
 use futures::TryStreamExt;
 
 use buckets::{Chunk, Keys, Sorted};
+use groups::by_buckets;
 use intake::Intake;
 
 use super::pairing::{downcast, replaced};
@@ -58,7 +61,7 @@ impl PhysicalOptimizerRule for RadixSorts {
     }
 
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        replaced(plan, &|node, paired| Ok(by_digits_if(node, !paired)))
+        replaced(plan, &|node, paired| Ok(by_buckets(by_digits_if(node, !paired))))
     }
 }
 
@@ -131,6 +134,15 @@ impl RadixSortExec {
         above.children().into_iter().next().ok_or_else(|| DataFusionError::Internal("a sort has no input".into()))
     }
 
+    /// The rows that the stream of a partition is made of.
+    fn gathering(&self, partition: usize, context: &Arc<TaskContext>) -> Result<Work<Gathered>> {
+        if self.sending.is_none() {
+            return self.gather(std::iter::once(partition), context);
+        }
+        let inputs = self.input()?.output_partitioning().partition_count();
+        self.shared.of(self.sort.output_partitioning().partition_count(), || self.gather(0..inputs, context))
+    }
+
     /// Begins to read partitions of the input.
     fn gather(&self, partitions: impl Iterator<Item = usize>, context: &Arc<TaskContext>) -> Result<Work<Gathered>> {
         let input = self.input()?;
@@ -188,12 +200,7 @@ impl ExecutionPlan for RadixSortExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let gathering = match &self.sending {
-            None => self.gather(std::iter::once(partition), &context)?,
-            Some(_) => self.shared.of(self.sort.output_partitioning().partition_count(), || {
-                self.gather(0..self.input()?.output_partitioning().partition_count(), &context)
-            })?,
-        };
+        let gathering = self.gathering(partition, &context)?;
         let (size, metrics) = (context.session_config().batch_size(), BaselineMetrics::new(&self.metrics, partition));
         let rows = async move { Gathered::stream(done(gathering).await?, partition, size, metrics, context) };
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.sort.schema(), futures::stream::once(rows).try_flatten())))
@@ -292,9 +299,12 @@ struct Rows {
 }
 
 impl Rows {
+    fn next_bucket(&self) -> Option<usize> {
+        Some(self.next.fetch_add(1, Ordering::Relaxed)).filter(|bucket| *bucket < self.buckets)
+    }
+
     fn next_sorted(&self) -> Option<Result<Sorted>> {
-        let bucket = self.next.fetch_add(1, Ordering::Relaxed);
-        (bucket < self.buckets).then(|| Sorted::new(&self.schema, &self.keys, &self.chunks, bucket))
+        self.next_bucket().map(|bucket| Sorted::new(&self.schema, &self.keys, &self.chunks, bucket))
     }
 }
 
