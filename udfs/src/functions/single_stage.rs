@@ -22,22 +22,14 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 
 use super::dense_groups::{DenseGroupsExec, key_range};
-use super::package::Package;
 use super::pairing::{downcast, replaced};
 use super::{behavior, profile};
 
-/// Aggregates that read a user's events one after another.
-static BY_TIME: LazyLock<BTreeSet<String>> = LazyLock::new(|| names(&behavior::package()));
-/// Aggregates over the history of a user in any order.
-static IN_ANY_ORDER: LazyLock<BTreeSet<String>> = LazyLock::new(|| names(&profile::package()));
-
-fn names(package: &Package) -> BTreeSet<String> {
-    package.aggregates.iter().map(|function| function.name().to_owned()).collect()
-}
-
-fn calls(stage: &AggregateExec, functions: &BTreeSet<String>) -> bool {
-    stage.aggr_expr().iter().any(|function| functions.contains(function.fun().name()))
-}
+/// Aggregates over the history of a user. None depends on the order of rows.
+static OF_A_HISTORY: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let packages = [behavior::package(), profile::package()];
+    packages.iter().flat_map(|package| &package.aggregates).map(|function| function.name().to_owned()).collect()
+});
 
 /// Rows and values of the group's column from which on sorting is quicker than a table.
 const ROWS_MANY: usize = 1 << 20;
@@ -80,8 +72,9 @@ fn stages(node: &Arc<dyn ExecutionPlan>) -> Option<Stages<'_>> {
     let Partitioning::Hash(_, partitions) = sent.partitioning() else { return None };
     let first = downcast::<AggregateExec>(sent.input()).filter(|first| *first.mode() == AggregateMode::Partial)?;
     let plain = first.group_expr().is_single() && first.limit_options().is_none() && second.limit_options().is_none();
+    let keeps = |first: &AggregateExec| first.aggr_expr().iter().any(|function| OF_A_HISTORY.contains(function.fun().name()));
     let ordered = first.aggr_expr().iter().any(|function| !function.order_bys().is_empty());
-    let heavy = !ordered && (calls(first, &BY_TIME) || calls(first, &IN_ANY_ORDER) || has_many_groups(first));
+    let heavy = !ordered && (keeps(first) || has_many_groups(first));
     // Rows that come in the order of their groups are aggregated without a table; leave that as it is.
     let unordered = *first.input_order_mode() == datafusion::physical_plan::InputOrderMode::Linear;
     (plain && heavy && unordered).then_some(Stages { first, partitions: *partitions })
@@ -126,7 +119,7 @@ impl Stages<'_> {
         let projected = Arc::new(ProjectionExec::try_new(sent.columns, Arc::clone(self.first.input()))?);
         let keys = groups.iter().map(|(column, _)| Arc::clone(column)).collect();
         let by_group = Arc::new(RepartitionExec::try_new(projected, Partitioning::Hash(keys, self.partitions))?);
-        let by_group = in_order(by_group, &groups, calls(self.first, &BY_TIME));
+        let by_group = in_order(by_group, &groups);
         let mode = if self.partitions == 1 { AggregateMode::Single } else { AggregateMode::SinglePartitioned };
         let schema = by_group.schema();
         let single = AggregateExec::try_new(mode, PhysicalGroupBy::new_single(groups), functions, filters, by_group, schema)?;
@@ -135,19 +128,15 @@ impl Stages<'_> {
     }
 }
 
-/// Rows with a whole number as their group are put in order, with `by_time` by time within a group where there is a time: the
-/// rows of a group meet their state while it is at hand, and it goes as soon as the next group comes.
-fn in_order(rows: Arc<dyn ExecutionPlan>, groups: &[(Arc<dyn PhysicalExpr>, String)], by_time: bool) -> Arc<dyn ExecutionPlan> {
-    let schema = rows.schema();
+/// Rows with a whole number as their group are put in order: the rows of a group meet their state while it is at hand, and it goes
+/// as soon as the next group comes.
+fn in_order(rows: Arc<dyn ExecutionPlan>, groups: &[(Arc<dyn PhysicalExpr>, String)]) -> Arc<dyn ExecutionPlan> {
     let [(group, _)] = groups else { return rows };
-    if !matches!(group.data_type(&schema), Ok(DataType::Int64 | DataType::Int32)) {
+    if !matches!(group.data_type(&rows.schema()), Ok(DataType::Int64 | DataType::Int32)) {
         return rows;
     }
-    let options = SortOptions { descending: false, nulls_first: false };
-    let time = schema.fields().iter().position(|field| by_time && matches!(field.data_type(), DataType::Timestamp(..)));
-    let time = time.map(|at| Arc::new(Column::new(schema.field(at).name(), at)) as Arc<dyn PhysicalExpr>);
-    let keys = [Arc::clone(group)].into_iter().chain(time).map(|expr| PhysicalSortExpr::new(expr, options));
-    match LexOrdering::new(keys) {
+    let key = PhysicalSortExpr::new(Arc::clone(group), SortOptions { descending: false, nulls_first: false });
+    match LexOrdering::new([key]) {
         Some(order) => Arc::new(SortExec::new(order, rows).with_preserve_partitioning(true)),
         None => rows,
     }

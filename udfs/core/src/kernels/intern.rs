@@ -33,6 +33,39 @@ fn hash(text: &[u8]) -> u64 {
     fold(state, K)
 }
 
+/// Which codes the short texts had that were asked for lately. A text of twelve bytes or less is told by the sixteen bytes of its
+/// view in Arrow's layout, so that a known one is found without reading or hashing it.
+#[derive(Debug, Clone, Default)]
+pub struct ShortTexts(Vec<(u128, u32)>);
+
+/// Entries of [`ShortTexts`].
+const SHORT_TEXTS: usize = 1 << 10;
+
+impl ShortTexts {
+    /// The code of the text behind a view; `find` is asked when it is long or was not asked for lately.
+    #[inline]
+    pub fn code(&mut self, view: u128, find: impl FnOnce() -> u32) -> u32 {
+        if view as u32 > 12 {
+            return find();
+        }
+        if self.0.is_empty() {
+            self.0.resize(SHORT_TEXTS, (0, NULL_CODE));
+        }
+        let mixed = ((view >> 64) as u64 ^ view as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let slot = &mut self.0[(mixed >> 54) as usize];
+        if slot.1 == NULL_CODE || slot.0 != view {
+            *slot = (view, find());
+        }
+        slot.1
+    }
+
+    /// The bytes it holds.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<(u128, u32)>()
+    }
+}
+
 const fn entry(hash: u64, code: u32) -> u64 {
     (hash << 32) | (code as u64 + 1)
 }
@@ -156,6 +189,24 @@ impl<'a> FromIterator<&'a str> for Interner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_texts_have_the_codes_of_the_interner() {
+        let (mut interner, mut short) = (Interner::default(), ShortTexts::default());
+        let view = |text: &str| {
+            let mut bytes = [0_u8; 16];
+            bytes[..4].copy_from_slice(&(text.len() as u32).to_le_bytes());
+            bytes[4..4 + text.len().min(12)].copy_from_slice(&text.as_bytes()[..text.len().min(12)]);
+            u128::from_le_bytes(bytes)
+        };
+        for i in 0..20_000_u64 {
+            let number = crate::kernels::splitmix::at(3, i) % 3000;
+            let text = if number % 7 == 0 { format!("longer than a view is {number}") } else { format!("c{number}") };
+            let code = short.code(view(&text), || interner.intern(&text));
+            assert_eq!(interner.find(&text), Some(code));
+        }
+        assert_eq!(short.code(view(""), || interner.intern("")), interner.find("").unwrap());
+    }
 
     #[test]
     fn codes_are_dense_and_stable() {

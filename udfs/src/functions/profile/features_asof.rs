@@ -234,14 +234,15 @@ fn converter(key_type: &DataType) -> Result<RowConverter> {
         .map_err(|error| Error::internal(format!("keys cannot be compared: {error}")))
 }
 
-/// Times as microseconds UTC.
+/// Times as microseconds UTC. By way of the number: the cast between zones asks a calendar about every row.
 fn micros(column: &ArrayRef) -> DfResult<TimestampMicrosecondArray> {
     let times = match column.data_type() {
-        DataType::Date32 | DataType::Date64 => cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None))?,
-        _ => Arc::clone(column),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => Arc::clone(column),
+        DataType::Timestamp(_, zone) => cast(column, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?,
+        _ => cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None))?,
     };
-    let times = cast(&times, &time_type())?;
-    times.as_primitive_opt::<TimestampMicrosecondType>().cloned().ok_or_else(|| Error::internal("a time was expected").into())
+    let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| Error::internal("a time was expected"))?;
+    Ok(times.clone().with_data_type(time_type()))
 }
 
 /// A batch of features with its keys; rows before `from` are done with.

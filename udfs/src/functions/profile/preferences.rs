@@ -69,8 +69,13 @@ impl Aggregation for Prefer {
             }
             let time_us = times.value(row);
             let as_of_us = as_of.filter(|column| column.is_valid(row)).map(|column| column.value(row));
-            if self.clock(*group).note(time_us, as_of_us) {
-                self.preferences.add(*group as u32, key(row).ok_or_else(wrong)?, weights.value(row), time_us);
+            if !self.clock(*group).note(time_us, as_of_us) {
+                continue;
+            }
+            let key = key(row).ok_or_else(wrong)?;
+            match views {
+                Some(views) => self.preferences.add_viewed(*group as u32, (views.views()[row], key), weights.value(row), time_us),
+                None => self.preferences.add(*group as u32, key, weights.value(row), time_us),
             }
         }
         Ok(())

@@ -40,6 +40,9 @@ macro_rules! mask {
 }
 mask!(u8, u16, u32, u64);
 
+/// Events of which a copy is small beside everything else.
+const EVENTS_COPIED: usize = 1 << 18;
+
 /// Events of groups `0..n`. 8 bytes for a time, 4 for a group, 1 to 8 for a mask.
 #[derive(Debug, Clone)]
 pub struct EventLog<M> {
@@ -114,9 +117,20 @@ impl<M: Mask> EventLog<M> {
         ends
     }
 
-    /// Each swap puts one event where its group is; `begins` is where each group begins.
+    /// Few events are copied to where they belong; of many each swap puts one there. `begins` is where each group begins.
     fn permute(&mut self, begins: &[usize]) {
         let mut next = begins.to_vec();
+        self.grouped = true;
+        if let Some(mask) = self.masks.first().copied().filter(|_| self.len() <= EVENTS_COPIED) {
+            let (mut groups, mut times, mut masks) = (vec![0; self.len()], vec![0; self.len()], vec![mask; self.len()]);
+            for ((group, time), mask) in self.groups.iter().zip(&self.times).zip(&self.masks) {
+                let at = &mut next[*group as usize];
+                (groups[*at], times[*at], masks[*at]) = (*group, *time, *mask);
+                *at += 1;
+            }
+            (self.groups, self.times, self.masks) = (groups, times, masks);
+            return;
+        }
         for (group, end) in begins.iter().skip(1).enumerate() {
             while next[group] < *end {
                 let at = next[group];
@@ -130,7 +144,6 @@ impl<M: Mask> EventLog<M> {
                 next[owner] += 1;
             }
         }
-        self.grouped = true;
     }
 
     /// The times and masks between two places of [`arrange`](Self::arrange), in no order.
@@ -188,6 +201,25 @@ mod tests {
         assert_eq!(events(&log, &places, 1), []);
         assert_eq!(events(&log, &places, 2), [(3, 7), (5, 0), (5, 1)]);
         assert_eq!(log.arrange(4), places, "arranging again changes nothing");
+    }
+
+    /// As many as are copied, and more, which are swapped.
+    #[test]
+    fn many_events_come_together() {
+        for count in [1000_u32, EVENTS_COPIED as u32 + 1] {
+            let mut log = EventLog::<u16>::default();
+            let group = |i: u32| i.wrapping_mul(2_654_435_761) % 777;
+            (0..count).for_each(|i| log.push(group(i), i64::from(i), (i % 1000) as u16));
+            let places = log.arrange(777);
+            let mut expected = vec![vec![]; 777];
+            (0..count).for_each(|i| expected[group(i) as usize].push((i64::from(i), (i % 1000) as u16)));
+            for (group, expected) in expected.iter().enumerate() {
+                let (times, masks) = log.slices(places[group], places[group + 1]);
+                let mut found: Vec<(i64, u16)> = times.iter().copied().zip(masks.iter().copied()).collect();
+                found.sort_unstable();
+                assert_eq!(&found, expected, "group {group} of {count}");
+            }
+        }
     }
 
     #[test]

@@ -137,6 +137,7 @@ impl DecayedSum {
     }
 
     /// Bytes on the heap.
+    #[inline]
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         self.sum.heap_bytes()

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 
 use super::decay::{Decay, DecayedSum, Now};
-use crate::kernels::intern::Interner;
+use crate::kernels::intern::{Interner, ShortTexts};
 use crate::kernels::splitmix;
 
 /// Terms that are kept as they are in any case.
@@ -17,6 +17,8 @@ const TERMS_MIN: usize = 1 << 20;
 const TERMS_PER_PAIR: usize = 8;
 /// Bytes of names that are kept when no group has them.
 const NAMES_MAX: usize = 1 << 20;
+/// Terms of which a copy is small beside everything else.
+const TERMS_COPIED: usize = 1 << 18;
 /// One pair in so many is looked at to find that out.
 const SAMPLE: u64 = 64;
 
@@ -41,6 +43,7 @@ struct Slot {
 pub struct Preferences {
     decay: Decay,
     names: Interner,
+    short: ShortTexts,
     terms: Vec<Term>,
     /// Whether the groups of the terms never step back.
     grouped: bool,
@@ -61,7 +64,17 @@ impl Preferences {
     #[must_use]
     pub fn new(decay: Decay) -> Self {
         let (terms, sums) = (vec![], vec![]);
-        Self { decay, names: Interner::default(), terms, grouped: true, sums, ordered: true, sum_bytes: 0, fold_at: TERMS_MIN }
+        Self {
+            decay,
+            names: Interner::default(),
+            short: ShortTexts::default(),
+            terms,
+            grouped: true,
+            sums,
+            ordered: true,
+            sum_bytes: 0,
+            fold_at: TERMS_MIN,
+        }
     }
 
     /// The half-life.
@@ -79,6 +92,18 @@ impl Preferences {
     /// Adds a term. Amortised O(1).
     pub fn add(&mut self, group: u32, key: &str, weight: f64, time_us: i64) {
         let key = self.names.intern(key);
+        self.add_term(group, key, weight, time_us);
+    }
+
+    /// The same for a key of which Arrow's view is at hand.
+    #[inline]
+    pub fn add_viewed(&mut self, group: u32, (view, key): (u128, &str), weight: f64, time_us: i64) {
+        let key = self.short.code(view, || self.names.intern(key));
+        self.add_term(group, key, weight, time_us);
+    }
+
+    #[inline]
+    fn add_term(&mut self, group: u32, key: u32, weight: f64, time_us: i64) {
         self.grouped &= self.terms.last().is_none_or(|last| last.group <= group);
         self.terms.push(Term { group, key, weight, time_us });
         if self.terms.len() >= self.fold_at {
@@ -146,9 +171,20 @@ impl Preferences {
         Places(begins)
     }
 
-    /// Each swap puts one term where its group is.
+    /// Few terms are copied to where they belong; of many each swap puts one there.
     fn permute(&mut self, begins: &[usize]) {
         let mut next = begins.to_vec();
+        self.grouped = true;
+        if let Some(first) = self.terms.first().copied().filter(|_| self.terms.len() <= TERMS_COPIED) {
+            let mut moved = vec![first; self.terms.len()];
+            for term in &self.terms {
+                let at = &mut next[term.group as usize];
+                moved[*at] = *term;
+                *at += 1;
+            }
+            self.terms = moved;
+            return;
+        }
         for (group, end) in begins.iter().skip(1).enumerate() {
             while next[group] < *end {
                 let at = next[group];
@@ -159,7 +195,6 @@ impl Preferences {
                 next[owner] += 1;
             }
         }
-        self.grouped = true;
     }
 
     fn order_sums(&mut self) {
@@ -239,7 +274,11 @@ impl Preferences {
     /// Bytes on the heap.
     #[must_use]
     pub const fn heap_bytes(&self) -> usize {
-        self.names.bytes() + self.terms.capacity() * size_of::<Term>() + self.sums.capacity() * size_of::<Slot>() + self.sum_bytes
+        self.names.bytes()
+            + self.short.bytes()
+            + self.terms.capacity() * size_of::<Term>()
+            + self.sums.capacity() * size_of::<Slot>()
+            + self.sum_bytes
     }
 }
 

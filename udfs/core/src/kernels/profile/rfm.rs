@@ -3,12 +3,22 @@
 //! The tie rule: a bound is a value, and equal values have equal scores, whatever the size of the bins; nothing is split by the
 //! order of rows as `ntile` does. Scores of new users come from the same bounds, so they do not move when others come.
 
-/// The `bins − 1` inner bounds of `values`, which it sorts: bound i is the ⌈n · i / bins⌉-th smallest value. Empty without values.
+/// The `bins − 1` inner bounds of `values`, which it reorders: bound i is the ⌈n · i / bins⌉-th smallest value. Empty without
+/// values. Each is selected among those above the one before: O(n) for a few bins.
 pub fn bounds(values: &mut [f64], bins: usize) -> Vec<f64> {
-    values.sort_unstable_by(f64::total_cmp);
     let n = values.len();
-    let at = |bin: usize| (n * bin).div_ceil(bins).checked_sub(1).and_then(|at| values.get(at)).copied();
-    (1..bins).filter_map(at).collect()
+    let (mut found, mut from) = (Vec::with_capacity(bins), 0);
+    for at in (1..bins).filter_map(|bin| (n * bin).div_ceil(bins).checked_sub(1)) {
+        // Few values and many bins: the bound before is this one too.
+        if at < from {
+            let before = found.last().copied();
+            found.extend(before);
+            continue;
+        }
+        found.push(*values[from..].select_nth_unstable_by(at - from, f64::total_cmp).1);
+        from = at + 1;
+    }
+    found
 }
 
 /// The bin of `value`, from 1: one more than the bounds below it.
@@ -43,16 +53,29 @@ mod tests {
 
     #[test]
     fn equal_values_have_equal_scores() {
-        let mut values = vec![1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 3.0, 4.0, 5.0];
-        let found = bounds(&mut values, 5);
+        let values = vec![1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+        let found = bounds(&mut values.clone(), 5);
         assert_eq!(found, [1.0, 1.0, 1.0, 3.0]);
         assert_eq!(values.iter().map(|value| score(*value, &found)).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 1, 4, 4, 5, 5]);
-        let mut ten: Vec<f64> = (1..=10).map(f64::from).collect();
-        let found = bounds(&mut ten, 5);
+        let ten: Vec<f64> = (1..=10).map(f64::from).collect();
+        let found = bounds(&mut ten.clone(), 5);
         assert_eq!(ten.iter().map(|value| score(*value, &found)).collect::<Vec<_>>(), [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]);
         assert!(bounds(&mut [], 5).is_empty());
         assert_eq!(score(7.0, &[]), 1);
         assert_eq!((score(-100.0, &found), score(100.0, &found)), (1, 5));
+    }
+
+    #[test]
+    fn bounds_are_those_of_sorted_values() {
+        for seed in 0..2_000_u64 {
+            let count = crate::kernels::splitmix::at(seed, 0) % 60;
+            let values: Vec<f64> = (0..count).map(|i| (crate::kernels::splitmix::at(seed, i + 1) % 25) as f64).collect();
+            let bins = 1 + (seed % 70) as usize;
+            let mut sorted = values.clone();
+            sorted.sort_by(f64::total_cmp);
+            let at = |bin: usize| (values.len() * bin).div_ceil(bins).checked_sub(1).map(|at| sorted[at]);
+            assert_eq!(bounds(&mut values.clone(), bins), (1..bins).filter_map(at).collect::<Vec<_>>(), "seed {seed}");
+        }
     }
 
     #[test]

@@ -240,6 +240,7 @@ impl ExactSum {
     }
 
     /// Bytes on the heap.
+    #[inline]
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         if self.digits.spilled() { self.digits.capacity() * size_of::<i64>() } else { 0 }
