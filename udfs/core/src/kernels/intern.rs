@@ -201,7 +201,7 @@ mod tests {
         };
         for i in 0..20_000_u64 {
             let number = crate::kernels::splitmix::at(3, i) % 3000;
-            let text = if number % 7 == 0 { format!("longer than a view is {number}") } else { format!("c{number}") };
+            let text = if number.is_multiple_of(7) { format!("longer than a view is {number}") } else { format!("c{number}") };
             let code = short.code(view(&text), || interner.intern(&text));
             assert_eq!(interner.find(&text), Some(code));
         }
