@@ -1,7 +1,7 @@
 """Writes torch_both_ways.safetensors: what bidirectional torch.nn.GRU, LSTM and RNN compute for small random inputs of
 different lengths.
 
-Needs torch and safetensors; run it in this folder. `udfs/src/models/ops/parity_both_ways.rs` reads the result.
+Needs torch and safetensors; run it in this folder. `udfs/core/src/models/ops/parity_both_ways.rs` reads the result.
 """
 
 import torch

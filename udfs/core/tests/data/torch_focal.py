@@ -1,4 +1,4 @@
-"""Focal loss and label smoothing as PyTorch computes them: the vectors in udfs/src/models/ops/focal.rs."""
+"""Focal loss and label smoothing as PyTorch computes them: the vectors in udfs/core/src/models/ops/focal.rs."""
 import torch
 
 X = torch.tensor([[0.5, -1.25, 2.0], [0.125, 0.75, -0.5], [-3.0, 1.5, 0.25]], dtype=torch.float64)

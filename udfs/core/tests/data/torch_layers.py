@@ -1,7 +1,7 @@
 """Writes torch_layers.safetensors: what PyTorch computes with simple recurrent layers, layer normalisation, causal
 attention and convolutions with a maximum over time, for small random inputs.
 
-Needs torch and safetensors; run it in this folder. `udfs/src/models/ops/parity.rs` reads the result.
+Needs torch and safetensors; run it in this folder. `udfs/core/src/models/ops/parity.rs` reads the result.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """Writes torch_pictures.safetensors: what PyTorch computes with convolutions, pooling and a residual block over small
 random pictures, channels last.
 
-Needs torch and safetensors; run it in this folder. `udfs/src/models/ops/parity.rs` reads the result.
+Needs torch and safetensors; run it in this folder. `udfs/core/src/models/ops/parity.rs` reads the result.
 """
 
 import torch

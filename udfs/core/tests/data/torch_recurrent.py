@@ -1,6 +1,6 @@
 """Writes torch_recurrent.safetensors: what torch.nn.GRU and torch.nn.LSTM compute for small random inputs.
 
-Needs torch and safetensors; run it in this folder. `udfs/src/models/ops/parity.rs` reads the result.
+Needs torch and safetensors; run it in this folder. `udfs/core/src/models/ops/parity.rs` reads the result.
 """
 
 import torch
