@@ -208,6 +208,14 @@ impl Embedded {
                 Outcome::Done { tag } => output(None, Vec::new(), tag.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)),
                 // There is nothing behind the statement that rows could come from.
                 Outcome::CopyIn(copy) => output(None, Vec::new(), u64::from(copy.finish().await?.ends_with(" 1"))),
+                // Nobody takes the rows: they are counted.
+                Outcome::CopyOut(mut copy) => {
+                    let mut count = 0;
+                    while let Some(batch) = copy.stream.next().await {
+                        count += batch.map_err(portrait::error::classify)?.num_rows() as u64;
+                    }
+                    output(None, Vec::new(), count)
+                }
                 Outcome::Empty => output(None, Vec::new(), 0),
             };
         }

@@ -6,14 +6,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use clap::Args;
+use futures::StreamExt;
 use portrait_udfs::error::{Code, Error, Result};
 use tokio_util::sync::CancellationToken;
 
 use super::output::{Format, print_error, print_rows};
 use super::{Common, SUPERUSER, configure};
 use crate::engine::Session;
-use crate::sql::{self, CopyFormat, CopyIn, Outcome, RunOptions};
+use crate::error::classify;
+use crate::pg::TextRows;
+use crate::sql::{self, CopyFormat, CopyIn, CopyOut, Outcome, RunOptions};
 
 /// Bytes of standard input that are read at once.
 const STDIN_BYTES: usize = 1 << 20;
@@ -92,6 +96,10 @@ async fn run_text(session: &Session, text: &str, format: Format, quiet: bool, ca
                         writeln!(out, "{tag}")?;
                     }
                 }
+                Outcome::CopyOut(copy) => {
+                    let zone = session.with_settings(|settings| settings.raw("TimeZone"))?;
+                    copy_stdout(&mut out, *copy, &zone).await.inspect_err(|_| session.statement_failed())?;
+                }
                 Outcome::Empty => {}
             }
             Result::Ok(())
@@ -134,6 +142,26 @@ async fn copy_stdin(mut copy: CopyIn) -> Result<String> {
             copy.decode().await?;
         }
     }
+}
+
+/// Prints the rows of a COPY.
+async fn copy_stdout(out: &mut impl Write, mut copy: CopyOut, zone: &str) -> Result<()> {
+    if copy.format == CopyFormat::Binary {
+        return Err(Error::new(Code::FeatureNotSupported, "COPY in binary format needs a server").hint("Use FORMAT csv or text."));
+    }
+    let (renderer, mut line) = (TextRows::new(&copy.schema, zone), BytesMut::new());
+    if copy.header {
+        copy.text.row(copy.schema.fields().iter().map(|field| Some(field.name().as_bytes())), &mut line);
+    }
+    out.write_all(&line)?;
+    while let Some(batch) = copy.stream.next().await {
+        for row in renderer.cells(&batch.map_err(classify)?)? {
+            line.clear();
+            copy.text.row(row.iter().map(|cell| cell.as_ref().map(String::as_bytes)), &mut line);
+            out.write_all(&line)?;
+        }
+    }
+    Ok(())
 }
 
 fn read(path: &PathBuf) -> Result<String> {

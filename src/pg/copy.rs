@@ -1,23 +1,25 @@
-//! COPY FROM STDIN on the wire: its messages, and PostgreSQL's binary format.
+//! COPY on the wire: its messages, and PostgreSQL's binary format.
 //!
-//! Life of a COPY: `sql` hands over a [`CopyIn`] → the client is told to send → each CopyData goes to it, until CopyDone
+//! Life of a COPY TO: `sql` hands over a [`CopyOut`] → the client is told what comes → one CopyData a row, sent while the query
+//! runs → CopyDone. Life of a COPY FROM: `sql` hands over a [`CopyIn`] → the client is told to send → each CopyData goes to it, until CopyDone
 //! commits or CopyFail gives up. What still comes after an error is skipped by the connection's loop. Text and CSV are
 //! read by `sql`; a binary tuple is read here, with the decoders of parameters.
 
 use arrow::array::RecordBatch;
 use bytes::{Buf, Bytes, BytesMut};
 use datafusion::scalar::ScalarValue;
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::copy::CopyInResponse;
+use pgwire::messages::copy::{CopyData, CopyDone, CopyInResponse, CopyOutResponse};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, message_limit};
+use super::encode::Rows;
 use super::params;
 use super::rows::{Failure, lost};
 use super::sqlstate::{PgError, PgResult};
-use super::types::data_type;
-use crate::sql::{CopyFormat, CopyIn};
+use super::types::{Formats, data_type};
+use crate::sql::{CopyFormat, CopyIn, CopyOut};
 
 /// What a binary COPY begins with.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
@@ -67,6 +69,43 @@ impl Connection {
             self.around(cancel).wait(copy.rows(rows)).await??;
         }
         Ok(self.around(cancel).wait(copy.finish()).await??)
+    }
+
+    /// Sends the rows of a COPY. Returns its tag. Memory: one batch, and what waits to be sent.
+    pub(super) async fn copy_out(&mut self, mut copy: Box<CopyOut>, cancel: &CancellationToken) -> Result<String, Failure> {
+        let binary = copy.format == CopyFormat::Binary;
+        let count = copy.schema.fields().len();
+        let columns = i16::try_from(count).map_err(|_| PgError::new("54011", "too many columns for COPY"))?;
+        let response = CopyOutResponse::new(i8::from(binary), columns, vec![i16::from(binary); count]);
+        self.wire.put(PgWireBackendMessage::CopyOutResponse(response))?;
+        if binary {
+            let header = [SIGNATURE, &[0; HEADER_BYTES - SIGNATURE.len()]].concat();
+            self.wire.put(PgWireBackendMessage::CopyData(CopyData::new(header.into())))?;
+        } else if copy.header {
+            let mut line = BytesMut::new();
+            copy.text.row(copy.schema.fields().iter().map(|field| Some(field.name().as_bytes())), &mut line);
+            self.wire.put(PgWireBackendMessage::CopyData(CopyData::new(line.freeze())))?;
+        }
+        let formats = Formats::new(vec![i16::from(binary)], count)?;
+        let (style, mut sent, mut scratch) = (self.style(), 0_u64, BytesMut::new());
+        while let Some(batch) = self.around(cancel).wait(copy.stream.next()).await? {
+            let mut rows = Rows::new(&batch?, &copy.schema, &formats, &style)?;
+            while rows.remaining() > 0 {
+                match binary {
+                    true => rows.write_tuple(&mut self.wire.output)?,
+                    false => rows.write_line(&copy.text, &mut scratch, &mut self.wire.output)?,
+                }
+                sent += 1;
+                if self.wire.is_full() {
+                    self.around(cancel).flush().await?;
+                }
+            }
+        }
+        if binary {
+            self.wire.put(PgWireBackendMessage::CopyData(CopyData::new(Bytes::from_static(&[0xFF; 2]))))?;
+        }
+        self.wire.put(PgWireBackendMessage::CopyDone(CopyDone::new()))?;
+        Ok(format!("COPY {sent}"))
     }
 
     /// The next message of a client that sends rows; what waits to be sent goes first.

@@ -54,6 +54,10 @@ impl Connection {
                 let tag = Box::pin(self.copy_in(copy, &cancel)).await?;
                 self.put_complete(tag)?;
             }
+            Outcome::CopyOut(copy) => {
+                let tag = Box::pin(self.copy_out(copy, &cancel)).await?;
+                self.put_complete(tag)?;
+            }
             Outcome::Empty => self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?,
         }
         // A cancel that comes from now on belongs to no statement, or to the next one.

@@ -321,7 +321,7 @@ pub(super) async fn run(call: Call<'_>) -> Result<Outcome> {
         Command::CreateTable(table) => table.run(call).await,
         Command::CreateView(view) => create_view::run(call, view).await,
         Command::Insert(insert) => insert::run(call, insert).await,
-        Command::Copy(copy) => copy.run(&call),
+        Command::Copy(copy) => copy.run(call).await,
         Command::Maintain(maintain) => maintain.run(call).await,
         Command::Drop(drop) => drop.run(call).await,
         Command::Role(role) => role.run(call).await,

@@ -52,7 +52,7 @@ use crate::config::Config;
 use crate::engine::{Engine, Running, Session, TransactionStatus};
 use command::Command;
 
-pub use copy::{CopyFormat, CopyIn};
+pub use copy::{CopyFormat, CopyIn, CopyOut, RowText};
 pub use import::{ImportProgress, import};
 pub use parser::parse;
 
@@ -192,6 +192,8 @@ pub enum Outcome {
     },
     /// A COPY that waits for its rows.
     CopyIn(Box<CopyIn>),
+    /// A COPY whose rows are to be sent.
+    CopyOut(Box<CopyOut>),
     /// There was no statement.
     Empty,
 }
@@ -202,6 +204,7 @@ impl std::fmt::Debug for Outcome {
             Self::Rows { schema, tag, .. } => f.debug_struct("Rows").field("schema", schema).field("tag", tag).finish_non_exhaustive(),
             Self::Done { tag } => f.debug_struct("Done").field("tag", tag).finish(),
             Self::CopyIn(copy) => std::fmt::Debug::fmt(copy, f),
+            Self::CopyOut(copy) => std::fmt::Debug::fmt(copy, f),
             Self::Empty => f.write_str("Empty"),
         }
     }

@@ -20,6 +20,7 @@ pub use text::TextRows;
 
 use super::sqlstate::{PgError, PgResult};
 use super::types::{Formats, field_type};
+use crate::sql::RowText;
 
 /// The longest row, as in PostgreSQL.
 const ROW_BYTES_MAX: usize = 0x3fff_ffff;
@@ -57,21 +58,57 @@ impl Rows {
 
     /// Appends the next row as a `DataRow`. On an error nothing of it stays in `output`.
     pub(crate) fn write_next(&mut self, output: &mut BytesMut) -> PgResult<()> {
+        self.message(b'D', output, |rows, output| rows.tuple(output))
+    }
+
+    /// Appends the next row as a `CopyData`: a tuple of the binary format.
+    pub(crate) fn write_tuple(&mut self, output: &mut BytesMut) -> PgResult<()> {
+        self.message(b'd', output, |rows, output| rows.tuple(output))
+    }
+
+    /// Appends the next row as a `CopyData`: a line of text.
+    pub(crate) fn write_line(&mut self, text: &RowText, scratch: &mut BytesMut, output: &mut BytesMut) -> PgResult<()> {
+        self.message(b'd', output, |rows, output| {
+            let alone = rows.columns.len() == 1;
+            for (at, (column, _)) in rows.columns.iter().enumerate() {
+                scratch.clear();
+                let cell = if column.is_null(rows.next) {
+                    None
+                } else {
+                    column.write_text(rows.next, scratch)?;
+                    Some(&scratch[..])
+                };
+                text.cell(at, cell, alone, output);
+            }
+            text.end(output);
+            Ok(())
+        })
+    }
+
+    fn message(&mut self, kind: u8, output: &mut BytesMut, body: impl FnOnce(&Self, &mut BytesMut) -> PgResult<()>) -> PgResult<()> {
         let mut whole = Whole { start: output.len(), output, done: false };
         let start = whole.start;
-        let result = self.write(whole.output, start);
+        let result = self.write(kind, whole.output, start, body);
         whole.done = result.is_ok();
         self.next += 1;
         result
     }
 
-    fn write(&self, output: &mut BytesMut, start: usize) -> PgResult<()> {
-        output.put_u8(b'D');
-        output.put_i32(0);
+    fn tuple(&self, output: &mut BytesMut) -> PgResult<()> {
         output.put_u16(self.columns.len() as u16);
-        for (column, binary) in &self.columns {
-            column.write_value(self.next, *binary, output)?;
-        }
+        self.columns.iter().try_for_each(|(column, binary)| column.write_value(self.next, *binary, output))
+    }
+
+    fn write(
+        &self,
+        kind: u8,
+        output: &mut BytesMut,
+        start: usize,
+        body: impl FnOnce(&Self, &mut BytesMut) -> PgResult<()>,
+    ) -> PgResult<()> {
+        output.put_u8(kind);
+        output.put_i32(0);
+        body(self, output)?;
         let length = output.len() - start - 1;
         if length > ROW_BYTES_MAX {
             return Err(PgError::new("54000", "row is too long").detail(format!("The row has {length} bytes.")));

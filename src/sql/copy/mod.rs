@@ -1,6 +1,7 @@
-//! `COPY table [(columns)] FROM STDIN [WITH (options)]`: rows that a client sends, in one durable commit.
+//! `COPY table [(columns)] FROM STDIN [WITH (options)]`: rows that a client sends, in one durable commit; and `COPY … TO STDOUT`,
+//! a query whose rows are written as the same formats ([`to`]).
 //!
-//! Life of a COPY: the statement says how the rows are written ([`options`]) → [`CopyIn`] takes their bytes as they
+//! Life of a COPY FROM: the statement says how the rows are written ([`options`]) → [`CopyIn`] takes their bytes as they
 //! come → [`records`] finds records and fields across the pieces → [`values`] turns columns of text into the table's
 //! types, as PostgreSQL reads them → the catalog's insertion takes the batches; a table of events drops duplicates and
 //! quarantines. Only [`CopyIn::finish`] commits: an error, a cancel or a lost client leaves nothing.
@@ -9,6 +10,7 @@
 
 mod options;
 mod records;
+mod to;
 mod values;
 
 use std::sync::Arc;
@@ -21,7 +23,9 @@ use portrait_udfs::error::{Code, Error, Result};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use options::Copy;
-use options::{Header, Options};
+pub use to::{CopyOut, RowText};
+
+use options::{CopyFrom, Header, Options};
 use records::{Fields, Records};
 
 use super::{Call, Outcome};
@@ -80,7 +84,16 @@ impl std::fmt::Debug for CopyIn {
 
 impl Copy {
     /// Starts the COPY.
-    pub(super) fn run(&self, call: &Call<'_>) -> Result<Outcome> {
+    pub(super) async fn run(&self, call: Call<'_>) -> Result<Outcome> {
+        match self {
+            Self::From(copy) => copy.run(&call),
+            Self::To(copy) => copy.run(call).await,
+        }
+    }
+}
+
+impl CopyFrom {
+    fn run(&self, call: &Call<'_>) -> Result<Outcome> {
         call.before_write()?;
         let name = super::support::relation_name(&self.table)?;
         let catalog = call.running.engine().catalog();

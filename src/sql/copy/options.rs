@@ -1,21 +1,30 @@
-//! Reads a COPY statement: `COPY table [(columns)] FROM STDIN [[WITH] (option value, …)]`, and the old form without
-//! parentheses (`CSV HEADER DELIMITER ','`).
+//! Reads a COPY statement: `COPY table [(columns)] FROM STDIN [[WITH] (option value, …)]` and `COPY table [(columns)] | (query)
+//! TO STDOUT …`, and the old form of options without parentheses (`CSV HEADER DELIMITER ','`).
 
-use datafusion::sql::sqlparser::ast::ObjectName;
+use datafusion::sql::sqlparser::ast::{ObjectName, Statement};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::CopyFormat;
-use crate::sql::parser::syntax_error;
+use super::to::CopyTo;
+use crate::sql::parser::{DIALECT, syntax_error};
+use crate::sql::query;
 use crate::sql::support::{end, name, words};
 
 /// What the options may be called.
 const NAMES: [&str; 8] = ["delimiter", "encoding", "escape", "format", "freeze", "header", "null", "quote"];
 
 /// What a COPY says.
+#[derive(Debug)]
+pub(in crate::sql) enum Copy {
+    From(CopyFrom),
+    To(CopyTo),
+}
+
+/// What a COPY that takes rows says.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::sql) struct Copy {
+pub(in crate::sql) struct CopyFrom {
     pub(super) table: ObjectName,
     /// The list of columns.
     pub(super) names: Option<Vec<String>>,
@@ -51,8 +60,14 @@ impl Copy {
     /// 42601; 0A000 for the forms of COPY that are not there; 22023 for values of options.
     pub(in crate::sql) fn parse(parser: &mut Parser<'_>, text: &str) -> Result<Self> {
         let syntax = |error: ParserError| syntax_error(error, text);
-        if parser.peek_token().token == Token::LParen {
-            return Err(to_is_missing());
+        if parser.consume_token(&Token::LParen) {
+            let query = parser.parse_query().map_err(syntax)?;
+            parser.expect_token(&Token::RParen).map_err(syntax)?;
+            query::check(&query)?;
+            if !words(parser, &["TO"]) {
+                return Err(syntax(expected(parser, "TO")));
+            }
+            return to(parser, text, Statement::Query(query), false);
         }
         let table = parser.parse_object_name(false).map_err(syntax)?;
         let mut names = None;
@@ -61,26 +76,45 @@ impl Copy {
             parser.expect_token(&Token::RParen).map_err(syntax)?;
         }
         if words(parser, &["TO"]) {
-            return Err(to_is_missing());
+            return to(parser, text, whole_table(&table, names.as_deref()).map_err(syntax)?, true);
         }
         if !words(parser, &["FROM"]) {
-            return Err(syntax(expected(parser, "FROM")));
+            return Err(syntax(expected(parser, "FROM or TO")));
         }
-        if !words(parser, &["STDIN"]) {
-            if matches!(parser.peek_token().token, Token::SingleQuotedString(_)) {
-                return Err(Error::new(Code::FeatureNotSupported, "COPY from a file of the server is not supported")
-                    .hint("Use FROM STDIN (\\copy in psql), portrait import, or CREATE EXTERNAL TABLE."));
-            }
-            return Err(syntax(expected(parser, "STDIN")));
-        }
+        peer(parser, text, "STDIN", "COPY from", "Use FROM STDIN (\\copy in psql), portrait import, or CREATE EXTERNAL TABLE.")?;
         let options = options(parser, text)?;
         end(parser).map_err(syntax)?;
-        Ok(Self { table, names, options })
+        Ok(Self::From(CopyFrom { table, names, options }))
     }
 }
 
-fn to_is_missing() -> Error {
-    Error::new(Code::FeatureNotSupported, "COPY TO is not supported").hint("Select the rows; psql writes them with \\g and --csv.")
+/// Reads what follows `TO`.
+fn to(parser: &mut Parser<'_>, text: &str, query: Statement, of_table: bool) -> Result<Copy> {
+    peer(parser, text, "STDOUT", "COPY to", "Use TO STDOUT (\\copy in psql).")?;
+    let options = options(parser, text)?;
+    end(parser).map_err(|error| syntax_error(error, text))?;
+    if options.header == Header::Match {
+        return Err(Error::new(Code::FeatureNotSupported, "cannot use \"match\" with HEADER in COPY TO"));
+    }
+    Ok(Copy::To(CopyTo { query: Box::new(query), of_table, options }))
+}
+
+/// The rows of a table, as a query.
+fn whole_table(table: &ObjectName, names: Option<&[String]>) -> std::result::Result<Statement, ParserError> {
+    let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
+    let columns = names.map_or_else(|| "*".to_owned(), |names| names.iter().map(quoted).collect::<Vec<_>>().join(", "));
+    Parser::new(&DIALECT).try_with_sql(&format!("SELECT {columns} FROM {table}"))?.parse_statement()
+}
+
+/// Reads who is at the other end: the client alone may be.
+fn peer(parser: &mut Parser<'_>, text: &str, client: &'static str, verb: &str, hint: &str) -> Result<()> {
+    if words(parser, &[client]) {
+        return Ok(());
+    }
+    if matches!(parser.peek_token().token, Token::SingleQuotedString(_)) || words(parser, &["PROGRAM"]) {
+        return Err(Error::new(Code::FeatureNotSupported, format!("{verb} a file of the server is not supported")).hint(hint));
+    }
+    Err(syntax_error(expected(parser, client), text))
 }
 
 fn expected(parser: &Parser<'_>, what: &str) -> ParserError {

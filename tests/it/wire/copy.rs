@@ -1,7 +1,7 @@
-//! COPY FROM STDIN: what drivers send, in one commit, each event once; and clients that give up halfway.
+//! COPY: what drivers send, in one commit, each event once; clients that give up halfway; and rows that they keep.
 
 use bytes::Bytes;
-use futures::SinkExt;
+use futures::{SinkExt, TryStreamExt};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::raw::{Raw, kinds};
@@ -111,7 +111,13 @@ fn what_cannot_be_read_leaves_nothing() {
             ("COPY t FROM STDIN (FORMAT orc)", "22023"),
             ("COPY t FROM STDIN (COLOUR red)", "42601"),
             ("COPY t FROM '/etc/passwd'", "0A000"),
-            ("COPY t TO STDOUT", "0A000"),
+            ("COPY t TO 'file.csv'", "0A000"),
+            ("COPY t TO PROGRAM 'cat'", "0A000"),
+            ("COPY t TO STDOUT (HEADER match, FORMAT csv)", "0A000"),
+            ("COPY nothing TO STDOUT", "42P01"),
+            ("COPY t (missing) TO STDOUT", "42703"),
+            ("COPY (SELECT 1) FROM STDIN", "42601"),
+            ("COPY (INSERT INTO t VALUES (1)) TO STDOUT", "0A000"),
         ] {
             assert_eq!(error_of(client.batch_execute(sql).await.map(|()| 0)), expected, "{sql}");
             assert_eq!(rows(&client, "SELECT count(*) FROM t").await, ["0"], "{sql}");
@@ -119,6 +125,50 @@ fn what_cannot_be_read_leaves_nothing() {
         let error = copy(&client, "COPY t FROM STDIN CSV", &[b"1,2024-01-01\n2,2024-01-01\nx,2024-01-01\n"]).await.unwrap_err();
         let error = error.as_db_error().unwrap();
         assert_eq!((error.message(), error.detail()), ("invalid input syntax for type integer: \"x\"", Some("COPY t, line 3, column n.")));
+    });
+}
+
+async fn taken(client: &Client, sql: &str) -> Vec<u8> {
+    let pieces: Vec<Bytes> = client.copy_out(sql).await.unwrap().try_collect().await.unwrap();
+    pieces.concat()
+}
+
+#[test]
+fn rows_out() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("portrait").await;
+        let table = "CREATE TABLE t (n int, s text, at timestamptz, b bytea, f double precision)";
+        let all = "INSERT INTO t VALUES (1, 'a,b', '2024-05-01 10:00:00+02', '\\x00ff', 0.5), (2, NULL, NULL, NULL, 'NaN'), (3, '', NULL, NULL, 1e300)";
+        client.batch_execute(&format!("{table}; {all}")).await.unwrap();
+        let text = "1\ta,b\t2024-05-01 08:00:00+00\t\\\\x00ff\t0.5\n2\t\\N\t\\N\t\\N\tNaN\n3\t\t\\N\t\\N\t1e+300\n";
+        assert_eq!(String::from_utf8(taken(&client, "COPY (SELECT * FROM t ORDER BY n) TO STDOUT").await).unwrap(), text);
+        let csv = "n,s\n1,\"a,b\"\n2,\n3,\"\"\n";
+        let sql = "COPY (SELECT n, s FROM t ORDER BY 1) TO STDOUT WITH (FORMAT csv, HEADER)";
+        assert_eq!(String::from_utf8(taken(&client, sql).await).unwrap(), csv);
+        let named = taken(&client, "copy t (s, n) to stdout csv delimiter ';' null 'NA'").await;
+        assert_eq!(named.split(|byte| *byte == b'\n').count(), 4);
+        // What was taken in one format is given back in it.
+        for format in ["text", "csv", "binary"] {
+            let copy = format!("{format}_copy");
+            client.batch_execute(&table.replace("TABLE t", &format!("TABLE {copy}"))).await.unwrap();
+            let bytes = taken(&client, &format!("COPY t TO STDOUT (FORMAT {format})")).await;
+            assert_eq!(self::copy(&client, &format!("COPY {copy} FROM STDIN (FORMAT {format})"), &[&bytes]).await.unwrap(), 3);
+            let both = [format!("SELECT * FROM {copy} ORDER BY n"), "SELECT * FROM t ORDER BY n".to_owned()];
+            assert_eq!(rows(&client, &both[0]).await, rows(&client, &both[1]).await, "{format}");
+        }
+        // Many rows; and an error after some of them leaves the connection usable.
+        let many = taken(&client, "COPY (SELECT n FROM generate_series(1, 300000) g(n)) TO STDOUT").await;
+        assert_eq!(many.iter().filter(|byte| **byte == b'\n').count(), 300_000);
+        let broken = "COPY (SELECT 1 / (250000 - n) FROM generate_series(1, 300000) g(n)) TO STDOUT";
+        let error = client.copy_out(broken).await.unwrap().try_collect::<Vec<Bytes>>().await.unwrap_err();
+        assert_eq!(code::<()>(Err(error)), "22012");
+        // In the simple protocol: what comes, the rows one by one, the end.
+        let mut raw = Raw::ready(server.address).await;
+        raw.query("COPY (SELECT n FROM t) TO STDOUT; SELECT 1").await;
+        let answers = raw.until('Z').await;
+        assert_eq!(kinds(&answers), "HdddcCTDCZ");
+        assert_eq!(rows(&client, "SELECT count(*) FROM t").await, ["3"]);
     });
 }
 
