@@ -69,6 +69,12 @@ impl Chunk {
         self.rows.get_array_memory_size()
     }
 
+    /// Some of its rows, in memory of their own.
+    pub(super) fn copied(&self, from: usize, count: usize) -> Result<RecordBatch> {
+        let rows: UInt32Array = (from as u32..(from + count) as u32).collect();
+        Ok(compact(&take_record_batch(&self.rows, &rows)?))
+    }
+
     /// Its rows in a bucket.
     pub(super) fn bucket(&self, bucket: usize) -> RecordBatch {
         let (from, to) = (self.begins[bucket], self.begins[bucket + 1]);

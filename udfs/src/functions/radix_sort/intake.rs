@@ -102,9 +102,13 @@ impl Intake {
         Ok(true)
     }
 
-    /// All rows of the input: those that came and those to come.
-    pub(super) fn replayed(self, schema: &SchemaRef) -> SendableRecordBatchStream {
-        let before = self.chunks.into_iter().map(|chunk| chunk.rows).chain(self.waiting);
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), futures::stream::iter(before.map(Ok)).chain(self.rest)))
+    /// All rows of the input: those that came, in batches of `size` rows, and those to come.
+    pub(super) fn replayed(self, schema: &SchemaRef, size: usize) -> SendableRecordBatchStream {
+        let chunks = self.chunks.into_iter().flat_map(move |chunk| {
+            let count = chunk.rows.num_rows();
+            (0..count).step_by(size).map(move |at| chunk.copied(at, size.min(count - at)))
+        });
+        let before = futures::stream::iter(chunks.chain(self.waiting.into_iter().map(Ok)));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), before.chain(self.rest)))
     }
 }

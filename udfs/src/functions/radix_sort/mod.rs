@@ -155,6 +155,7 @@ impl RadixSortExec {
             keys: self.keys.clone(),
             memory: Arc::new(MemoryConsumer::new("RadixSort").register(context.memory_pool())),
             metrics: self.metrics.clone(),
+            batch_size: context.session_config().batch_size(),
         };
         Ok(work(gather.run(inputs)))
     }
@@ -231,6 +232,7 @@ struct Gather {
     keys: Keys,
     memory: Arc<MemoryReservation>,
     metrics: ExecutionPlanMetricsSet,
+    batch_size: usize,
 }
 
 impl Gather {
@@ -269,7 +271,7 @@ impl Gather {
     /// Gives everything to the engine's nodes.
     fn by_the_engine(self, places: Vec<usize>, done: Vec<Intake>) -> Result<Gathered> {
         self.memory.free();
-        let streams = places.into_iter().zip(done.into_iter().map(|intake| intake.replayed(&self.schema)));
+        let streams = places.into_iter().zip(done.into_iter().map(|intake| intake.replayed(&self.schema, self.batch_size)));
         let below = Arc::new(replay::Replay::new(self.input, streams)) as Arc<dyn ExecutionPlan>;
         let below = match self.sending {
             Some(sending) => replace_children_if_necessary(sending, vec![below])?,

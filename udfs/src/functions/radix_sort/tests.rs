@@ -8,7 +8,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{Field, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{JoinType, NullEquality};
 use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::joins::SortMergeJoinExec;
@@ -67,7 +67,7 @@ async fn sorted(rows: &[Row], memory: usize, streams: usize) -> Vec<Vec<Row>> {
     let sort = SortExec::new(LexOrdering::new(keys).unwrap(), input).with_preserve_partitioning(streams > 1);
     let plan = by_digits(Arc::new(sort));
     assert_eq!((plan.name(), plan.children()[0].name()), ("RadixSortExec", "DataSourceExec"));
-    let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(memory))).build_arc().unwrap();
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory))).build_arc().unwrap();
     let task = Arc::new(TaskContext::default().with_runtime(Arc::clone(&runtime)));
     // Twice: nothing stays of the first time.
     collect_partitioned(Arc::clone(&plan), Arc::clone(&task)).await.unwrap();

@@ -259,10 +259,12 @@ impl Preferences {
         let end = places.0.get(count).copied().unwrap_or(self.terms.len());
         self.sums.drain(..self.sums.partition_point(|slot| (slot.group as usize) < count));
         if end == self.terms.len() && self.sums.is_empty() {
-            if self.names.bytes() > NAMES_MAX {
+            if self.names.bytes() > NAMES_MAX || self.terms.capacity() > TERMS_COPIED {
                 *self = Self::new(self.decay);
             }
+            self.terms.clear();
             (self.grouped, self.fold_at) = (true, TERMS_MIN);
+            return;
         }
         self.terms.drain(..end);
         let shift = u32::try_from(count).unwrap_or(u32::MAX);
@@ -366,7 +368,19 @@ mod tests {
         );
         let places = preferences.arrange(2);
         preferences.forget(2, &places);
+        assert!(preferences.heap_bytes() < 2000, "{}", preferences.heap_bytes());
+        // Many names go with the groups that had them.
+        for i in 0..200_000_u32 {
+            preferences.add(0, &format!("a name of its own {i}"), 1.0, 0);
+        }
+        let places = preferences.arrange(1);
+        preferences.forget(1, &places);
         assert_eq!(preferences.heap_bytes(), 0);
+        preferences.add(0, "again", 1.0, 0);
+        let places = preferences.arrange(1);
+        let mut found = vec![];
+        preferences.each(&places, 0, &mut Scratch::default(), &mut |key, _| found.push(key));
+        assert_eq!((found.len(), preferences.name(found[0])), (1, "again"));
     }
 
     #[test]
