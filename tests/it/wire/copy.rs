@@ -139,7 +139,7 @@ fn rows_out() {
     server.run(async {
         let client = server.connect("portrait").await;
         let table = "CREATE TABLE t (n int, s text, at timestamptz, b bytea, f double precision)";
-        let all = "INSERT INTO t VALUES (1, 'a,b', '2024-05-01 10:00:00+02', '\\x00ff', 0.5), (2, NULL, NULL, NULL, 'NaN'), (3, '', NULL, NULL, 1e300)";
+        let all = "INSERT INTO t VALUES (1, 'a,b', '2024-05-01 10:00:00+02', decode('00ff', 'hex'), 0.5), (2, NULL, NULL, NULL, 'NaN'), (3, '', NULL, NULL, 1e300)";
         client.batch_execute(&format!("{table}; {all}")).await.unwrap();
         let text = "1\ta,b\t2024-05-01 08:00:00+00\t\\\\x00ff\t0.5\n2\t\\N\t\\N\t\\N\tNaN\n3\t\t\\N\t\\N\t1e+300\n";
         assert_eq!(String::from_utf8(taken(&client, "COPY (SELECT * FROM t ORDER BY n) TO STDOUT").await).unwrap(), text);
