@@ -8,8 +8,9 @@ use crate::kernels::exp2::exp2_of_fraction;
 use crate::kernels::stats::exact::ExactSum;
 use crate::kernels::stats::wire::{Reader, put_i64};
 
-/// Half-lives after which a term counts as nothing beside a newer one: doubles end there.
-pub const HALF_LIVES_MAX: i64 = 1100;
+/// Half-lives of a span, as a power of two. A term of two spans before the newest counts as nothing beside it: doubles end before.
+/// Spans begin at fixed times, so whether a term counts depends on the newest one alone, not on which came first.
+const SPAN_BITS: u32 = 11;
 
 /// A half-life, as what a microsecond is of it: `mantissa · 2^(−shift)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,14 +62,17 @@ pub struct Now {
 /// A sum of decaying terms, relative to the epoch.
 #[derive(Debug, Clone)]
 pub struct DecayedSum {
+    /// The terms of the newest span.
     sum: ExactSum,
-    /// The newest term's whole half-lives since the epoch.
-    newest: i64,
+    /// Those of the span before it, where there are any.
+    before: Option<Box<ExactSum>>,
+    /// The newest span.
+    span: i64,
 }
 
 impl Default for DecayedSum {
     fn default() -> Self {
-        Self { sum: ExactSum::default(), newest: i64::MIN }
+        Self { sum: ExactSum::default(), before: None, span: i64::MIN }
     }
 }
 
@@ -77,33 +81,41 @@ impl DecayedSum {
     #[inline]
     pub fn add(&mut self, decay: Decay, value: f64, time_us: i64) {
         let (whole, fraction) = decay.split(time_us);
-        self.advance(whole);
-        if whole >= self.newest - HALF_LIVES_MAX {
-            self.sum.add_scaled(value * exp2_of_fraction(fraction), whole);
+        let span = whole >> SPAN_BITS;
+        if span > self.span {
+            self.advance(span);
+        }
+        let term = value * exp2_of_fraction(fraction);
+        if span == self.span {
+            self.sum.add_scaled(term, whole);
+        } else if span + 1 == self.span {
+            self.before.get_or_insert_default().add_scaled(term, whole);
         }
     }
 
-    /// Terms that fell out of reach are forgotten, or a short half-life would keep a bit for each since the epoch.
-    #[inline]
-    fn advance(&mut self, whole: i64) {
-        if whole > self.newest {
-            if self.newest != i64::MIN {
-                // Below everything that a term within reach may have.
-                self.sum.forget_below(whole - HALF_LIVES_MAX - 1200);
-            }
-            self.newest = whole;
-        }
+    #[cold]
+    fn advance(&mut self, span: i64) {
+        let newest = std::mem::take(&mut self.sum);
+        self.before = (self.span != i64::MIN && self.span + 1 == span).then(|| Box::new(newest));
+        self.span = span;
     }
 
     /// Adds what `other` summed.
     pub fn merge(&mut self, other: &Self) {
-        if other.newest == i64::MIN {
+        if other.span == i64::MIN {
             return;
         }
-        self.advance(other.newest);
-        let mut other = other.sum.clone();
-        other.forget_below(self.newest - HALF_LIVES_MAX - 1200);
-        self.sum.merge(&other);
+        if other.span > self.span {
+            self.advance(other.span);
+        }
+        if other.span == self.span {
+            self.sum.merge(&other.sum);
+            if let Some(before) = &other.before {
+                self.before.get_or_insert_default().merge(before);
+            }
+        } else if other.span + 1 == self.span {
+            self.before.get_or_insert_default().merge(&other.sum);
+        }
     }
 
     /// The sum as of a time.
@@ -115,7 +127,15 @@ impl DecayedSum {
     /// The sum as of a time.
     #[must_use]
     pub fn as_of(&self, now: Now) -> f64 {
-        self.sum.scaled(-now.whole) / now.power
+        let sum = match &self.before {
+            None => self.sum.scaled(-now.whole),
+            Some(before) => {
+                let mut both = self.sum.clone();
+                both.merge(before);
+                both.scaled(-now.whole)
+            }
+        };
+        sum / now.power
     }
 
     /// What the sum of a single term is as of a time: the same bits, without the sum.
@@ -140,18 +160,24 @@ impl DecayedSum {
     #[inline]
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.sum.heap_bytes()
+        self.sum.heap_bytes() + self.before.as_ref().map_or(0, |before| size_of::<ExactSum>() + before.heap_bytes())
     }
 
     /// Appends its bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_i64(out, self.newest);
+        put_i64(out, self.span);
         self.sum.encode(out);
+        out.push(u8::from(self.before.is_some()));
+        if let Some(before) = &self.before {
+            before.encode(out);
+        }
     }
 
     /// Reads what [`encode`](Self::encode) wrote.
     pub fn decode(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Self { newest: from.i64()?, sum: ExactSum::decode(from)? })
+        let (span, sum) = (from.i64()?, ExactSum::decode(from)?);
+        let before = if from.byte()? == 0 { None } else { Some(Box::new(ExactSum::decode(from)?)) };
+        Some(Self { sum, before, span })
     }
 }
 
@@ -207,6 +233,31 @@ mod tests {
         assert!(sum.heap_bytes() < 2000, "{}", sum.heap_bytes());
         sum.add(second, 1.0, NOW);
         assert!(sum.heap_bytes() < 2000, "{}", sum.heap_bytes());
+    }
+
+    /// Two terms whose sum ends in half a unit, and one so old that it may only break the tie, or not: whichever came first.
+    #[test]
+    fn an_old_term_counts_whatever_comes_first() {
+        let hour = Decay::new(3600e6).unwrap();
+        for age in [1000, 1099, 1200, 2000, 2500, 3000, 5000_i64] {
+            for i in 0..500_u64 {
+                let old = (3.0, NOW - age * 3_600_000_000);
+                let mut terms = vec![(1.0 + splitmix::fraction(i, 0), NOW), (1.0 + splitmix::fraction(i, 1), NOW - 5_000_000_000), old];
+                let mut seen = std::collections::BTreeSet::new();
+                for order in 0..6 {
+                    let (mut whole, mut parts) = (DecayedSum::default(), DecayedSum::default());
+                    terms.swap(order % 3, (order + 1) % 3);
+                    for (value, time) in &terms {
+                        whole.add(hour, *value, *time);
+                        let mut part = DecayedSum::default();
+                        part.add(hour, *value, *time);
+                        parts.merge(&part);
+                    }
+                    seen.extend([whole.at(hour, NOW).to_bits(), parts.at(hour, NOW).to_bits()]);
+                }
+                assert_eq!(seen.len(), 1, "age {age}, case {i}");
+            }
+        }
     }
 
     #[test]

@@ -124,17 +124,6 @@ impl ExactSum {
         }
     }
 
-    /// Forgets digits whose bits all lie below `2^power`.
-    pub fn forget_below(&mut self, power: i64) {
-        let places = power.div_euclid(DIGIT) - self.low;
-        if places > 0 && !self.digits.is_empty() {
-            self.carry();
-            let places = usize::try_from(places).unwrap_or(usize::MAX).min(self.digits.len());
-            self.digits.drain(..places);
-            self.low += places as i64;
-        }
-    }
-
     /// Adds what `other` summed.
     pub fn merge(&mut self, other: &Self) {
         self.special += other.special;
