@@ -128,8 +128,8 @@ impl Stages<'_> {
     }
 }
 
-/// Rows with a whole number as their group are put in order, by time within a group where there is a time: the rows of a
-/// group meet their state while it is at hand, and it goes as soon as the next group comes.
+/// Rows with a whole number as their group are put in order: the rows of a group meet their state while it is at hand, and it
+/// goes as soon as the next group comes.
 fn in_order(rows: Arc<dyn ExecutionPlan>, groups: &[(Arc<dyn PhysicalExpr>, String)]) -> Arc<dyn ExecutionPlan> {
     let [(group, _)] = groups else { return rows };
     let schema = rows.schema();
@@ -137,10 +137,7 @@ fn in_order(rows: Arc<dyn ExecutionPlan>, groups: &[(Arc<dyn PhysicalExpr>, Stri
         return rows;
     }
     let options = SortOptions { descending: false, nulls_first: false };
-    let time = schema.fields().iter().position(|field| matches!(field.data_type(), DataType::Timestamp(..)));
-    let time = time.map(|at| Arc::new(Column::new(schema.field(at).name(), at)) as Arc<dyn PhysicalExpr>);
-    let keys = [Arc::clone(group)].into_iter().chain(time).map(|expr| PhysicalSortExpr::new(expr, options));
-    match LexOrdering::new(keys) {
+    match LexOrdering::new([PhysicalSortExpr::new(Arc::clone(group), options)]) {
         Some(order) => Arc::new(SortExec::new(order, rows).with_preserve_partitioning(true)),
         None => rows,
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, Int64Array};
 
 use super::arguments::{ids, member, read};
+use super::parts::Parts;
 use crate::error::{Code, Error, Result};
 use crate::functions::grouped::{Kernel, Rows, State, States, append};
 use crate::kernels::bitmap::{Bitmap, Bsi, Collector, Sums};
@@ -91,7 +92,7 @@ impl Kernel for Collect {
 
 /// How two sets become one, in any order.
 pub(super) trait Operation: Debug + Clone + Default + Send + Sync + 'static {
-    fn combine(set: &mut Bitmap, other: Bitmap);
+    fn combine(set: Bitmap, other: Bitmap) -> Result<Bitmap>;
 }
 
 /// The members of all.
@@ -105,20 +106,21 @@ pub(super) struct Or;
 pub(super) struct Xor;
 
 impl Operation for And {
-    fn combine(set: &mut Bitmap, other: Bitmap) {
-        *set = set.and(&other);
+    fn combine(set: Bitmap, other: Bitmap) -> Result<Bitmap> {
+        Ok(set.and(&other))
     }
 }
 
 impl Operation for Or {
-    fn combine(set: &mut Bitmap, other: Bitmap) {
+    fn combine(mut set: Bitmap, other: Bitmap) -> Result<Bitmap> {
         set.add(other);
+        Ok(set)
     }
 }
 
 impl Operation for Xor {
-    fn combine(set: &mut Bitmap, other: Bitmap) {
-        *set = set.xor(&other);
+    fn combine(set: Bitmap, other: Bitmap) -> Result<Bitmap> {
+        Ok(set.xor(&other))
     }
 }
 
@@ -126,49 +128,28 @@ impl Operation for Xor {
 #[derive(Debug, Clone)]
 pub(super) struct Combine<O>(pub(super) Output, pub(super) PhantomData<O>);
 
-/// The set that a group has so far; `None` before the first.
+/// The sets that a group has so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Combined<O> {
-    set: Option<Bitmap>,
-    bytes: usize,
+    sets: Parts<Bitmap>,
     operation: PhantomData<O>,
-}
-
-impl<O: Operation> Combined<O> {
-    fn take_in(&mut self, other: Bitmap) {
-        match &mut self.set {
-            Some(set) => O::combine(set, other),
-            None => self.set = Some(other),
-        }
-        self.bytes = self.set.as_ref().map_or(0, Bitmap::heap_bytes);
-    }
 }
 
 impl<O: Operation> State for Combined<O> {
     fn heap_bytes(&self) -> usize {
-        self.bytes
+        self.sets.heap_bytes()
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        if let Some(set) = &self.set {
-            set.clone().write(out);
-        }
+        self.sets.encode(out);
     }
 
     fn decode(from: &mut Reader<'_>) -> Option<Self> {
-        let bytes = from.rest();
-        let mut found = Self::default();
-        if !bytes.is_empty() {
-            found.take_in(Bitmap::read(bytes).ok()?);
-        }
-        Some(found)
+        Some(Self { sets: Parts::decode(from)?, operation: PhantomData })
     }
 
     fn merge(&mut self, other: Self) -> Result<()> {
-        if let Some(set) = other.set {
-            self.take_in(set);
-        }
-        Ok(())
+        self.sets.merge(other.sets, O::combine)
     }
 }
 
@@ -180,7 +161,7 @@ impl<O: Operation> Kernel for Combine<O> {
         for (row, group) in rows.iter() {
             if sets.is_valid(row) {
                 let set = read(sets.value(row))?;
-                states.change(group, |state| state.take_in(set))?;
+                states.change(group, |state| state.sets.push(set, O::combine))??;
             }
         }
         Ok(())
@@ -189,10 +170,14 @@ impl<O: Operation> Kernel for Combine<O> {
     fn finish(&self, states: &mut [Combined<O>]) -> Result<ArrayRef> {
         match self.0 {
             Output::Count => {
-                let counts = states.iter().map(|state| count(state.set.as_ref().map_or(0, Bitmap::len)));
-                Ok(Arc::new(counts.collect::<Int64Array>()))
+                let members = |state: &mut Combined<O>| Ok(state.sets.whole(O::combine)?.map_or(0, Bitmap::len));
+                let counts = states.iter_mut().map(|state| members(state).map(count)).collect::<Result<Vec<_>>>()?;
+                Ok(Arc::new(Int64Array::from(counts)))
             }
-            Output::Set => column(states.iter().map(|state| Ok(Some(state.set.clone().unwrap_or_default().to_bytes())))),
+            Output::Set => column(states.iter_mut().map(|state| {
+                let set = state.sets.whole(O::combine)?.cloned();
+                Ok(Some(set.unwrap_or_default().to_bytes()))
+            })),
         }
     }
 }
@@ -256,46 +241,29 @@ impl Kernel for Index {
 #[derive(Debug, Clone)]
 pub(super) struct Merge;
 
-/// The index that a group has so far.
+/// The indexes that a group has so far.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Merged {
-    index: Option<Bsi>,
-    bytes: usize,
-}
+pub(super) struct Merged(Parts<Bsi>);
 
-impl Merged {
-    fn take_in(&mut self, other: Bsi) -> Result<()> {
-        self.index = Some(match &self.index {
-            Some(index) => index.plus(&other).ok_or_else(|| too_great(None))?,
-            None => other,
-        });
-        self.bytes = self.index.as_ref().map_or(0, Bsi::heap_bytes);
-        Ok(())
-    }
+fn plus(index: Bsi, other: Bsi) -> Result<Bsi> {
+    index.plus(&other).ok_or_else(|| too_great(None))
 }
 
 impl State for Merged {
     fn heap_bytes(&self) -> usize {
-        self.bytes
+        self.0.heap_bytes()
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        if let Some(index) = &self.index {
-            out.extend(index.clone().to_bytes());
-        }
+        self.0.encode(out);
     }
 
     fn decode(from: &mut Reader<'_>) -> Option<Self> {
-        let bytes = from.rest();
-        let mut found = Self::default();
-        if !bytes.is_empty() {
-            found.take_in(Bsi::read(bytes).ok()?).ok()?;
-        }
-        Some(found)
+        Parts::decode(from).map(Self)
     }
 
     fn merge(&mut self, other: Self) -> Result<()> {
-        other.index.map_or(Ok(()), |index| self.take_in(index))
+        self.0.merge(other.0, plus)
     }
 }
 
@@ -307,13 +275,13 @@ impl Kernel for Merge {
         for (row, group) in rows.iter() {
             if indexes.is_valid(row) {
                 let index = read(indexes.value(row))?;
-                states.change(group, |state| state.take_in(index))??;
+                states.change(group, |state| state.0.push(index, plus))??;
             }
         }
         Ok(())
     }
 
     fn finish(&self, states: &mut [Merged]) -> Result<ArrayRef> {
-        column(states.iter().map(|state| Ok(Some(state.index.clone().unwrap_or_default().to_bytes()))))
+        column(states.iter_mut().map(|state| Ok(Some(state.0.whole(plus)?.cloned().unwrap_or_default().to_bytes()))))
     }
 }

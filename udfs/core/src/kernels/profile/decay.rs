@@ -260,6 +260,35 @@ mod tests {
         }
     }
 
+    /// Half-lives far shorter than the histories, so that most terms are of the span before the newest, or older.
+    #[test]
+    fn averages_of_long_histories_do_not_depend_on_order() {
+        let hour = Decay::new(3600e6).unwrap();
+        for group in 0..20_000_u64 {
+            let mut terms: Vec<(f64, i64)> = (0..splitmix::at(group, 0) % 16)
+                .map(|row| {
+                    let scale = 10_f64.powi((splitmix::at(group, 1) % 9) as i32 - 2);
+                    let at_us = NOW + (splitmix::at(group, row * 8 + 7) % 10_000_000_000_000) as i64;
+                    (scale + splitmix::fraction(group, row * 8 + 5), at_us)
+                })
+                .collect();
+            let newest = terms.iter().map(|(_, time)| *time).max().unwrap_or(NOW);
+            let average = |terms: &[(f64, i64)]| {
+                let (mut sum, mut weights) = (DecayedSum::default(), DecayedSum::default());
+                for (value, time) in terms {
+                    sum.add(hour, *value, *time);
+                    weights.add(hour, 1.0, *time);
+                }
+                (sum.at(hour, newest) / weights.at(hour, newest)).to_bits()
+            };
+            let first = average(&terms);
+            for seed in 0..6 {
+                splitmix::shuffle(&mut terms, seed);
+                assert_eq!(average(&terms), first, "group {group}: {terms:?}");
+            }
+        }
+    }
+
     #[test]
     fn ten_thousand_groups_in_random_parts_are_equal_bit_for_bit() {
         for group in 0..10_000_u64 {

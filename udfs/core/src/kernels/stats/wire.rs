@@ -55,12 +55,17 @@ impl<'a> Reader<'a> {
         (count.checked_mul(bytes)? <= self.0.len()).then_some(count)
     }
 
-    /// A text with its length.
-    pub fn text(&mut self) -> Option<&'a str> {
+    /// Bytes with their length.
+    pub fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = self.count(1)?;
         let (first, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        std::str::from_utf8(first).ok()
+        Some(first)
+    }
+
+    /// A text with its length.
+    pub fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
     }
 }
 
@@ -79,8 +84,13 @@ pub fn put_f64(out: &mut Vec<u8>, value: f64) {
     put_u64(out, value.to_bits());
 }
 
+/// Writes bytes with their length.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_u64(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
 /// Writes a text with its length.
 pub fn put_text(out: &mut Vec<u8>, text: &str) {
-    put_u64(out, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
+    put_bytes(out, text.as_bytes());
 }
