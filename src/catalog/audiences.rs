@@ -14,7 +14,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::kernels::bitmap::Bitmap;
 use uuid::Uuid;
 
-use super::file::{StoredAudience, StoredVersion};
+use super::file::{Definitions, StoredAudience, StoredVersion};
 use super::open::Inner;
 use super::{Catalog, Created};
 use crate::storage::audience::{Builder, Dictionary, StoredSet, read_set, remove_set};
@@ -48,11 +48,18 @@ pub struct Refreshed {
 
 /// The members of an audience on their way into the catalog.
 #[derive(Debug)]
-pub struct AudienceBuilder(Builder);
+pub struct AudienceBuilder {
+    members: Builder,
+    /// Erasures that had begun before.
+    erasures: usize,
+}
 
 /// Members on the disk that no catalog names yet.
 #[derive(Debug, Clone)]
-pub struct Members(StoredSet);
+pub struct Members {
+    set: StoredSet,
+    erasures: usize,
+}
 
 impl AudienceBuilder {
     /// Adds a column of user ids; a NULL is nobody.
@@ -60,7 +67,7 @@ impl AudienceBuilder {
     /// # Errors
     /// 53200, 54000.
     pub fn push(&mut self, users: &datafusion::arrow::array::ArrayRef) -> Result<()> {
-        self.0.push(users)
+        self.members.push(users)
     }
 
     /// Writes them.
@@ -68,18 +75,18 @@ impl AudienceBuilder {
     /// # Errors
     /// 53100, 58030.
     pub async fn finish(self) -> Result<Members> {
-        self.0.finish().await.map(Members)
+        Ok(Members { set: self.members.finish().await?, erasures: self.erasures })
     }
 }
 
 impl Members {
     /// How many users.
     pub fn count(&self) -> u64 {
-        self.0.members
+        self.set.members
     }
 
     fn version(&self, version: u32) -> StoredVersion {
-        let StoredSet { file, members, bytes, hash } = self.0.clone();
+        let StoredSet { file, members, bytes, hash } = self.set.clone();
         StoredVersion { version, file, members, bytes, hash, created_at_us: now_us() }
     }
 }
@@ -99,7 +106,9 @@ impl Catalog {
     /// XX001 when the dictionary of user ids is damaged, 53200.
     pub async fn audience_builder(&self) -> Result<AudienceBuilder> {
         let pool = Arc::clone(&self.inner.env.read().memory_pool);
-        Builder::new(Arc::clone(&self.inner.store), Arc::clone(&self.inner.dictionary), &pool).await.map(AudienceBuilder)
+        let erasures = self.inner.state().definitions.erasures.begun();
+        let members = Builder::new(Arc::clone(&self.inner.store), Arc::clone(&self.inner.dictionary), &pool).await?;
+        Ok(AudienceBuilder { members, erasures })
     }
 
     /// Whether an audience of that name can be made: true when there is one and that is fine.
@@ -118,12 +127,13 @@ impl Catalog {
     /// # Errors
     /// 42710.
     pub async fn create_audience(&self, audience: CreateAudience, members: Members) -> Result<Created> {
-        let file = members.0.file;
+        let (file, erasures) = (members.set.file, members.erasures);
         let CreateAudience { name, query, key, if_not_exists, owner } = audience;
         let first = members.version(1);
         let made = self
             .inner
             .change(move |definitions| {
+                nobody_erased(definitions, erasures, &name)?;
                 if definitions.audiences.contains_key(&name) {
                     return if if_not_exists { Ok(Created::Existed) } else { Err(taken(&name)) };
                 }
@@ -156,18 +166,19 @@ impl Catalog {
     /// # Errors
     /// 42704, 40001.
     pub async fn refresh_audience(&self, name: &str, query: &str, members: Members) -> Result<Refreshed> {
-        let file = members.0.file;
+        let file = members.set.file;
         let (name, query) = (name.to_owned(), query.to_owned());
         let refreshed = self
             .inner
             .change(move |definitions| {
+                nobody_erased(definitions, members.erasures, &name)?;
                 let found = definitions.audiences.get_mut(&name).ok_or_else(|| missing(&name))?;
                 if found.query != query {
                     return Err(Error::new(Code::Serialization, format!("audience \"{name}\" was made anew meanwhile")));
                 }
                 found.refreshed_at_us = now_us();
                 let newest = found.versions.last().map_or(0, |newest| newest.version);
-                if found.versions.last().is_some_and(|newest| newest.hash == members.0.hash) {
+                if found.versions.last().is_some_and(|newest| newest.hash == members.set.hash) {
                     return Ok(Refreshed { version: newest, changed: false });
                 }
                 found.versions.push(members.version(newest + 1));
@@ -204,6 +215,15 @@ impl Catalog {
     pub fn audiences(&self) -> Arc<dyn AudienceProvider> {
         Arc::new(Audiences { inner: Arc::downgrade(&self.inner), kept: Mutex::default() })
     }
+}
+
+/// Succeeds when no user was erased since the members were read: one of them may be there.
+fn nobody_erased(definitions: &Definitions, erasures: usize, name: &str) -> Result<()> {
+    if definitions.erasures.begun() == erasures {
+        return Ok(());
+    }
+    Err(Error::new(Code::Serialization, format!("users were erased while the members of audience \"{name}\" were read"))
+        .hint("Run the statement again."))
 }
 
 /// Whether the catalog refused a change before it wrote anything. A failure to write may have been a success: then the set

@@ -59,7 +59,7 @@ impl Catalog {
         self.existing(name, false, false, ObjectKind::Table)?;
         let (table, quarantine) = self.make_events(name, &schema, options, false).await?;
         let added = table.schema().fields().len() > schema.fields().len();
-        let mut intake = Intake::new(&table, &quarantine, &self.env(), ingest)?;
+        let mut intake = Intake::new(&table, &quarantine, &self.env(), ingest)?.refusing(&self.inner.forgotten);
         intake.add_all(if added { with_arrival(stream, table.schema()) } else { stream }).await?;
         let arrivals = intake.finish().await?;
         self.keep_events(name, (table, quarantine), false, owner).await?;
@@ -89,7 +89,7 @@ impl Catalog {
                 let Some(Object::Managed(quarantine)) = quarantine else {
                     return Err(Error::new(Code::DataCorrupted, format!("table \"{name}\" has lost its quarantine")));
                 };
-                Ok(Insertion(Kind::Events(Box::new(Intake::new(table, quarantine, &self.env(), options)?))))
+                Ok(Insertion(Kind::Events(Box::new(Intake::new(table, quarantine, &self.env(), options)?.refusing(&self.inner.forgotten)))))
             }
         }
     }

@@ -11,6 +11,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::erasure::StoredErasures;
 use crate::storage::{DurableLocal, ExternalSource, Role, store_error};
 
 /// The newest format that this program reads and the one it writes.
@@ -37,6 +38,9 @@ pub(super) struct Definitions {
     /// Audiences, by name.
     #[serde(default)]
     pub(super) audiences: BTreeMap<String, StoredAudience>,
+    /// Users who are forgotten.
+    #[serde(default, skip_serializing_if = "StoredErasures::is_empty")]
+    pub(super) erasures: StoredErasures,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +101,13 @@ pub(super) struct StoredVersion {
 
 impl Default for Definitions {
     fn default() -> Self {
-        Self { next_oid: FIRST_OID, relations: BTreeMap::new(), roles: BTreeMap::new(), audiences: BTreeMap::new() }
+        Self {
+            next_oid: FIRST_OID,
+            relations: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            audiences: BTreeMap::new(),
+            erasures: StoredErasures::default(),
+        }
     }
 }
 

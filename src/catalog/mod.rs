@@ -10,6 +10,7 @@
 
 mod audiences;
 mod definitions;
+mod erasure;
 mod events;
 mod file;
 mod import;
@@ -30,6 +31,7 @@ use portrait_udfs::error::{Code, Error, Result};
 
 pub use audiences::{AudienceBuilder, CreateAudience, Members, Refreshed};
 pub use definitions::{CreateExternal, CreateView, Created, ObjectKind, TableInfo};
+pub use erasure::Eraser;
 pub use events::Insertion;
 pub use import::ImportSource;
 pub use roles::{Role, RoleOptions, ScramVerifier};

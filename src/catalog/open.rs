@@ -16,6 +16,7 @@ use super::file::{Body, Definitions, Relation};
 use super::{PUBLIC, ViewPlanner};
 use crate::storage::audience::{Dictionary, sweep_sets};
 use crate::storage::delta::{DeltaTable, sweep_tables};
+use crate::storage::erasure::Forgotten;
 use crate::storage::types::schema_from_text;
 use crate::storage::{DataRoots, DurableLocal, ExternalTable, Role};
 
@@ -28,6 +29,8 @@ pub(super) struct Inner {
     pub(super) planner: RwLock<Option<Arc<dyn ViewPlanner>>>,
     /// The numbers of the users in audiences.
     pub(super) dictionary: Arc<Dictionary>,
+    /// Who is forgotten.
+    pub(super) forgotten: Arc<Forgotten>,
     /// Where writers take their memory and their spill files from.
     pub(super) env: RwLock<Arc<RuntimeEnv>>,
     state: RwLock<Arc<State>>,
@@ -73,6 +76,8 @@ impl Inner {
             tracing::info!(staged, tables, sets, "swept what an interrupted process left");
         }
         let store = Arc::new(store);
+        let forgotten = Arc::new(Forgotten::default());
+        forgotten.set(definitions.erasures.hidden(), definitions.erasures.suppressed());
         let mut entries = BTreeMap::new();
         for (name, relation) in &definitions.relations {
             entries.insert(name.clone(), Arc::new(make_entry(name, relation, &store, &roots, None)?));
@@ -83,6 +88,7 @@ impl Inner {
             planner: RwLock::default(),
             dictionary: Dictionary::new(Arc::clone(&store)),
             store,
+            forgotten,
             env: RwLock::default(),
             state: RwLock::new(Arc::new(State { definitions, entries })),
             gate: tokio::sync::Mutex::new(()),
@@ -133,6 +139,9 @@ impl Inner {
             if let (false, Object::Managed(table)) = (stays, &entry.object) {
                 table.mark_dropped();
             }
+        }
+        if definitions.erasures != before.definitions.erasures {
+            self.forgotten.set(definitions.erasures.hidden(), definitions.erasures.suppressed());
         }
         *self.state.write() = Arc::new(State { definitions, entries });
         Ok(value)

@@ -10,6 +10,7 @@ use datafusion::prelude::SessionContext;
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::PUBLIC;
+use super::erasure::user_column;
 use super::open::{Inner, Object};
 use crate::storage::external::kind_of_name;
 use crate::storage::versions::split_name;
@@ -74,7 +75,14 @@ impl SchemaProvider for Public {
             return Ok(Some(self.files(name).await?));
         };
         Ok(Some(match &entry.object {
-            Object::Managed(table) => Arc::new(ManagedTable::new(name, Arc::clone(table), Arc::clone(&self.inner.store), as_of)),
+            Object::Managed(table) => {
+                let read = ManagedTable::new(name, Arc::clone(table), Arc::clone(&self.inner.store), as_of);
+                let hidden = self.inner.forgotten.hidden();
+                Arc::new(match user_column(&state, table).filter(|_| !hidden.is_empty()) {
+                    Some(user) => read.hiding(hidden, user),
+                    None => read,
+                })
+            }
             _ if as_of.is_some() => {
                 return Err(Error::new(Code::WrongObjectType, format!("\"{name}\" keeps no versions"))
                     .detail("Only managed tables can be read AS OF an older version.")

@@ -11,6 +11,7 @@
 //! Architecture invariant: the engine knows no SQL text and no protocol; nothing of one session's settings reaches
 //! another; a result is never collected.
 
+mod erasure;
 mod functions;
 mod runtime;
 mod search_path;
@@ -96,15 +97,19 @@ impl Engine {
         let runtime = QueryRuntime::start(config)?;
         catalog.set_runtime(runtime.env());
         let store: Arc<dyn ObjectStore> = Arc::clone(catalog.store()) as _;
-        let registry = Registry::open(Arc::clone(&store), StorePath::from(MODELS_PREFIX), config.model_cache).await?;
+        let registry = Arc::new(Registry::open(Arc::clone(&store), StorePath::from(MODELS_PREFIX), config.model_cache).await?);
+        let histories = HistoryIndex::open(catalog.store())?;
+        let erasures = erasure::Erasures::new(catalog.eraser(), Arc::clone(&histories), Arc::clone(&registry));
+        erasures.resume();
         let jobs = Jobs::open(store, StorePath::from(MODELS_PREFIX), TRAININGS_MAX).await?;
         let ml = Arc::new(MlContext {
-            registry: Arc::new(registry),
+            registry,
             jobs,
-            histories: HistoryIndex::open(catalog.store())?,
+            histories,
             training_threads: config.training_threads,
             files: roots as Arc<dyn FileAccess>,
             audiences: catalog.audiences(),
+            erasure: Arc::new(erasures),
         });
         catalog.attach_schema("ml", ml_schema_provider(Arc::clone(&ml)));
         Ok(Arc::new(Self { config: config.clone(), catalog, ml, runtime, extensions: RwLock::default(), sessions: AtomicU32::new(1) }))

@@ -103,6 +103,11 @@ pub(crate) enum Change {
         /// The files that go.
         removed: Vec<String>,
     },
+    /// Puts fewer rows into other files.
+    Erase {
+        /// The files that go.
+        removed: Vec<String>,
+    },
 }
 
 /// Whether a commit is in the log.
@@ -342,9 +347,10 @@ impl DeltaTable {
     }
 
     async fn commit_now(&self, mut pending: PendingFiles, change: Change) -> Result<Committed> {
-        let (only_at, removed) = match change {
-            Change::Append { only_at } => (only_at, Vec::new()),
-            Change::Rewrite { removed } => (None, removed),
+        let (only_at, removed, data_change) = match change {
+            Change::Append { only_at } => (only_at, Vec::new(), true),
+            Change::Rewrite { removed } => (None, removed, false),
+            Change::Erase { removed } => (None, removed, true),
         };
         let mut gate = self.gate.lock().await;
         let state = match gate.take() {
@@ -355,16 +361,17 @@ impl DeltaTable {
             *gate = Some(state);
             return Ok(Committed::Conflict);
         }
-        let operation = match removed.is_empty() {
-            true => DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None },
-            false => DeltaOperation::Optimize { predicate: None, target_size: 0 },
+        let operation = match (removed.is_empty(), data_change) {
+            (true, _) => DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None },
+            (false, false) => DeltaOperation::Optimize { predicate: None, target_size: 0 },
+            (false, true) => DeltaOperation::Delete { predicate: None },
         };
         let mut properties = CommitProperties::default();
         if only_at.is_some() {
             properties = properties.with_max_retries(0);
         }
         let prepared = CommitBuilder::from(properties)
-            .with_actions(self.actions(&state, pending.files(), &removed)?)
+            .with_actions(self.actions(&state, pending.files(), &removed, data_change)?)
             .build(Some(&state as &dyn TableReference), Arc::clone(&self.log), operation)
             .into_prepared_commit_future()
             .await
@@ -383,17 +390,19 @@ impl DeltaTable {
     }
 
     /// What a commit of these files says.
-    fn actions(&self, state: &DeltaTableState, files: &[WrittenFile], removed: &[String]) -> Result<Vec<Action>> {
+    fn actions(&self, state: &DeltaTableState, files: &[WrittenFile], removed: &[String], data_change: bool) -> Result<Vec<Action>> {
         let mut actions = Vec::with_capacity(files.len() + removed.len());
         let gone: HashSet<&str> = removed.iter().map(String::as_str).collect();
         if !gone.is_empty() {
             let live = state.log_data();
-            actions.extend(live.iter().filter(|file| gone.contains(&*file.path())).map(|file| Action::Remove(file.remove_action(false))));
+            actions.extend(
+                live.iter().filter(|file| gone.contains(&*file.path())).map(|file| Action::Remove(file.remove_action(data_change))),
+            );
             if actions.len() != gone.len() {
                 return Err(self.overtaken());
             }
         }
-        actions.extend(files.iter().map(|file| add_action(file, removed.is_empty())));
+        actions.extend(files.iter().map(|file| add_action(file, data_change)));
         Ok(actions)
     }
 
@@ -402,6 +411,7 @@ impl DeltaTable {
         let landed = async {
             let state = DeltaTableState::try_new(&self.log, None).await?;
             let names: HashSet<String> = state.log_data().iter().map(|file| file.path().into_owned()).collect();
+            // A commit without files took some away: then it cannot be told, and is made again.
             Ok::<_, DeltaTableError>(pending.files().iter().any(|file| names.contains(&file.name)))
         };
         match landed.await {

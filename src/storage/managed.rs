@@ -24,6 +24,7 @@ use portrait_udfs::error::{Code, Error, Result};
 
 use super::delta::{DeltaTable, TableSnapshot};
 use super::durable::DurableLocal;
+use super::erasure::{Users, hide, with_user};
 use super::events::EventScan;
 use super::versions::AsOf;
 
@@ -43,13 +44,21 @@ pub struct ManagedTable {
     store: Arc<DurableLocal>,
     /// The version that is read; `None` = the latest.
     as_of: Option<AsOf>,
+    /// Users whose rows are left out, and the column that they are in.
+    hidden: Option<(Arc<Users>, usize)>,
 }
 
 impl ManagedTable {
     pub(crate) fn new(name: &str, table: Arc<DeltaTable>, store: Arc<DurableLocal>, as_of: Option<AsOf>) -> Self {
         let fields = table.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
         let schema = Arc::new(Schema::new(fields.collect::<Fields>()));
-        Self { name: name.to_owned(), schema, table, store, as_of }
+        Self { name: name.to_owned(), schema, table, store, as_of, hidden: None }
+    }
+
+    /// Leaves out the rows of `users`, who are in column `user`.
+    pub(crate) fn hiding(mut self, users: Arc<Users>, user: usize) -> Self {
+        self.hidden = Some((users, user)).filter(|(users, _)| !users.is_empty());
+        self
     }
 
     /// Changes with each commit.
@@ -57,7 +66,8 @@ impl ManagedTable {
     /// # Errors
     /// A log that cannot be read.
     pub async fn fingerprint(&self) -> Result<String> {
-        Ok(format!("delta:{}:{}", self.table.id(), self.snapshot().await?.version))
+        let hidden = if self.hidden.is_some() { ":hidden" } else { "" };
+        Ok(format!("delta:{}:{}{hidden}", self.table.id(), self.snapshot().await?.version))
     }
 
     async fn snapshot(&self) -> Result<Arc<TableSnapshot>> {
@@ -127,7 +137,11 @@ impl TableProvider for ManagedTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        self.plan(state, projection, limit.filter(|_| filters.is_empty())).await
+        let limit = limit.filter(|_| filters.is_empty());
+        let Some((users, user)) = &self.hidden else { return self.plan(state, projection, limit).await };
+        let (read, asked) = with_user(projection, *user, &self.schema);
+        let plan = self.plan(state, read.as_ref(), None).await?;
+        hide(plan, Arc::clone(users), self.schema.field(*user).name(), asked)
     }
 
     async fn insert_into(

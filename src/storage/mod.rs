@@ -12,6 +12,7 @@
 pub(crate) mod audience;
 pub(crate) mod delta;
 pub mod durable;
+pub(crate) mod erasure;
 pub mod events;
 pub mod external;
 pub mod history;

@@ -9,9 +9,13 @@ use std::sync::Arc;
 
 use deltalake_core::table::state::DeltaTableState;
 use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::delta::{DeltaTable, TableSnapshot};
+use super::events::{IDS, ids_names};
+use super::store_error;
 use super::writer::delete_quietly;
 
 /// Which version of a table is meant.
@@ -110,6 +114,44 @@ impl DeltaTable {
 
     /// Removes files that only versions older than `retention_ms` name. Returns how many.
     pub(crate) async fn vacuum(&self, retention_ms: i64) -> Result<u64> {
+        let present = self.unneeded(retention_ms).await?;
+        let count = present.len() as u64;
+        delete_quietly(self.store(), present).await;
+        Ok(count)
+    }
+
+    /// Removes all that only older versions need: their files and the log's entries, in the place of which stands a checkpoint.
+    ///
+    /// # Errors
+    /// What cannot be removed: then some of it is left, and another call goes on.
+    pub(crate) async fn forget_versions(&self) -> Result<()> {
+        for file in self.unneeded(0).await? {
+            delete(self.store(), &file).await?;
+        }
+        let needed = ids_names(self.snapshot().await?.as_ref());
+        let listed = self.store().list_with_delimiter(Some(&self.folder().join(IDS))).await.map_err(store_error)?;
+        for ids in listed.objects.into_iter().map(|object| object.location) {
+            if ids.filename().is_some_and(|name| !needed.contains(name)) {
+                delete(self.store(), &ids).await?;
+            }
+        }
+        let mut table = deltalake_core::DeltaTable::new(Arc::clone(self.log()));
+        table.load().await.map_err(|error| self.delta_error(error))?;
+        let version = table.version().unwrap_or_default();
+        deltalake_core::checkpoints::create_checkpoint(&table, None).await.map_err(|error| self.delta_error(error))?;
+        let log = self.folder().join("_delta_log");
+        let listed = self.store().list_with_delimiter(Some(&log)).await.map_err(store_error)?;
+        for entry in listed.objects.into_iter().map(|object| object.location) {
+            let of = entry.filename().and_then(|name| name.split('.').next()?.parse::<u64>().ok());
+            if of.is_some_and(|of| of < version) {
+                delete(self.store(), &entry).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Files that are there, and that only versions older than `retention_ms` name.
+    async fn unneeded(&self, retention_ms: i64) -> Result<Vec<Path>> {
         // What a killed process left goes at the first use.
         self.snapshot().await?;
         let state = DeltaTableState::try_new(self.log(), None).await.map_err(|error| self.delta_error(error))?;
@@ -131,9 +173,14 @@ impl DeltaTable {
                 present.push(file);
             }
         }
-        let count = present.len() as u64;
-        delete_quietly(self.store(), present).await;
-        Ok(count)
+        Ok(present)
+    }
+}
+
+async fn delete(store: &Arc<dyn ObjectStore>, file: &Path) -> Result<()> {
+    match object_store::ObjectStoreExt::delete(store.as_ref(), file).await {
+        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(store_error(error)),
     }
 }
 

@@ -17,7 +17,7 @@ use portrait::sql::{self, Outcome, RunOptions};
 const TABLE: &str = "CREATE TABLE events (event_id bigint, user_id bigint, event_time timestamp, price double precision) \
                      WITH (user_column = user_id, time_column = event_time, event_id = event_id)";
 
-async fn engine(folder: &Path) -> Arc<Engine> {
+pub async fn engine(folder: &Path) -> Arc<Engine> {
     let config = Config::resolve(Options {
         data_dir: Some(folder.to_path_buf()),
         memory_limit: Some("128MiB".into()),
@@ -29,7 +29,7 @@ async fn engine(folder: &Path) -> Arc<Engine> {
 }
 
 /// The rows of the last statement, as text.
-async fn rows(session: &Session, text: &str) -> Result<Vec<String>> {
+pub async fn rows(session: &Session, text: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for statement in sql::parse(text)? {
         found.clear();

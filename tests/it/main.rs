@@ -5,6 +5,7 @@
 mod audiences;
 mod checkpoints;
 mod docs;
+mod erasure;
 mod events;
 mod statements;
 mod storage;

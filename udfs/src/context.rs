@@ -4,6 +4,7 @@
 //! takes the defaults. Nothing here knows a protocol, a catalog or a path.
 
 mod audiences;
+mod erasure;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use object_store::path::Path;
 use tokio_util::sync::CancellationToken;
 
 pub use audiences::{AudienceInfo, AudienceKey, AudienceProvider, AudienceRef, AudienceVersion, NoAudiences, UserNumbers};
+pub use erasure::{ErasedFrom, ErasureInfo, ErasureProvider, NoErasure};
 
 use crate::error::{Code, Error, Result};
 use crate::features::EventColumns;

@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::kernels::intern::Interner;
 
+use crate::storage::erasure::Users;
 use crate::storage::{DurableLocal, store_error};
 
 const FOLDER: &str = "audiences/ids";
@@ -24,6 +25,8 @@ const MAGIC: &[u8; 8] = b"PUSERID\x01";
 const HEADER_BYTES: usize = 8 + 8 + 8 + 32;
 /// Ids of one segment at most: what is written at once stays small.
 const SEGMENT_IDS: usize = 1 << 20;
+/// What the ids of erased users begin with: no text that SQL knows has it.
+const NOBODY: char = '\0';
 /// Numbers that there are.
 const IDS_MAX: usize = u32::MAX as usize - 1;
 
@@ -45,6 +48,20 @@ struct Table {
 }
 
 impl Table {
+    /// The names without `users`, and the numbers that were theirs.
+    fn without(&self, users: &Users) -> (Vec<String>, Vec<usize>) {
+        let mut gone = Vec::new();
+        let name = |code: u32| match self.names.get(code) {
+            user if users.contains(user) => {
+                gone.push(code as usize);
+                format!("{NOBODY}{code}")
+            }
+            user => user.to_owned(),
+        };
+        let names = (0..self.names.len()).filter_map(|code| u32::try_from(code).ok()).map(name).collect();
+        (names, gone)
+    }
+
     fn count_memory(&self) -> Result<()> {
         let Some(memory) = &self.memory else { return Ok(()) };
         memory.try_resize(self.names.bytes()).map_err(crate::storage::engine_error)
@@ -104,13 +121,57 @@ impl Dictionary {
         users.iter().map(|user| table.names.find(user?).map(u64::from)).collect()
     }
 
-    /// The ids of `numbers`; NULL for a number that was never given.
+    /// The numbers of users who are among `users`.
+    pub(crate) fn numbers_of(&self, users: &Users) -> Vec<u64> {
+        let table = self.table.read();
+        let codes = (0..table.names.len()).filter_map(|code| u32::try_from(code).ok());
+        codes.filter(|code| users.contains(table.names.get(*code))).map(u64::from).collect()
+    }
+
+    /// Takes the ids of `users` out; their numbers stay, and are nobody's.
+    ///
+    /// # Errors
+    /// 58030: then some segments still have them, and another call goes on.
+    pub(crate) async fn forget(&self, users: &Users) -> Result<()> {
+        let _one_at_a_time = self.gate.lock().await;
+        let (names, gone, stored) = {
+            let table = self.table.read();
+            let (names, gone) = table.without(users);
+            (names, gone, table.stored.unwrap_or(0))
+        };
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let folder = Path::from(FOLDER);
+        let files: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(store_error)?;
+        let first = |path: &Path| path.filename().and_then(|name| name.strip_suffix(".ids")?.parse::<usize>().ok());
+        let mut firsts: Vec<usize> = files.iter().filter_map(|file| first(&file.location)).collect();
+        firsts.sort_unstable();
+        for (at, first) in firsts.iter().enumerate() {
+            let end = firsts.get(at + 1).copied().unwrap_or(stored);
+            if gone.iter().any(|code| (*first..end).contains(code)) {
+                let names: Interner = names[..end.min(names.len())].iter().map(String::as_str).collect();
+                let segment = write_segment(&names, *first, end);
+                let path = Path::from(format!("{FOLDER}/{first:010}.ids"));
+                self.store.put_opts(&path, segment.into(), PutOptions::default()).await.map_err(store_error)?;
+            }
+        }
+        // Last: until every segment is written, the next call must find them.
+        let mut table = self.table.write();
+        let (names, _) = table.without(users);
+        table.names = names.iter().map(String::as_str).collect();
+        Ok(())
+    }
+
+    /// The ids of `numbers`; NULL for a number that was never given, or whose user was erased.
     pub(crate) fn names(&self, numbers: &[u64]) -> StringArray {
         let table = self.table.read();
         let mut out = StringBuilder::new();
         for number in numbers {
             match u32::try_from(*number) {
-                Ok(code) if (code as usize) < table.names.len() => out.append_value(table.names.get(code)),
+                Ok(code) if (code as usize) < table.names.len() && !table.names.get(code).starts_with(NOBODY) => {
+                    out.append_value(table.names.get(code));
+                }
                 _ => out.append_null(),
             }
         }

@@ -32,7 +32,7 @@ fn place(file: Uuid) -> Path {
 }
 
 /// Writes a set; durable when it returns, and swept at the next start unless a catalog names it by then.
-pub(super) async fn write_set(store: &DurableLocal, mut set: Bitmap) -> Result<StoredSet> {
+pub(crate) async fn write_set(store: &DurableLocal, mut set: Bitmap) -> Result<StoredSet> {
     let members = set.len();
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&[0; 32]);

@@ -193,7 +193,7 @@ async fn no_failing_call_loses_or_doubles_an_event() {
             let sound = tables(store.clone(), ids);
             sound.events.create_empty().await.unwrap();
             sound.quarantine.create_empty().await.unwrap();
-            assert_eq!(sound.ingest(0..100).await.unwrap(), Arrivals { read: 100, new: 90, duplicate: 0, quarantined: 10 });
+            assert_eq!(sound.ingest(0..100).await.unwrap(), Arrivals { read: 100, new: 90, duplicate: 0, quarantined: 10, suppressed: 0 });
 
             let calls: Arc<AtomicUsize> = Arc::default();
             let broken = tables(Faulty { calls: Arc::clone(&calls), fails: Some((fails, late)), ..store.clone() }, ids);

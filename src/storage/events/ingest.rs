@@ -18,7 +18,7 @@ use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::StreamExt;
-use portrait_udfs::error::{Error, Result};
+use portrait_udfs::error::{Code, Error, Result};
 use roaring::RoaringTreemap;
 use uuid::Uuid;
 
@@ -30,6 +30,7 @@ use super::sift::{Sift, unspool};
 use super::spans::boundaries;
 use super::table::{ids_location, known_ids};
 use crate::storage::delta::{Change, Committed, DeltaTable, TableSnapshot};
+use crate::storage::erasure::{Forgotten, Users};
 use crate::storage::history::layout::Keys;
 use crate::storage::sort::{Sorted, Sorter};
 use crate::storage::types::conform;
@@ -64,11 +65,14 @@ pub struct Arrivals {
     pub duplicate: u64,
     /// Rows that were refused.
     pub quarantined: u64,
+    /// Rows of users who are suppressed: they were left out.
+    pub suppressed: u64,
 }
 
 impl std::fmt::Display for Arrivals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "read {}, new {}, duplicate {}, quarantined {}", self.read, self.new, self.duplicate, self.quarantined)
+        write!(f, "read {}, new {}, duplicate {}, quarantined {}", self.read, self.new, self.duplicate, self.quarantined)?;
+        if self.suppressed > 0 { write!(f, ", suppressed {}", self.suppressed) } else { Ok(()) }
     }
 }
 
@@ -82,6 +86,30 @@ pub(crate) struct Intake {
     events: Spool,
     refused: Spool,
     read: u64,
+    suppressed: u64,
+    forgotten: Option<Arc<Refusal>>,
+}
+
+/// Users whose events are not taken, as they are when a statement begins.
+struct Refusal {
+    forgotten: Arc<Forgotten>,
+    users: Arc<Users>,
+    generation: u64,
+}
+
+impl Refusal {
+    fn new(forgotten: &Arc<Forgotten>) -> Self {
+        Self { forgotten: Arc::clone(forgotten), users: forgotten.suppressed(), generation: forgotten.generation() }
+    }
+
+    /// Succeeds when nobody was erased since: what was read before may be theirs.
+    fn still_holds(&self, table: &DeltaTable) -> Result<()> {
+        if self.generation == self.forgotten.generation() {
+            return Ok(());
+        }
+        Err(Error::new(Code::Serialization, format!("users were erased while rows for table \"{}\" were read", table.name()))
+            .hint("Run the statement again."))
+    }
 }
 
 impl Intake {
@@ -107,7 +135,15 @@ impl Intake {
             events,
             refused,
             read: 0,
+            suppressed: 0,
+            forgotten: None,
         })
+    }
+
+    /// Leaves out events of users who are suppressed, and commits nothing when users are erased meanwhile.
+    pub(crate) fn refusing(mut self, forgotten: &Arc<Forgotten>) -> Self {
+        self.forgotten = Some(Arc::new(Refusal::new(forgotten)));
+        self
     }
 
     /// Takes rows; their columns are the table's, by position.
@@ -115,7 +151,14 @@ impl Intake {
     /// # Errors
     /// As [`conform`]: then nothing of the statement may be kept.
     pub(crate) async fn add(&mut self, rows: &RecordBatch) -> Result<()> {
-        let rows = conform(rows, self.table.schema(), self.table.name())?;
+        let mut rows = conform(rows, self.table.schema(), self.table.name())?;
+        if let Some(refusal) = &self.forgotten
+            && let Some(others) = refusal.users.others(rows.column(self.indices.user))?
+        {
+            let kept = filter_record_batch(&rows, &others).map_err(|error| Error::internal(error.to_string()))?;
+            self.suppressed += (rows.num_rows() - kept.num_rows()) as u64;
+            rows = kept;
+        }
         let (events, refusals) = self.sift.split(&rows, self.read)?;
         self.read += rows.num_rows() as u64;
         let id = self.spooled_id();
@@ -139,23 +182,23 @@ impl Intake {
     /// # Errors
     /// 40001 when other writers came first again and again; 53100; failures of the store. Then no event is kept.
     pub(crate) async fn finish(self) -> Result<Arrivals> {
-        let Self { table, quarantine, env, indices, events, refused, read, .. } = self;
+        let Self { table, quarantine, env, indices, events, refused, read, suppressed, forgotten, .. } = self;
         let quarantined = refused.count;
         if quarantined > 0 {
-            let source = Staged::new(quarantine, refused, Shape::Refused).await?;
+            let source = Staged::new(quarantine, refused, Shape::Refused, forgotten.clone()).await?;
             source.commit(&env).await?;
         }
         let accepted = events.count;
         let new = match accepted {
             0 => 0,
-            _ => Staged::new(Arc::clone(&table), events, Shape::Events(indices)).await?.commit(&env).await?,
+            _ => Staged::new(Arc::clone(&table), events, Shape::Events(indices), forgotten).await?.commit(&env).await?,
         };
         if new > 0
             && let Ok(snapshot) = table.snapshot().await
         {
             in_background(&table, &env, &snapshot);
         }
-        Ok(Arrivals { read, new, duplicate: accepted - new, quarantined })
+        Ok(Arrivals { read: read + suppressed, new, duplicate: accepted - new, quarantined, suppressed })
     }
 
     /// Where a spooled event has its id.
@@ -226,15 +269,16 @@ struct Staged {
     ids: Option<SortedIds>,
     count: u64,
     shape: Shape,
+    refusal: Option<Arc<Refusal>>,
 }
 
 impl Staged {
-    async fn new(table: Arc<DeltaTable>, spool: Spool, shape: Shape) -> Result<Self> {
+    async fn new(table: Arc<DeltaTable>, spool: Spool, shape: Shape, refusal: Option<Arc<Refusal>>) -> Result<Self> {
         let ids = match spool.ids {
             Some(ids) => Some(ids.finish().await?),
             None => None,
         };
-        Ok(Self { table, rows: Arc::new(spool.rows.finish().await?), ids, count: spool.count, shape })
+        Ok(Self { table, rows: Arc::new(spool.rows.finish().await?), ids, count: spool.count, shape, refusal })
     }
 
     /// Commits the rows that the table does not have. Returns how many.
@@ -242,6 +286,9 @@ impl Staged {
         let table = Arc::clone(&self.table);
         // Comparing and committing is one statement's at a time: what one commits, the next one compares with.
         let _turn = table.ingest_turn().await;
+        if let Some(refusal) = &self.refusal {
+            refusal.still_holds(&table)?;
+        }
         for _ in 0..ATTEMPTS {
             let snapshot = table.snapshot().await?;
             let Some((pending, new)) = self.write(env, &snapshot).await? else { continue };

@@ -24,6 +24,7 @@
 //! Must never know: SQL text, the wire, sessions.
 
 mod columns;
+pub(crate) mod erase;
 mod files;
 mod ids;
 pub(crate) mod ingest;

@@ -25,6 +25,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use uuid::Uuid;
 
 use super::columns::EventIndices;
+use super::erase::Keep;
 use super::files::{FileNames, run_of};
 use super::ids::{IdSorter, IdsWriter, duplicates};
 use super::ingest::{Cutter, ranges_beside};
@@ -107,8 +108,8 @@ pub(crate) async fn optimize(table: &Arc<DeltaTable>, env: &Arc<RuntimeEnv>, sco
         return Ok(Rewritten::default());
     }
     let pending = match table.event_indices() {
-        Some(_) => rewrite_events(table, env, &snapshot, &groups, scope).await?,
-        None => rewrite_rows(table, env, &snapshot, &groups).await?,
+        Some(_) => rewrite_events(table, env, &snapshot, &groups, scope, &mut Keep::all()).await?,
+        None => rewrite_rows(table, env, &snapshot, &groups, &mut Keep::all()).await?,
     };
     let removed: Vec<String> = groups.iter().flatten().map(|&file| file_name(&snapshot, file)).collect();
     let done = Rewritten { removed: removed.len() as u64, added: pending.files().len() as u64, rows: pending.rows };
@@ -122,7 +123,7 @@ pub(crate) async fn optimize(table: &Arc<DeltaTable>, env: &Arc<RuntimeEnv>, sco
     Ok(done)
 }
 
-fn file_name(snapshot: &TableSnapshot, file: usize) -> String {
+pub(super) fn file_name(snapshot: &TableSnapshot, file: usize) -> String {
     snapshot.files[file].object_meta.location.filename().unwrap_or_default().to_owned()
 }
 
@@ -133,11 +134,12 @@ fn small_files(snapshot: &TableSnapshot) -> Vec<Vec<usize>> {
 }
 
 /// Rows in any order.
-async fn rewrite_rows(
+pub(super) async fn rewrite_rows(
     table: &Arc<DeltaTable>,
     env: &Arc<RuntimeEnv>,
     snapshot: &TableSnapshot,
     groups: &[Vec<usize>],
+    keep: &mut Keep<'_>,
 ) -> Result<PendingFiles> {
     let run = Uuid::now_v7();
     let names = if table.role().is_plain() { FileNames::Unordered } else { FileNames::Events(run) };
@@ -148,7 +150,7 @@ async fn rewrite_rows(
         let files = group.iter().map(|&file| snapshot.files[file].clone()).collect();
         let mut rows = read_files(table, env, files, &all).await?;
         while let Some(batch) = rows.next().await {
-            let batch = batch.map_err(crate::storage::engine_error)?;
+            let batch = keep.rows(batch.map_err(crate::storage::engine_error)?)?;
             ids.add(&batch).await?;
             writer.write(&batch).await?;
         }
@@ -158,12 +160,13 @@ async fn rewrite_rows(
 }
 
 /// Events, in order.
-async fn rewrite_events(
+pub(super) async fn rewrite_events(
     table: &Arc<DeltaTable>,
     env: &Arc<RuntimeEnv>,
     snapshot: &TableSnapshot,
     groups: &[Vec<usize>],
     scope: Scope,
+    keep: &mut Keep<'_>,
 ) -> Result<PendingFiles> {
     let indices = &table.event_indices().ok_or_else(|| Error::internal("a table of events lost its columns"))?;
     let run = Uuid::now_v7();
@@ -177,7 +180,7 @@ async fn rewrite_events(
         let mut cutter = Cutter::new(table, indices, &ranges, rows)?;
         let mut stream = in_order(table, env, &part, indices).await?;
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(crate::storage::engine_error)?;
+            let batch = keep.rows(batch.map_err(crate::storage::engine_error)?)?;
             if batch.column(indices.user).null_count() + batch.column(indices.time).null_count() > 0 {
                 return Err(Error::new(Code::NotReady, format!("table \"{}\" holds events without user or time", table.name()))
                     .detail("Another program wrote them; they cannot be put in order.")

@@ -161,6 +161,16 @@ impl HistoryIndex {
         Ok(())
     }
 
+    /// Removes every copy; those that are being read go with their last reader. Returns how many.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn remove_all(&self) -> Result<u64> {
+        let names = folder_names(&self.folder)?;
+        names.iter().filter(|name| !name.starts_with(TEMPORARY)).for_each(|name| self.retire(name));
+        Ok(names.len() as u64)
+    }
+
     fn retire(&self, name: &str) {
         match self.open.lock().remove(name) {
             Some(copy) => copy.retire(),

@@ -23,6 +23,7 @@ pub mod package;
 mod pairing;
 pub mod planner;
 pub mod prepass;
+pub mod privacy;
 pub mod profile;
 mod radix_sort;
 pub mod reference;

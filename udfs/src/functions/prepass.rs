@@ -92,12 +92,14 @@ pub fn prepare_df_statement(statement: &mut DfStatement) -> Result<()> {
 /// The error for training in the wrong place.
 pub(super) fn misplaced(name: &str) -> Error {
     Error::new(Code::FeatureNotSupported, format!("{name} is allowed only at the top level of a statement"))
-        .detail("Training is never part of a view, a subquery, a join or another statement, where it might run twice or unseen.")
+        .detail(
+            "What trains or erases is never part of a view, a subquery, a join or another statement, where it might run twice or unseen.",
+        )
         .hint(format!("Run SELECT * FROM {name}(…) as a statement of its own."))
 }
 
 fn analyzed() -> Error {
-    Error::new(Code::FeatureNotSupported, "EXPLAIN ANALYZE cannot run training")
+    Error::new(Code::FeatureNotSupported, "EXPLAIN ANALYZE cannot run what trains or erases")
         .hint("Use EXPLAIN without ANALYZE, or run the statement itself.")
 }
 
@@ -652,8 +654,12 @@ mod tests {
         ] {
             refuse(&sql, Code::FeatureNotSupported, message);
         }
-        refuse(&format!("EXPLAIN ANALYZE SELECT * FROM {train}"), Code::FeatureNotSupported, "EXPLAIN ANALYZE cannot run training");
-        refuse(&format!("EXPLAIN (ANALYZE) SELECT {train}"), Code::FeatureNotSupported, "EXPLAIN ANALYZE cannot run training");
+        refuse(
+            &format!("EXPLAIN ANALYZE SELECT * FROM {train}"),
+            Code::FeatureNotSupported,
+            "EXPLAIN ANALYZE cannot run what trains or erases",
+        );
+        refuse(&format!("EXPLAIN (ANALYZE) SELECT {train}"), Code::FeatureNotSupported, "EXPLAIN ANALYZE cannot run what trains or erases");
     }
 
     #[test]

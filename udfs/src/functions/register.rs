@@ -20,8 +20,8 @@ use super::relation::MlRelation;
 use super::single_stage::SingleStage;
 use super::source::SortedHistories;
 use super::utc::UtcTimes;
-use super::{audience, behavior, experiment, features, files, ml, profile};
-use crate::context::{AudienceProvider, FileAccess, HistoryProvider, NoAudiences, NoFiles};
+use super::{audience, behavior, experiment, features, files, ml, privacy, profile};
+use crate::context::{AudienceProvider, ErasureProvider, FileAccess, HistoryProvider, NoAudiences, NoErasure, NoFiles};
 use crate::registry::{Jobs, Registry};
 
 /// What the functions share: one per process.
@@ -38,13 +38,15 @@ pub struct MlContext {
     pub files: Arc<dyn FileAccess>,
     /// Keeps audiences.
     pub audiences: Arc<dyn AudienceProvider>,
+    /// Forgets users.
+    pub erasure: Arc<dyn ErasureProvider>,
 }
 
 impl MlContext {
     /// A context for a program without a server: histories are sorted at each use, no files, no audiences, two threads.
     pub fn new(registry: Arc<Registry>, jobs: Arc<Jobs>) -> Self {
         let (histories, files, audiences) = (Arc::new(SortedHistories), Arc::new(NoFiles), Arc::new(NoAudiences));
-        Self { registry, jobs, histories, training_threads: 2, files, audiences }
+        Self { registry, jobs, histories, training_threads: 2, files, audiences, erasure: Arc::new(NoErasure) }
     }
 }
 
@@ -55,8 +57,8 @@ impl fmt::Debug for MlContext {
 }
 
 /// The packages that need nothing of the process.
-fn packages() -> [Package; 5] {
-    [audience::package(), behavior::package(), features::package(), profile::package(), experiment::package()]
+fn packages() -> [Package; 6] {
+    [audience::package(), behavior::package(), features::package(), profile::package(), experiment::package(), privacy::package()]
 }
 
 /// Every table-like function.

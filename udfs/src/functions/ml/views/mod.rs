@@ -1,4 +1,4 @@
-//! The schema `ml`: what the registry and the jobs hold, and audiences, as views. Models appear here and nowhere else in the catalog.
+//! The schema `ml`: what the registry and the jobs hold, audiences and erasures, as views. Models appear here and nowhere else in the catalog.
 //!
 //! A view is a schema and a function that makes its rows; one file each. Rows are made when the plan runs, so a
 //! prepared statement sees what is there at each execution.
@@ -6,6 +6,7 @@
 mod audience_versions;
 mod audiences;
 mod cache;
+mod erasure_audit;
 mod folds;
 mod jobs;
 mod members;
@@ -31,6 +32,7 @@ fn views() -> Vec<Arc<dyn View>> {
         Arc::new(audience_versions::AudienceVersions),
         Arc::new(audiences::Audiences),
         Arc::new(cache::Cache),
+        Arc::new(erasure_audit::ErasureAudit),
         Arc::new(folds::Folds),
         Arc::new(jobs::Jobs),
         Arc::new(members::Members),

@@ -1,0 +1,192 @@
+//! Users who are erased: gone from every answer, and their bytes from every file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use portrait::engine::{Engine, Session};
+use portrait::error::Code;
+
+use crate::events::{engine, rows};
+
+/// The first user in the order of texts: logs and the ends of files name him in full.
+const USER: &str = "!alice-4711@example.org";
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+/// The files that have the bytes of `text`.
+fn naming(folder: &Path, text: &str) -> Vec<PathBuf> {
+    let names = |path: &PathBuf| std::fs::read(path).unwrap().windows(text.len()).any(|bytes| bytes == text.as_bytes());
+    files(folder).into_iter().filter(names).collect()
+}
+
+async fn one(session: &Session, text: &str) -> String {
+    rows(session, text).await.unwrap().join(",")
+}
+
+/// Events of 200 users and of one more, some of them refused; an audience, a table of scores, a copy of histories.
+async fn filled(folder: &Path) -> (Arc<Engine>, Session) {
+    let engine = engine(folder).await;
+    let session = engine.session("portrait").unwrap();
+    for statement in [
+        "CREATE TABLE events (event_id bigint, user_id text, event_time timestamp, event text, price double precision) \
+         WITH (user_column = user_id, time_column = event_time, event_id = event_id)",
+        "INSERT INTO events SELECT n, CASE WHEN n % 201 = 0 THEN '!alice-4711@example.org' ELSE 'user-' || n % 201 END, \
+         CASE WHEN n % 1005 <> 0 THEN to_timestamp(1704067200 + n * 60) END, 'view', 1.5 FROM generate_series(1, 20100) g(n)",
+        "CREATE TABLE scores AS SELECT user_id, count(*) AS n FROM events GROUP BY user_id",
+        "CREATE TABLE totals AS SELECT event, count(*) AS n FROM events GROUP BY event",
+        "CREATE AUDIENCE everybody AS SELECT DISTINCT user_id FROM events",
+        "CREATE AUDIENCE others AS SELECT DISTINCT user_id FROM events WHERE user_id LIKE 'user-%'",
+    ] {
+        rows(&session, statement).await.unwrap();
+    }
+    assert_eq!(one(&session, &format!("SELECT count(*) FROM profile_card('{USER}', 'events')")).await, "1");
+    (engine, session)
+}
+
+/// Rows of the user in tables and members called so in audiences.
+async fn traces(session: &Session) -> String {
+    let count = |of: &str| format!("(SELECT count(*) FROM {of} WHERE user_id = '{USER}')");
+    let all = ["events", "events_quarantine", "scores", "audience('everybody')"].map(count).join(", ");
+    one(session, &format!("SELECT {all}")).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erased_user_is_in_no_answer_and_in_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, session) = filled(folder.path()).await;
+    assert_eq!(traces(&session).await, "80|20|1|1");
+    // A search that could find nothing would prove nothing.
+    let named: Vec<PathBuf> = naming(folder.path(), USER);
+    for part in ["_delta_log", ".parquet", "histories", "audiences"] {
+        assert!(named.iter().any(|path| path.to_string_lossy().contains(part)), "{part}: {named:?}");
+    }
+    let receipt = rows(&session, &format!("SELECT kind, object, removed FROM erase_user('{USER}')")).await.unwrap();
+    let table = |name: &str, removed: u64| format!("table|{name}|{removed}");
+    for expected in [
+        "audience|everybody|1".to_owned(),
+        table("events", 80),
+        table("events_quarantine", 20),
+        table("scores", 1),
+        "copies of histories|all|1".to_owned(),
+    ] {
+        assert!(receipt.contains(&expected), "{expected}: {receipt:?}");
+    }
+    assert!(!receipt.iter().any(|row| row.contains("totals") || row.contains("others")), "{receipt:?}");
+    assert_eq!(traces(&session).await, "0|0|0|0");
+    assert_eq!(naming(folder.path(), USER), Vec::<PathBuf>::new());
+    let rest = "SELECT (SELECT count(*) FROM events), (SELECT count(DISTINCT user_id) FROM events), (SELECT count(*) FROM scores), \
+                (SELECT count(*) FROM audience('everybody')), (SELECT count(*) FROM audience('others'))";
+    assert_eq!(one(&session, rest).await, "20000|200|200|200|200");
+    let audit = "SELECT DISTINCT erasure, requested_by, users, suppressed, finished_at IS NOT NULL FROM ml.erasure_audit";
+    assert_eq!(one(&session, audit).await, "1|portrait|1|yes|t");
+    // Events of the user are not taken any more; others are, and the same ids once.
+    let again = format!(
+        "INSERT INTO events VALUES (201, '{USER}', TIMESTAMP '2024-01-02', 'view', 1), (1, 'user-1', now(), 'view', 1), \
+                         (99999, 'user-1', TIMESTAMP '2024-01-02', 'view', 1)"
+    );
+    rows(&session, &again).await.unwrap();
+    assert_eq!(one(&session, "SELECT count(*) FROM events").await, "20001");
+    assert_eq!(traces(&session).await, "0|0|0|0");
+    let old = rows(&session, "SELECT count(*) FROM events FOR VERSION AS OF 1").await.unwrap_err();
+    assert_eq!(old.code, Code::InvalidParameter, "{old:?}");
+    // After a start as before it.
+    drop(session);
+    engine.shutdown().await;
+    drop(engine);
+    let engine = crate::events::engine(folder.path()).await;
+    let session = engine.session("portrait").unwrap();
+    assert_eq!(traces(&session).await, "0|0|0|0");
+    assert_eq!(one(&session, "SELECT count(*), count(DISTINCT user_id) FROM events").await, "20001|200");
+    assert_eq!(one(&session, &format!("SELECT changed FROM unsuppress_user('{USER}')")).await, "t");
+    rows(&session, &format!("INSERT INTO events VALUES (201, '{USER}', TIMESTAMP '2024-01-02', 'view', 1)")).await.unwrap();
+    assert_eq!(traces(&session).await, "1|0|0|0");
+    rows(&session, "REFRESH AUDIENCE everybody").await.unwrap();
+    assert_eq!(traces(&session).await, "1|0|0|1");
+    drop(session);
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_that_was_interrupted_hides_at_once_and_goes_on_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, session) = filled(folder.path()).await;
+    engine.catalog().eraser().begin(&[USER.to_owned()], false, "portrait").await.unwrap();
+    assert_eq!(traces(&session).await, "0|0|0|0");
+    let rest = "SELECT (SELECT count(*) FROM events), (SELECT count(DISTINCT user_id) FROM events), (SELECT min(event_time) FROM events), \
+                (SELECT count(*) FROM scores), (SELECT sum(n) FROM totals)";
+    assert_eq!(one(&session, rest).await, "20000|200|2024-01-01 00:01:00|200|20080");
+    assert_eq!(one(&session, "SELECT count(*) FROM (SELECT event FROM events LIMIT 30000)").await, "20000");
+    assert_eq!(one(&session, &format!("SELECT count(*) FROM profile_card('{USER}', 'events')")).await, "0");
+    let funnel =
+        "SELECT count(*) FROM (SELECT user_id, window_funnel(INTERVAL '1 day', event_time, event = 'view') FROM events GROUP BY 1)";
+    assert_eq!(one(&session, funnel).await, "200");
+    assert!(!naming(folder.path(), USER).is_empty());
+    drop(session);
+    engine.shutdown().await;
+    drop(engine);
+    let engine = crate::events::engine(folder.path()).await;
+    let session = engine.session("portrait").unwrap();
+    let audit = "SELECT count(*) FROM ml.erasure_audit WHERE finished_at IS NULL";
+    for _ in 0..600 {
+        if one(&session, audit).await == "0" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(one(&session, audit).await, "0");
+    assert_eq!(naming(folder.path(), USER), Vec::<PathBuf>::new());
+    assert_eq!(traces(&session).await, "0|0|0|0");
+    assert_eq!(one(&session, rest).await, "20000|200|2024-01-01 00:01:00|200|20080");
+    drop(session);
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_users_by_query_and_who_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path()).await;
+    let session = engine.session("portrait").unwrap();
+    for statement in [
+        "CREATE TABLE events (user_id bigint, event_time timestamp, price double precision) WITH (user_column = user_id, time_column = event_time)",
+        "INSERT INTO events SELECT n % 997 - 3, to_timestamp(1704067200 + n), 1.5 FROM generate_series(1, 300000) g(n)",
+        "INSERT INTO events SELECT n % 997 - 3, to_timestamp(1705067200 + n), 1.5 FROM generate_series(1, 3000) g(n)",
+        "CREATE TABLE leavers AS SELECT DISTINCT user_id AS who FROM events WHERE user_id % 10 = 0",
+        "CREATE USER analyst",
+    ] {
+        rows(&session, statement).await.unwrap();
+    }
+    let before = one(&session, "SELECT count(*), count(DISTINCT user_id) FROM events WHERE user_id % 10 <> 0").await;
+    let gone = one(&session, "SELECT count(*) FROM events WHERE user_id % 10 = 0").await;
+    let analyst = engine.session("analyst").unwrap();
+    for refused in ["SELECT * FROM erase_users('leavers')", "SELECT * FROM erase_user(7)", "SELECT * FROM suppress_user(7)"] {
+        assert_eq!(rows(&analyst, refused).await.unwrap_err().code, Code::InsufficientPrivilege, "{refused}");
+    }
+    let removed = "SELECT removed FROM erase_users('leavers', suppress => false) WHERE object = 'events'";
+    assert_eq!(one(&session, removed).await, gone);
+    assert_eq!(one(&session, "SELECT count(*), count(DISTINCT user_id) FROM events").await, before);
+    // Nobody of them is left: nothing is written anew, and nothing is lost.
+    let receipt = rows(&session, "SELECT * FROM erase_users($$SELECT who FROM leavers$$)").await.unwrap();
+    assert!(receipt.iter().any(|row| row.starts_with("table|events|0|0|")), "{receipt:?}");
+    for (mistake, code) in [
+        ("SELECT * FROM erase_user(1.5)", Code::DatatypeMismatch),
+        ("SELECT * FROM erase_user(NULL)", Code::InvalidParameter),
+        ("SELECT * FROM erase_users($$SELECT price FROM events$$)", Code::DatatypeMismatch),
+        ("SELECT * FROM erase_users('nothing')", Code::UndefinedTable),
+        ("SELECT * FROM events WHERE user_id IN (SELECT removed FROM erase_user(1))", Code::FeatureNotSupported),
+    ] {
+        assert_eq!(rows(&session, mistake).await.unwrap_err().code, code, "{mistake}");
+    }
+    let plan = rows(&session, "EXPLAIN SELECT * FROM erase_user(1)").await.unwrap();
+    assert!(!plan.is_empty());
+    assert_eq!(one(&session, "SELECT count(*), count(DISTINCT user_id) FROM events").await, before);
+    assert_eq!(one(&session, "SELECT count(DISTINCT erasure) FROM ml.erasure_audit").await, "2");
+    drop((session, analyst));
+    engine.shutdown().await;
+}
