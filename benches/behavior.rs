@@ -57,9 +57,7 @@ async fn load(client: &Client, server: &common::Server, kept: bool, results: &mu
     client.batch_execute("CREATE EXTERNAL TABLE files STORED AS PARQUET LOCATION '.'").await?;
     server.forget_peak();
     let began = Instant::now();
-    client
-        .batch_execute("CREATE TABLE events WITH (user_column = user_id, time_column = event_time) AS SELECT * FROM files")
-        .await?;
+    client.batch_execute("CREATE TABLE events WITH (user_column = user_id, time_column = event_time) AS SELECT * FROM files").await?;
     let seconds = began.elapsed().as_secs_f64();
     eprintln!("load: {seconds:.3} s, {:.0} MiB", server.peak_mib());
     results.insert("load".to_owned(), json!({"seconds": seconds, "mib": server.peak_mib(), "rows": []}));

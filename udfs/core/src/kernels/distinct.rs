@@ -216,20 +216,36 @@ impl Numbers {
     }
 
     fn unite(&mut self, other: Self, room: &mut Vec<u64>) {
-        self.fold(room);
         match (&mut *self, other) {
             (Self::List { numbers, .. }, other) if numbers.is_empty() => *self = other,
-            (Self::List { numbers, .. }, Self::List { numbers: others, .. }) => *self = Self::list(united(numbers, &others)),
-            (Self::Bits(bits), other) => {
-                if !matches!(&other, Self::Bits(other) if bits.unite(other)) {
-                    for number in other.to_list() {
-                        if !self.add_at_hand(number) {
-                            self.add(number, room);
-                        }
-                    }
+            // Made unique later, many lists at a time.
+            (Self::List { numbers, unique, fold_at }, Self::List { numbers: others, .. }) => {
+                let in_order = *unique == numbers.len() && numbers.last() < others.first();
+                numbers.extend_from_slice(&others);
+                if in_order {
+                    *unique = numbers.len();
+                } else if numbers.len() >= *fold_at {
+                    self.fold(room);
                 }
             }
-            (Self::List { numbers, .. }, Self::Bits(other)) => *self = Self::list(united(numbers, &other.to_list())),
+            (Self::Bits(bits), other) => {
+                if !matches!(&other, Self::Bits(other) if bits.unite(other)) {
+                    self.add_all(other.to_list(), room);
+                }
+            }
+            (Self::List { numbers, .. }, other) => {
+                let own = std::mem::take(numbers);
+                *self = other;
+                self.add_all(own, room);
+            }
+        }
+    }
+
+    fn add_all(&mut self, numbers: Vec<i64>, room: &mut Vec<u64>) {
+        for number in numbers {
+            if !self.add_at_hand(number) {
+                self.add(number, room);
+            }
         }
     }
 
@@ -246,18 +262,6 @@ impl Numbers {
             Self::Bits(bits) => bits.to_list(),
         }
     }
-}
-
-/// The different numbers of two lists, each unique and in order.
-fn united(a: &[i64], b: &[i64]) -> Vec<i64> {
-    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
-    let mut all = Vec::with_capacity(a.len() + b.len());
-    while let Some(next) = a.peek().into_iter().chain(b.peek()).min().copied() {
-        a.next_if_eq(&next);
-        b.next_if_eq(&next);
-        all.push(next);
-    }
-    all
 }
 
 impl Bits {
