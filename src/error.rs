@@ -293,6 +293,8 @@ fn plan(text: &str) -> Error {
     {
         let bare = name.strip_prefix("portrait.").unwrap_or(name);
         let bare = bare.strip_prefix("$path.").unwrap_or(bare);
+        // Behind the mark stands the version that was asked for (`storage::versions`).
+        let bare = bare.split('\u{2064}').next().unwrap_or(bare);
         return Error::new(Code::UndefinedTable, format!("relation \"{bare}\" does not exist"));
     }
     if let Some(rest) = text.strip_prefix("Invalid function '") {

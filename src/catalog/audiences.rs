@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::StringArray;
+use datafusion::arrow::compute::filter;
 use datafusion::common::HashMap;
 use parking_lot::Mutex;
 use portrait_udfs::context::{AudienceInfo, AudienceKey, AudienceProvider, AudienceVersion, UserNumbers};
@@ -18,6 +19,7 @@ use super::file::{Definitions, StoredAudience, StoredVersion};
 use super::open::Inner;
 use super::{Catalog, Created};
 use crate::storage::audience::{Builder, Dictionary, StoredSet, read_set, remove_set};
+use crate::storage::erasure::Users;
 
 /// Bytes of sets that stay in memory once they were read.
 const KEPT_BYTES: usize = 64 << 20;
@@ -52,6 +54,8 @@ pub struct AudienceBuilder {
     members: Builder,
     /// Erasures that had begun before.
     erasures: usize,
+    suppressed: Arc<Users>,
+    inner: Arc<Inner>,
 }
 
 /// Members on the disk that no catalog names yet.
@@ -62,12 +66,20 @@ pub struct Members {
 }
 
 impl AudienceBuilder {
-    /// Adds a column of user ids; a NULL is nobody.
+    /// Adds a column of user ids; a NULL is nobody, and users who are suppressed are left out.
     ///
     /// # Errors
     /// 53200, 54000.
     pub fn push(&mut self, users: &datafusion::arrow::array::ArrayRef) -> Result<()> {
-        self.members.push(users)
+        // Before they get numbers: those are kept.
+        nobody_erased(&self.inner.state().definitions, self.erasures)?;
+        match self.suppressed.others(users)? {
+            Some(others) => {
+                let users = filter(users, &others).map_err(|error| Error::internal(error.to_string()))?;
+                self.members.push(&users)
+            }
+            None => self.members.push(users),
+        }
     }
 
     /// Writes them.
@@ -75,6 +87,7 @@ impl AudienceBuilder {
     /// # Errors
     /// 53100, 58030.
     pub async fn finish(self) -> Result<Members> {
+        nobody_erased(&self.inner.state().definitions, self.erasures)?;
         Ok(Members { set: self.members.finish().await?, erasures: self.erasures })
     }
 }
@@ -108,7 +121,7 @@ impl Catalog {
         let pool = Arc::clone(&self.inner.env.read().memory_pool);
         let erasures = self.inner.state().definitions.erasures.begun();
         let members = Builder::new(Arc::clone(&self.inner.store), Arc::clone(&self.inner.dictionary), &pool).await?;
-        Ok(AudienceBuilder { members, erasures })
+        Ok(AudienceBuilder { members, erasures, suppressed: self.inner.forgotten.suppressed(), inner: Arc::clone(&self.inner) })
     }
 
     /// Whether an audience of that name can be made: true when there is one and that is fine.
@@ -133,7 +146,7 @@ impl Catalog {
         let made = self
             .inner
             .change(move |definitions| {
-                nobody_erased(definitions, erasures, &name)?;
+                nobody_erased(definitions, erasures)?;
                 if definitions.audiences.contains_key(&name) {
                     return if if_not_exists { Ok(Created::Existed) } else { Err(taken(&name)) };
                 }
@@ -171,7 +184,7 @@ impl Catalog {
         let refreshed = self
             .inner
             .change(move |definitions| {
-                nobody_erased(definitions, members.erasures, &name)?;
+                nobody_erased(definitions, members.erasures)?;
                 let found = definitions.audiences.get_mut(&name).ok_or_else(|| missing(&name))?;
                 if found.query != query {
                     return Err(Error::new(Code::Serialization, format!("audience \"{name}\" was made anew meanwhile")));
@@ -218,12 +231,11 @@ impl Catalog {
 }
 
 /// Succeeds when no user was erased since the members were read: one of them may be there.
-fn nobody_erased(definitions: &Definitions, erasures: usize, name: &str) -> Result<()> {
+fn nobody_erased(definitions: &Definitions, erasures: usize) -> Result<()> {
     if definitions.erasures.begun() == erasures {
         return Ok(());
     }
-    Err(Error::new(Code::Serialization, format!("users were erased while the members of audience \"{name}\" were read"))
-        .hint("Run the statement again."))
+    Err(Error::new(Code::Serialization, "users were erased while the members of an audience were read").hint("Run the statement again."))
 }
 
 /// Whether the catalog refused a change before it wrote anything. A failure to write may have been a success: then the set

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Weak};
 
+use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::RwLock;
 use portrait_udfs::context::{ErasedFrom, ErasureInfo};
 use portrait_udfs::error::{Code, Error, Result};
@@ -24,10 +25,13 @@ use crate::storage::Role;
 use crate::storage::audience::{StoredSet, read_set, remove_set, replace_set};
 use crate::storage::delta::DeltaTable;
 use crate::storage::erasure::{HashKey, UserHash, Users, hash_of, is_user_type};
-use crate::storage::events::erase::{erase, forget_versions};
+use crate::storage::events::erase::{Erased, erase, forget_versions};
 
 /// How often an erasure begins anew because audiences changed meanwhile.
 const ATTEMPTS: usize = 16;
+
+/// What a column of users is called where no table of events says.
+const USUAL_USER: &str = "user_id";
 
 /// What the catalog's file knows of users who are forgotten.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,21 +142,26 @@ impl StoredErasure {
     }
 }
 
-/// The columns of declared tables of events that say whose an event is.
+/// The columns that say whose a row is: those that tables of events declare, and the usual one.
 fn user_names(state: &State) -> BTreeSet<&str> {
-    state.entries.values().filter_map(|entry| Some(entry.info.events.as_ref()?.user.as_str())).collect()
+    let declared = state.entries.values().filter_map(|entry| Some(entry.info.events.as_ref()?.user.as_str()));
+    // Any table has an `id`, and mostly not a user's.
+    declared.filter(|name| *name != "id").chain([USUAL_USER]).collect()
 }
 
-/// The column of a managed table that says whose a row is; `None` when none does.
-pub(super) fn user_column(state: &State, table: &DeltaTable) -> Option<usize> {
+/// The columns of a managed table that say whose a row is.
+pub(super) fn user_columns(state: &State, table: &DeltaTable) -> Vec<usize> {
     let found = |name: &str| {
         let (index, field) = table.schema().fields().find(name)?;
         is_user_type(field.data_type()).then_some(index)
     };
     match table.role() {
-        Role::Events(columns) => found(&columns.user),
-        Role::Quarantine { of, .. } => found(&state.entries.get(of)?.info.events.as_ref()?.user),
-        Role::Plain => user_names(state).into_iter().find_map(found),
+        Role::Events(columns) => found(&columns.user).into_iter().collect(),
+        Role::Quarantine { of, .. } => {
+            let events = state.entries.get(of).and_then(|entry| entry.info.events.as_ref());
+            events.and_then(|events| found(&events.user)).into_iter().collect()
+        }
+        Role::Plain => user_names(state).into_iter().filter_map(found).collect(),
     }
 }
 
@@ -218,40 +227,44 @@ impl Eraser {
         let key = inner.change(|definitions| definitions.erasures.make_key()).await?;
         let hashes: Vec<String> = users.iter().map(|user| hex(&hash_of(&key, user))).collect();
         let erased = Users::new(key, users.iter().map(|user| hash_of(&key, user)).collect());
-        let numbers = {
-            let pool = Arc::clone(&inner.env.read().memory_pool);
-            inner.dictionary.load(&pool).await?;
-            Bitmap::from_ids(inner.dictionary.numbers_of(&erased))
-        };
+        let pool = Arc::clone(&inner.env.read().memory_pool);
+        inner.dictionary.load(&pool).await?;
         for _ in 0..ATTEMPTS {
-            let sets = Sets::without(&inner, &numbers).await?;
+            // Before the numbers: whoever is in these audiences has one.
+            let state = inner.state();
+            let numbers = Bitmap::from_ids(inner.dictionary.numbers_of(&erased));
+            let sets = match Sets::without(&inner, &state, &numbers).await {
+                // An audience was dropped meanwhile.
+                Err(_) if !Arc::ptr_eq(&state, &inner.state()) => continue,
+                sets => sets?,
+            };
             let old: Vec<Uuid> = sets.replaced.keys().copied().collect();
+            let new: Vec<Uuid> = sets.replaced.values().map(|set| set.file).collect();
             let erasure = StoredErasure {
                 users: hashes.clone(),
                 suppressed: suppress,
                 requested_by: caller.to_owned(),
                 requested_at_us: now_us(),
                 finished_at_us: None,
-                removed: Vec::new(),
+                removed: sets.shrunk.iter().cloned().map(StoredRemoval::from).collect(),
             };
-            let shrunk = sets.shrunk.clone();
             let begun = inner.change(move |definitions| begin(definitions, erasure, &sets)).await?;
+            for file in if begun { old } else { new } {
+                remove_set(&inner.store, file).await;
+            }
             if begun {
-                for file in old {
-                    remove_set(&inner.store, file).await;
-                }
-                self.note(shrunk);
                 return Ok(());
             }
         }
         Err(Error::new(Code::Serialization, "audiences were changed by other statements again and again").hint("Run the statement again."))
     }
 
-    /// Takes everybody whose erasure is under way out of tables and out of the dictionary of users.
+    /// Takes everybody whose erasure is under way out of tables and out of the dictionary of users. With `again`, an earlier
+    /// attempt failed: older versions may hold rows that the newest does not.
     ///
     /// # Errors
     /// Failures of the store: then the users stay hidden, and another call goes on.
-    pub async fn erase_rows(&self) -> Result<()> {
+    pub async fn erase_rows(&self, again: bool) -> Result<()> {
         let inner = self.inner()?;
         let state = inner.state();
         let hidden = inner.forgotten.hidden();
@@ -260,13 +273,23 @@ impl Eraser {
         }
         let env = Arc::clone(&inner.env.read());
         let names = user_names(&state);
+        let mut failure = None;
         for (name, entry) in &state.entries {
             let has_users = || names.iter().any(|user| entry.info.schema.fields().find(user).is_some());
             let found = match &entry.object {
                 Object::Managed(table) => {
-                    let Some(user) = user_column(&state, table) else { continue };
-                    let gone = erase(table, &env, user, &hidden).await?;
-                    forget_versions(table, &env).await?;
+                    let columns = user_columns(&state, table);
+                    if columns.is_empty() {
+                        continue;
+                    }
+                    // One table that cannot be written must not keep the others.
+                    let gone = match erase_from(table, &env, &columns, &hidden, again).await {
+                        Ok(gone) => gone,
+                        Err(error) => {
+                            failure.get_or_insert(error);
+                            continue;
+                        }
+                    };
                     ErasedFrom { kind: "table".into(), object: name.clone(), removed: gone.rows, files: gone.files, remark: String::new() }
                 }
                 Object::External(_) if has_users() => ErasedFrom {
@@ -282,7 +305,8 @@ impl Eraser {
         }
         let pool = Arc::clone(&inner.env.read().memory_pool);
         inner.dictionary.load(&pool).await?;
-        inner.dictionary.forget(&hidden).await
+        inner.dictionary.forget(&hidden).await?;
+        failure.map_or(Ok(()), Err)
     }
 
     /// Adds to the receipt of what is under way.
@@ -305,14 +329,7 @@ impl Eraser {
     /// Failures of the store.
     pub async fn finish(&self) -> Result<ErasureInfo> {
         let removed: Vec<ErasedFrom> = self.progress.read().values().cloned().collect();
-        let stored = removed.into_iter().map(|found| StoredRemoval {
-            kind: found.kind,
-            object: found.object,
-            removed: found.removed,
-            files: found.files,
-            remark: found.remark,
-        });
-        let stored: Vec<StoredRemoval> = stored.collect();
+        let stored: Vec<StoredRemoval> = removed.into_iter().map(StoredRemoval::from).collect();
         let done = self.inner()?.change(move |definitions| finish(definitions, stored)).await?;
         self.progress.write().clear();
         done.ok_or_else(|| Error::internal("no erasure is under way"))
@@ -347,6 +364,22 @@ impl Eraser {
     }
 }
 
+impl From<ErasedFrom> for StoredRemoval {
+    fn from(found: ErasedFrom) -> Self {
+        let ErasedFrom { kind, object, removed, files, remark } = found;
+        Self { kind, object, removed, files, remark }
+    }
+}
+
+async fn erase_from(table: &Arc<DeltaTable>, env: &Arc<RuntimeEnv>, columns: &[usize], users: &Users, again: bool) -> Result<Erased> {
+    let gone = erase(table, env, columns, users).await?;
+    // A table without their rows never had them, and keeps its versions.
+    if again || gone.files > 0 {
+        forget_versions(table, env).await?;
+    }
+    Ok(gone)
+}
+
 fn now_us() -> i64 {
     chrono::Utc::now().timestamp_micros()
 }
@@ -375,7 +408,7 @@ fn finish(definitions: &mut Definitions, removed: Vec<StoredRemoval>) -> Result<
     let Some(newest) = erasures.iter().rposition(|erasure| erasure.finished_at_us.is_none()) else { return Ok(None) };
     let now = now_us();
     erasures.iter_mut().filter(|erasure| erasure.finished_at_us.is_none()).for_each(|erasure| erasure.finished_at_us = Some(now));
-    erasures[newest].removed = removed;
+    erasures[newest].removed.extend(removed);
     Ok(Some(erasures[newest].info(newest)))
 }
 
@@ -390,9 +423,8 @@ struct Sets {
 }
 
 impl Sets {
-    async fn without(inner: &Inner, numbers: &Bitmap) -> Result<Self> {
+    async fn without(inner: &Inner, state: &State, numbers: &Bitmap) -> Result<Self> {
         let mut found = Self { seen: HashSet::new(), replaced: BTreeMap::new(), shrunk: Vec::new() };
-        let state = inner.state();
         for (name, audience) in &state.definitions.audiences {
             let mut versions = 0;
             for version in &audience.versions {

@@ -8,15 +8,18 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use portrait_udfs::error::{Code, Error, Result};
 
+use super::erasure::user_columns;
 use super::file::{Body, Relation};
 use super::open::{Object, role_of};
 use super::{Catalog, Created, ObjectKind};
 use crate::storage::delta::DeltaTable;
+use crate::storage::erasure::Users;
 use crate::storage::events::ingest::Intake;
 use crate::storage::events::optimize::{Rewritten, Scope, optimize};
 use crate::storage::types::{schema_to_text, table_schema};
@@ -81,7 +84,11 @@ impl Catalog {
             Object::View(_) => return Err(Error::new(Code::WrongObjectType, format!("cannot insert into view \"{name}\""))),
         };
         match table.role() {
-            Role::Plain => Ok(Insertion(Kind::Plain(PlainIntake::new(table, &self.env())))),
+            Role::Plain => {
+                let users = self.inner.forgotten.suppressed();
+                let users = (!users.is_empty()).then(|| (users, user_columns(&state, table)));
+                Ok(Insertion(Kind::Plain(PlainIntake::new(table, &self.env()), Suppression { users, rows: 0 })))
+            }
             Role::Quarantine { of, .. } => Err(Error::new(Code::WrongObjectType, format!("cannot insert into \"{name}\""))
                 .detail(format!("It holds what table \"{of}\" refused."))),
             Role::Events(columns) => {
@@ -178,8 +185,23 @@ impl Catalog {
 pub struct Insertion(Kind);
 
 enum Kind {
-    Plain(PlainIntake),
+    Plain(PlainIntake, Suppression),
     Events(Box<Intake>),
+}
+
+/// Users whose rows are left out, and the columns that they are in.
+struct Suppression {
+    users: Option<(Arc<Users>, Vec<usize>)>,
+    rows: u64,
+}
+
+impl Suppression {
+    fn others(&mut self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let Some((users, columns)) = &self.users else { return Ok(rows.clone()) };
+        let Some(others) = users.others_in(columns.iter().map(|column| rows.column(*column)))? else { return Ok(rows.clone()) };
+        self.rows += (others.len() - others.true_count()) as u64;
+        filter_record_batch(rows, &others).map_err(|error| Error::internal(error.to_string()))
+    }
 }
 
 impl std::fmt::Debug for Insertion {
@@ -195,7 +217,10 @@ impl Insertion {
     /// 23502, 22003, 42804 for rows that do not fit; then nothing may be kept.
     pub async fn add(&mut self, rows: &RecordBatch) -> Result<()> {
         match &mut self.0 {
-            Kind::Plain(intake) => intake.add(rows).await,
+            Kind::Plain(intake, suppression) => {
+                let others = suppression.others(rows)?;
+                intake.add(&others).await
+            }
             Kind::Events(intake) => intake.add(rows).await,
         }
     }
@@ -206,9 +231,9 @@ impl Insertion {
     /// 40001, 53100 and failures of the store; then no row is kept.
     pub async fn finish(self) -> Result<Arrivals> {
         match self.0 {
-            Kind::Plain(intake) => {
-                let rows = intake.finish().await?;
-                Ok(Arrivals { read: rows, new: rows, ..Arrivals::default() })
+            Kind::Plain(intake, suppression) => {
+                let (rows, suppressed) = (intake.finish().await?, suppression.rows);
+                Ok(Arrivals { read: rows + suppressed, new: rows, suppressed, ..Arrivals::default() })
             }
             Kind::Events(intake) => intake.finish().await,
         }

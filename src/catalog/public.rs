@@ -10,7 +10,7 @@ use datafusion::prelude::SessionContext;
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::PUBLIC;
-use super::erasure::user_column;
+use super::erasure::user_columns;
 use super::open::{Inner, Object};
 use crate::storage::external::kind_of_name;
 use crate::storage::versions::split_name;
@@ -78,10 +78,7 @@ impl SchemaProvider for Public {
             Object::Managed(table) => {
                 let read = ManagedTable::new(name, Arc::clone(table), Arc::clone(&self.inner.store), as_of);
                 let hidden = self.inner.forgotten.hidden();
-                Arc::new(match user_column(&state, table).filter(|_| !hidden.is_empty()) {
-                    Some(user) => read.hiding(hidden, user),
-                    None => read,
-                })
+                Arc::new(if hidden.is_empty() { read } else { read.hiding(hidden, user_columns(&state, table)) })
             }
             _ if as_of.is_some() => {
                 return Err(Error::new(Code::WrongObjectType, format!("\"{name}\" keeps no versions"))

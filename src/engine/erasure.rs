@@ -41,7 +41,7 @@ impl Erasures {
         let own = self.clone();
         tokio::spawn(async move {
             let _turn = own.eraser.turn().await;
-            match own.carry_out().await {
+            match own.carry_out(true).await {
                 Ok(done) => tracing::info!(erasure = done.id, "an erasure that was interrupted is done"),
                 Err(error) => tracing::warn!(%error, "an erasure that was interrupted cannot go on; its users stay hidden"),
             }
@@ -49,8 +49,8 @@ impl Erasures {
     }
 
     /// Everything after the users are hidden.
-    async fn carry_out(&self) -> Result<ErasureInfo> {
-        self.eraser.erase_rows().await?;
+    async fn carry_out(&self, again: bool) -> Result<ErasureInfo> {
+        self.eraser.erase_rows(again).await?;
         let copies = self.histories.remove_all()?;
         if copies > 0 {
             let (kind, object) = ("copies of histories".to_owned(), "all".to_owned());
@@ -79,8 +79,9 @@ impl ErasureProvider for Erasures {
     async fn erase(&self, users: Vec<String>, suppress: bool, caller: &str) -> Result<ErasureInfo> {
         self.eraser.authorize(caller, "erase")?;
         let _turn = self.eraser.turn().await;
+        let again = self.eraser.is_pending();
         self.eraser.begin(&users, suppress, caller).await?;
-        self.carry_out().await.map_err(|error| {
+        self.carry_out(again).await.map_err(|error| {
             let hint = "The users are in no answer any more. Erase any user, or start the server again, to go on.";
             if error.hint.is_some() { error } else { error.hint(hint) }
         })

@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::{and, cast};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::common::Result as EngineResult;
 use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
-use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use parking_lot::RwLock;
@@ -51,6 +51,12 @@ impl Users {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.hashes.is_empty()
+    }
+
+    /// Differs for other users.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mixed = self.hashes.iter().fold(0_u128, |mixed, hash| mixed ^ u128::from_le_bytes(*hash));
+        format!("{}-{mixed:032x}", self.hashes.len())
     }
 
     /// Whether the user who is called `user` is one of them.
@@ -100,6 +106,24 @@ impl Users {
     }
 }
 
+impl Users {
+    /// As [`others`](Self::others), of rows with several columns of users.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn others_in<'a>(&self, columns: impl Iterator<Item = &'a ArrayRef>) -> Result<Option<BooleanArray>> {
+        let mut all: Option<BooleanArray> = None;
+        for users in columns {
+            let Some(others) = self.others(users)? else { continue };
+            all = Some(match all {
+                Some(before) => and(&before, &others).map_err(|error| Error::internal(error.to_string()))?,
+                None => others,
+            });
+        }
+        Ok(all)
+    }
+}
+
 /// Whether a column of this type can say whose a row is.
 pub(crate) fn is_user_type(found: &DataType) -> bool {
     match found {
@@ -134,9 +158,9 @@ impl Forgotten {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Takes the place of what was known.
+    /// Takes the place of what was known. A statement that began before anybody was added must not write.
     pub(crate) fn set(&self, hidden: Users, suppressed: Users) {
-        let grown = !hidden.hashes.is_subset(&self.hidden().hashes);
+        let grown = !hidden.hashes.is_subset(&self.hidden().hashes) || !suppressed.hashes.is_subset(&self.suppressed().hashes);
         *self.hidden.write() = Arc::new(hidden);
         *self.suppressed.write() = Arc::new(suppressed);
         if grown {
@@ -145,27 +169,31 @@ impl Forgotten {
     }
 }
 
-/// A scan of `plan`'s rows without those of `users`, whose column is `user`; the first `columns` columns stay.
+/// A scan of `plan`'s rows without those of `users`, who are in the columns `names`; the first `columns` columns stay.
 ///
 /// # Errors
-/// A plan without that column.
-pub(crate) fn hide(plan: Arc<dyn ExecutionPlan>, users: Arc<Users>, user: &str, columns: usize) -> EngineResult<Arc<dyn ExecutionPlan>> {
+/// A plan without those columns.
+pub(crate) fn hide<'a>(
+    plan: Arc<dyn ExecutionPlan>,
+    users: Arc<Users>,
+    names: impl Iterator<Item = &'a str>,
+    columns: usize,
+) -> EngineResult<Arc<dyn ExecutionPlan>> {
     let schema = plan.schema();
-    let column = Arc::new(Column::new_with_schema(user, &schema)?);
-    let function = Arc::new(ScalarUDF::new_from_impl(IsOther { users, signature: Signature::any(1, Volatility::Stable) }));
+    let column = |name| Ok(Arc::new(Column::new_with_schema(name, &schema)?) as Arc<dyn PhysicalExpr>);
+    let named = names.map(column).collect::<EngineResult<Vec<_>>>()?;
+    let function = Arc::new(ScalarUDF::new_from_impl(IsOther { users, signature: Signature::variadic_any(Volatility::Stable) }));
     let result = Arc::new(Field::new("is_other", DataType::Boolean, false));
-    let predicate = ScalarFunctionExpr::new("is_other", function, vec![column], result, Arc::new(ConfigOptions::default()));
+    let predicate = ScalarFunctionExpr::new("is_other", function, named, result, Arc::new(ConfigOptions::default()));
     let kept = (columns < schema.fields().len()).then(|| (0..columns).collect::<Vec<_>>());
     Ok(Arc::new(FilterExecBuilder::new(Arc::new(predicate), plan).apply_projection(kept)?.build()?))
 }
 
-/// The columns to read so that `user` is among them, and how many of them were asked for.
-pub(crate) fn with_user(projection: Option<&Vec<usize>>, user: usize, schema: &Schema) -> (Option<Vec<usize>>, usize) {
-    match projection {
-        None => (None, schema.fields().len()),
-        Some(asked) if asked.contains(&user) => (Some(asked.clone()), asked.len()),
-        Some(asked) => (Some(asked.iter().copied().chain([user]).collect()), asked.len()),
-    }
+/// The columns to read so that those of `users` are among them, and how many of them were asked for.
+pub(crate) fn with_users(projection: Option<&Vec<usize>>, users: &[usize], schema: &Schema) -> (Option<Vec<usize>>, usize) {
+    let Some(asked) = projection else { return (None, schema.fields().len()) };
+    let others = users.iter().filter(|user| !asked.contains(user));
+    (Some(asked.iter().chain(others).copied().collect()), asked.len())
 }
 
 /// Whether a row is nobody's who is forgotten.
@@ -203,9 +231,9 @@ impl ScalarUDFImpl for IsOther {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
-        let users = args.args.first().ok_or_else(|| Error::internal("nobody is asked for"))?.to_array(args.number_rows)?;
-        let others = self.users.others(&users)?.unwrap_or_else(|| BooleanArray::from(vec![true; users.len()]));
-        Ok(ColumnarValue::Array(Arc::new(others)))
+        let columns = args.args.iter().map(|column| column.to_array(args.number_rows)).collect::<EngineResult<Vec<_>>>()?;
+        let others = self.users.others_in(columns.iter())?;
+        Ok(ColumnarValue::Array(Arc::new(others.unwrap_or_else(|| BooleanArray::from(vec![true; args.number_rows])))))
     }
 }
 

@@ -24,7 +24,7 @@ use portrait_udfs::error::{Code, Error, Result};
 
 use super::delta::{DeltaTable, TableSnapshot};
 use super::durable::DurableLocal;
-use super::erasure::{Users, hide, with_user};
+use super::erasure::{Users, hide, with_users};
 use super::events::EventScan;
 use super::versions::AsOf;
 
@@ -44,8 +44,8 @@ pub struct ManagedTable {
     store: Arc<DurableLocal>,
     /// The version that is read; `None` = the latest.
     as_of: Option<AsOf>,
-    /// Users whose rows are left out, and the column that they are in.
-    hidden: Option<(Arc<Users>, usize)>,
+    /// Users whose rows are left out, and the columns that they are in.
+    hidden: Option<(Arc<Users>, Vec<usize>)>,
 }
 
 impl ManagedTable {
@@ -55,9 +55,9 @@ impl ManagedTable {
         Self { name: name.to_owned(), schema, table, store, as_of, hidden: None }
     }
 
-    /// Leaves out the rows of `users`, who are in column `user`.
-    pub(crate) fn hiding(mut self, users: Arc<Users>, user: usize) -> Self {
-        self.hidden = Some((users, user)).filter(|(users, _)| !users.is_empty());
+    /// Leaves out the rows of `users`, who are in these columns.
+    pub(crate) fn hiding(mut self, users: Arc<Users>, columns: Vec<usize>) -> Self {
+        self.hidden = Some((users, columns)).filter(|(users, columns)| !users.is_empty() && !columns.is_empty());
         self
     }
 
@@ -66,7 +66,7 @@ impl ManagedTable {
     /// # Errors
     /// A log that cannot be read.
     pub async fn fingerprint(&self) -> Result<String> {
-        let hidden = if self.hidden.is_some() { ":hidden" } else { "" };
+        let hidden = self.hidden.as_ref().map_or_else(String::new, |(users, _)| format!(":without-{}", users.fingerprint()));
         Ok(format!("delta:{}:{}{hidden}", self.table.id(), self.snapshot().await?.version))
     }
 
@@ -138,10 +138,10 @@ impl TableProvider for ManagedTable {
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let limit = limit.filter(|_| filters.is_empty());
-        let Some((users, user)) = &self.hidden else { return self.plan(state, projection, limit).await };
-        let (read, asked) = with_user(projection, *user, &self.schema);
+        let Some((users, columns)) = &self.hidden else { return self.plan(state, projection, limit).await };
+        let (read, asked) = with_users(projection, columns, &self.schema);
         let plan = self.plan(state, read.as_ref(), None).await?;
-        hide(plan, Arc::clone(users), self.schema.field(*user).name(), asked)
+        hide(plan, Arc::clone(users), columns.iter().map(|column| self.schema.field(*column).name().as_str()), asked)
     }
 
     async fn insert_into(

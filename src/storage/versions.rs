@@ -74,7 +74,7 @@ impl DeltaTable {
 
     fn gone(&self, version: u64) -> Error {
         Error::invalid(format!("version {version} of table \"{}\" is no longer kept", self.name()))
-            .hint("Old entries of the log are removed after a while, and files by VACUUM.")
+            .hint("Old entries of the log are removed after a while, files by VACUUM, and both when users are erased.")
     }
 
     /// The latest version that was committed by `time`.
@@ -120,13 +120,23 @@ impl DeltaTable {
         Ok(count)
     }
 
-    /// Removes all that only older versions need: their files and the log's entries, in the place of which stands a checkpoint.
+    /// Removes all that only older versions need, in a turn of the table's: their files and the log's entries, in the place of which stands a checkpoint.
     ///
     /// # Errors
     /// What cannot be removed: then some of it is left, and another call goes on.
     pub(crate) async fn forget_versions(&self) -> Result<()> {
         for file in self.unneeded(0).await? {
             delete(self.store(), &file).await?;
+        }
+        if !self.role().is_plain() {
+            // In its turn nobody else writes files of events: what no version names is left over, whatever the log still knows.
+            let live: HashSet<Path> = self.snapshot().await?.files.iter().map(|file| file.object_meta.location.clone()).collect();
+            let listed = self.store().list_with_delimiter(Some(&self.folder())).await.map_err(store_error)?;
+            for file in listed.objects.into_iter().map(|object| object.location) {
+                if file.filename().is_some_and(|name| name.starts_with("part-")) && !live.contains(&file) {
+                    delete(self.store(), &file).await?;
+                }
+            }
         }
         let needed = ids_names(self.snapshot().await?.as_ref());
         let listed = self.store().list_with_delimiter(Some(&self.folder().join(IDS))).await.map_err(store_error)?;

@@ -84,6 +84,7 @@ async fn an_erased_user_is_in_no_answer_and_in_no_file() {
     let rest = "SELECT (SELECT count(*) FROM events), (SELECT count(DISTINCT user_id) FROM events), (SELECT count(*) FROM scores), \
                 (SELECT count(*) FROM audience('everybody')), (SELECT count(*) FROM audience('others'))";
     assert_eq!(one(&session, rest).await, "20000|200|200|200|200");
+    assert_eq!(one(&session, "SELECT count(*) FROM totals FOR VERSION AS OF 0").await, "1");
     let audit = "SELECT DISTINCT erasure, requested_by, users, suppressed, finished_at IS NOT NULL FROM ml.erasure_audit";
     assert_eq!(one(&session, audit).await, "1|portrait|1|yes|t");
     // Events of the user are not taken any more; others are, and the same ids once.
@@ -94,6 +95,11 @@ async fn an_erased_user_is_in_no_answer_and_in_no_file() {
     rows(&session, &again).await.unwrap();
     assert_eq!(one(&session, "SELECT count(*) FROM events").await, "20001");
     assert_eq!(traces(&session).await, "0|0|0|0");
+    // Neither do other tables of theirs and audiences, wherever the user comes from.
+    rows(&session, &format!("INSERT INTO scores VALUES ('{USER}', 1), ('user-1', 1)")).await.unwrap();
+    rows(&session, &format!("CREATE AUDIENCE back AS SELECT '{USER}' AS user_id UNION ALL SELECT 'user-1'")).await.unwrap();
+    assert_eq!(one(&session, "SELECT count(*) FROM scores").await, "201");
+    assert_eq!(one(&session, "SELECT user_id FROM audience('back')").await, "user-1");
     let old = rows(&session, "SELECT count(*) FROM events FOR VERSION AS OF 1").await.unwrap_err();
     assert_eq!(old.code, Code::InvalidParameter, "{old:?}");
     // After a start as before it.
@@ -171,7 +177,9 @@ async fn many_users_by_query_and_who_may() {
     let removed = "SELECT removed FROM erase_users('leavers', suppress => false) WHERE object = 'events'";
     assert_eq!(one(&session, removed).await, gone);
     assert_eq!(one(&session, "SELECT count(*), count(DISTINCT user_id) FROM events").await, before);
-    // Nobody of them is left: nothing is written anew, and nothing is lost.
+    // Nobody of them is left: nothing is written anew, and nothing is lost, older versions neither.
+    rows(&session, "INSERT INTO events VALUES (1, now(), 1), (2, now(), 1)").await.unwrap();
+    let before = one(&session, "SELECT count(*), count(DISTINCT user_id) FROM events").await;
     let receipt = rows(&session, "SELECT * FROM erase_users($$SELECT who FROM leavers$$)").await.unwrap();
     assert!(receipt.iter().any(|row| row.starts_with("table|events|0|0|")), "{receipt:?}");
     for (mistake, code) in [
@@ -179,6 +187,7 @@ async fn many_users_by_query_and_who_may() {
         ("SELECT * FROM erase_user(NULL)", Code::InvalidParameter),
         ("SELECT * FROM erase_users($$SELECT price FROM events$$)", Code::DatatypeMismatch),
         ("SELECT * FROM erase_users('nothing')", Code::UndefinedTable),
+        ("SELECT * FROM erase_users('events')", Code::InvalidParameter),
         ("SELECT * FROM events WHERE user_id IN (SELECT removed FROM erase_user(1))", Code::FeatureNotSupported),
     ] {
         assert_eq!(rows(&session, mistake).await.unwrap_err().code, code, "{mistake}");

@@ -150,8 +150,7 @@ impl Dictionary {
         for (at, first) in firsts.iter().enumerate() {
             let end = firsts.get(at + 1).copied().unwrap_or(stored);
             if gone.iter().any(|code| (*first..end).contains(code)) {
-                let names: Interner = names[..end.min(names.len())].iter().map(String::as_str).collect();
-                let segment = write_segment(&names, *first, end);
+                let segment = write_segment(names[*first..end.min(names.len())].iter().map(String::as_str), *first);
                 let path = Path::from(format!("{FOLDER}/{first:010}.ids"));
                 self.store.put_opts(&path, segment.into(), PutOptions::default()).await.map_err(store_error)?;
             }
@@ -199,7 +198,8 @@ impl Dictionary {
                 if first == end {
                     return Ok(());
                 }
-                (first, write_segment(&table.names, first, end), end)
+                let names = (first..end).filter_map(|code| u32::try_from(code).ok()).map(|code| table.names.get(code));
+                (first, write_segment(names, first), end)
             };
             let path = Path::from(format!("{FOLDER}/{first:010}.ids"));
             let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
@@ -231,10 +231,10 @@ fn damaged(path: &Path, what: &str) -> Error {
     Error::new(Code::DataCorrupted, format!("file \"{path}\" is damaged: {what}"))
 }
 
-fn write_segment(names: &Interner, first: usize, end: usize) -> Vec<u8> {
-    let mut body = Vec::new();
-    for code in first..end {
-        let name = names.get(u32::try_from(code).unwrap_or(u32::MAX)).as_bytes();
+fn write_segment<'a>(names: impl Iterator<Item = &'a str>, first: usize) -> Vec<u8> {
+    let (mut body, mut count) = (Vec::new(), 0_u64);
+    for name in names.map(str::as_bytes) {
+        count += 1;
         let mut length = name.len();
         while length >= 0x80 {
             body.push(length as u8 | 0x80);
@@ -246,7 +246,7 @@ fn write_segment(names: &Interner, first: usize, end: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&(first as u64).to_le_bytes());
-    out.extend_from_slice(&((end - first) as u64).to_le_bytes());
+    out.extend_from_slice(&count.to_le_bytes());
     let hash = blake3::Hasher::new().update(&out).update(&body).finalize();
     out.extend_from_slice(hash.as_bytes());
     out.extend(body);

@@ -27,7 +27,7 @@ pub(crate) struct Erased {
 
 /// Rows that are written again, and those that are not.
 pub(super) struct Keep<'a> {
-    users: Option<(&'a Users, usize)>,
+    users: Option<(&'a Users, &'a [usize])>,
     gone: u64,
 }
 
@@ -37,36 +37,36 @@ impl<'a> Keep<'a> {
         Self { users: None, gone: 0 }
     }
 
-    /// Those of others than `users`, who are in column `user`.
-    fn others(users: &'a Users, user: usize) -> Self {
-        Self { users: Some((users, user)), gone: 0 }
+    /// Those of others than `users`, who are in these columns.
+    fn others(users: &'a Users, columns: &'a [usize]) -> Self {
+        Self { users: Some((users, columns)), gone: 0 }
     }
 
     pub(super) fn rows(&mut self, rows: RecordBatch) -> Result<RecordBatch> {
-        let Some((users, user)) = self.users else { return Ok(rows) };
-        let Some(others) = users.others(rows.column(user))? else { return Ok(rows) };
+        let Some((users, columns)) = self.users else { return Ok(rows) };
+        let Some(others) = users.others_in(columns.iter().map(|column| rows.column(*column)))? else { return Ok(rows) };
         self.gone += (others.len() - others.true_count()) as u64;
         filter_record_batch(&rows, &others).map_err(|error| Error::internal(error.to_string()))
     }
 }
 
-/// Takes the rows of `users` out of the latest version; `user` is the column that says whose a row is.
+/// Takes the rows of `users` out of the latest version; `columns` say whose a row is.
 ///
 /// # Errors
 /// 40001 when another program removed files meanwhile; failures of the store. Then nothing has changed.
-pub(crate) async fn erase(table: &Arc<DeltaTable>, env: &Arc<RuntimeEnv>, user: usize, users: &Users) -> Result<Erased> {
+pub(crate) async fn erase(table: &Arc<DeltaTable>, env: &Arc<RuntimeEnv>, columns: &[usize], users: &Users) -> Result<Erased> {
     let _turn = table.ingest_turn().await;
     let snapshot = table.snapshot().await?;
     let mut held = Vec::new();
     for file in 0..snapshot.files.len() {
-        if holds(table, env, &snapshot, file, user, users).await? {
+        if holds(table, env, &snapshot, file, columns, users).await? {
             held.push(file);
         }
     }
     if held.is_empty() {
         return Ok(Erased::default());
     }
-    let mut keep = Keep::others(users, user);
+    let mut keep = Keep::others(users, columns);
     let groups: Vec<Vec<usize>> = held.iter().map(|file| vec![*file]).collect();
     let pending = match table.event_indices() {
         Some(_) => rewrite_events(table, env, &snapshot, &groups, Scope::Whole, &mut keep).await?,
@@ -99,12 +99,12 @@ async fn holds(
     env: &Arc<RuntimeEnv>,
     snapshot: &TableSnapshot,
     file: usize,
-    user: usize,
+    columns: &[usize],
     users: &Users,
 ) -> Result<bool> {
-    let mut rows = read_files(table, env, vec![snapshot.files[file].clone()], &[user]).await?;
+    let mut rows = read_files(table, env, vec![snapshot.files[file].clone()], columns).await?;
     while let Some(batch) = rows.next().await {
-        if users.others(batch.map_err(crate::storage::engine_error)?.column(0))?.is_some() {
+        if users.others_in(batch.map_err(crate::storage::engine_error)?.columns().iter())?.is_some() {
             return Ok(true);
         }
     }

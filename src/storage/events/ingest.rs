@@ -99,7 +99,9 @@ struct Refusal {
 
 impl Refusal {
     fn new(forgotten: &Arc<Forgotten>) -> Self {
-        Self { forgotten: Arc::clone(forgotten), users: forgotten.suppressed(), generation: forgotten.generation() }
+        // First the generation: whoever is added after it makes the statement fail.
+        let generation = forgotten.generation();
+        Self { forgotten: Arc::clone(forgotten), users: forgotten.suppressed(), generation }
     }
 
     /// Succeeds when nobody was erased since: what was read before may be theirs.

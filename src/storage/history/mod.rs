@@ -166,9 +166,17 @@ impl HistoryIndex {
     /// # Errors
     /// The folder cannot be read.
     pub fn remove_all(&self) -> Result<u64> {
-        let names = folder_names(&self.folder)?;
-        names.iter().filter(|name| !name.starts_with(TEMPORARY)).for_each(|name| self.retire(name));
-        Ok(names.len() as u64)
+        let mut removed = 0;
+        for name in folder_names(&self.folder)?.iter().filter(|name| !name.starts_with(TEMPORARY)) {
+            match self.open.lock().remove(name) {
+                Some(copy) => copy.retire(),
+                // Its maker sees that the source has changed, and removes it.
+                None if self.making.lock().contains_key(name) => continue,
+                None => std::fs::remove_dir_all(self.folder.join(name))?,
+            }
+            removed += 1;
+        }
+        Ok(removed)
     }
 
     fn retire(&self, name: &str) {

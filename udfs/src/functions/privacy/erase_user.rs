@@ -27,11 +27,11 @@ impl MlRelation for EraseUser {
 
     fn doc(&self) -> &'static str {
         "Forgets a user. The user is hidden from every answer at once; then every managed table of events, its quarantine, and every \
-         managed table with a column of the same name as a table of events' user column is written anew without the user's rows, \
+         managed table with a column called user_id, or as a table of events' user column (but for id), is written anew without the user's rows, \
          audiences lose the member, copies of histories are removed, and files and log entries of older versions go: when the function \
          returns, the user's rows are in no file of the data directory, and older versions can no longer be read AS OF. One row per \
-         object: what it lost, and what is left to do (models that were trained on the tables keep what they learned; files of external \
-         tables are not touched). ml.erasure_audit keeps the receipt, with a keyed hash in the place of the id. An erasure that is \
+         object: what it lost, and what is left to do (models keep what they learned; files of external tables are not touched, and texts of views and audiences stay as they are \
+         written). ml.erasure_audit keeps the receipt, with a keyed hash in the place of the id. An erasure that is \
          interrupted goes on at the next start. Statements that were reading older versions may fail. Superusers only."
     }
 

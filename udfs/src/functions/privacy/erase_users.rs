@@ -19,7 +19,7 @@ impl MlRelation for EraseUsers {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::required("source", Kind::Source, "The users: the first column, bigint or text. A NULL is nobody."),
+            Parameter::required("source", Kind::Source, "The users: a query of one column, bigint or text. A NULL is nobody."),
             Parameter::optional("suppress", Kind::Boolean, "true", receipt::SUPPRESS),
         ];
         PARAMETERS
@@ -35,7 +35,11 @@ impl MlRelation for EraseUsers {
     }
 
     fn schema(&self, _: &Arguments, source: Option<&Schema>, _: &MlContext) -> Result<SchemaRef> {
-        let column = source.and_then(|source| source.fields().first()).ok_or_else(|| Error::internal("a source without columns"))?;
+        let columns = &source.ok_or_else(|| Error::internal("a source is missing"))?.fields;
+        let [column] = &columns[..] else {
+            return Err(Error::invalid(format!("the source of erase_users must have one column, the users, not {}", columns.len()))
+                .hint("Give it a query of that column alone: $$SELECT user_id FROM …$$."));
+        };
         users::check_source("erase_users", column.data_type())?;
         Ok(receipt::schema())
     }

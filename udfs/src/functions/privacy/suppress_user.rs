@@ -32,8 +32,9 @@ impl MlRelation for Suppression {
 
     fn doc(&self) -> &'static str {
         if self.suppress {
-            "From now on no table of events takes events of this user: INSERT, COPY and import leave them out, and say how many in a \
-             NOTICE. What is there stays. One row: whether the user was taken before. Superusers only."
+            "From now on nothing is taken in of this user: INSERT, COPY and import into tables of events, and into tables with their column of \
+             users or one called user_id, leave the rows out and say how many in a NOTICE; so do audiences. What is there stays. One row: \
+             whether the user was taken before. Superusers only."
         } else {
             "Takes events of a user again whom suppress_user or an erasure suppressed. One row: whether the user was suppressed. \
              Superusers only."

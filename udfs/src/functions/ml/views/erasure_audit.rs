@@ -7,6 +7,9 @@ use super::view::{Column, Kind, View, big, text, time};
 use crate::context::{ErasedFrom, ErasureInfo};
 use crate::error::Result;
 
+/// Hashes of one erasure that are shown.
+const HASHES_SHOWN: usize = 1000;
+
 #[derive(Debug)]
 pub(super) struct ErasureAudit;
 
@@ -35,14 +38,12 @@ impl View for ErasureAudit {
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {
         let erasures = context.erasure.list();
-        let mut rows: Vec<(&ErasureInfo, String, Option<&ErasedFrom>)> = Vec::new();
+        let mut rows: Vec<(&ErasureInfo, Option<String>, Option<&ErasedFrom>)> = Vec::new();
         for erasure in &erasures {
-            let hashes = erasure.users.join(" ");
-            if erasure.removed.is_empty() {
-                rows.push((erasure, hashes, None));
-            } else {
-                rows.extend(erasure.removed.iter().map(|object| (erasure, hashes.clone(), Some(object))));
-            }
+            // Beside the first object alone: an erasure of a million users has a million hashes.
+            let shown = &erasure.users[..erasure.users.len().min(HASHES_SHOWN)];
+            rows.push((erasure, Some(shown.join(" ")), erasure.removed.first()));
+            rows.extend(erasure.removed.iter().skip(1).map(|object| (erasure, None, Some(object))));
         }
         Ok(vec![
             big(&rows, |row| Some(row.0.id)),
@@ -50,7 +51,7 @@ impl View for ErasureAudit {
             time(&rows, |row| Some(row.0.requested_at_us)),
             time(&rows, |row| row.0.finished_at_us),
             big(&rows, |row| Some(row.0.users.len() as u64)),
-            text(&rows, |row| Some(&row.1)),
+            text(&rows, |row| row.1.as_deref()),
             text(&rows, |row| Some(if row.0.suppressed { "yes" } else { "no" })),
             text(&rows, |row| row.2.map(|object| object.kind.as_str())),
             text(&rows, |row| row.2.map(|object| object.object.as_str())),
