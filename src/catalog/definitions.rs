@@ -55,6 +55,8 @@ pub enum ObjectKind {
     ExternalTable,
     /// A query.
     View,
+    /// A query whose rows are kept.
+    MaterializedView,
 }
 
 /// What is known of a relation without touching its data.
@@ -72,10 +74,12 @@ pub struct TableInfo {
     pub schema: SchemaRef,
     /// Owner role.
     pub owner: String,
-    /// A view's query, an external table's location.
+    /// A view's or materialized view's query, an external table's location.
     pub definition: Option<String>,
     /// The columns that a table of events is kept by.
     pub events: Option<EventColumns>,
+    /// Whether there are rows to read: a materialized view may have none yet.
+    pub populated: bool,
 }
 
 /// Whether a `CREATE … IF NOT EXISTS` made something.

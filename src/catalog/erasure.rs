@@ -161,6 +161,10 @@ pub(super) fn user_columns(state: &State, table: &DeltaTable) -> Vec<usize> {
             let events = state.entries.get(of).and_then(|entry| entry.info.events.as_ref());
             events.and_then(|events| found(&events.user)).into_iter().collect()
         }
+        Role::Derived { user } => {
+            let usual = user_names(state).into_iter().chain(user.as_deref()).filter_map(found).collect::<BTreeSet<_>>();
+            usual.into_iter().collect()
+        }
         Role::Plain => user_names(state).into_iter().filter_map(found).collect(),
     }
 }

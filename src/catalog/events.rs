@@ -89,6 +89,8 @@ impl Catalog {
                 let users = (!users.is_empty()).then(|| (users, user_columns(&state, table)));
                 Ok(Insertion(Kind::Plain(PlainIntake::new(table, &self.env()), Suppression { users, rows: 0 })))
             }
+            Role::Derived { .. } => Err(Error::new(Code::WrongObjectType, format!("cannot change materialized view \"{name}\""))
+                .hint("Its rows come from its query: REFRESH MATERIALIZED VIEW makes them anew.")),
             Role::Quarantine { of, .. } => Err(Error::new(Code::WrongObjectType, format!("cannot insert into \"{name}\""))
                 .detail(format!("It holds what table \"{of}\" refused."))),
             Role::Events(columns) => {

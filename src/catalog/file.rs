@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::erasure::StoredErasures;
+use super::materialized::StoredMaterialized;
 use crate::storage::{DurableLocal, ExternalSource, Role, store_error};
 
 /// The newest format that this program reads and the one it writes.
@@ -38,6 +39,9 @@ pub(super) struct Definitions {
     /// Audiences, by name.
     #[serde(default)]
     pub(super) audiences: BTreeMap<String, StoredAudience>,
+    /// The queries of materialized views, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) materialized: BTreeMap<String, StoredMaterialized>,
     /// Users who are forgotten.
     #[serde(default, skip_serializing_if = "StoredErasures::is_empty")]
     pub(super) erasures: StoredErasures,
@@ -106,6 +110,7 @@ impl Default for Definitions {
             relations: BTreeMap::new(),
             roles: BTreeMap::new(),
             audiences: BTreeMap::new(),
+            materialized: BTreeMap::new(),
             erasures: StoredErasures::default(),
         }
     }

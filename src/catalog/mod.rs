@@ -1,4 +1,4 @@
-//! What SQL can see: tables, views, audiences and roles, durable in the data directory.
+//! What SQL can see: tables, views, materialized views, audiences and roles, durable in the data directory.
 //!
 //! One small versioned [`file`] holds every definition and is replaced atomically: a relation is visible only once that
 //! file names it, and its bytes are removed only after the file no longer does. Planning reads an in-memory copy.
@@ -14,6 +14,7 @@ mod erasure;
 mod events;
 mod file;
 mod import;
+mod materialized;
 mod open;
 mod public;
 mod roles;
@@ -34,6 +35,7 @@ pub use definitions::{CreateExternal, CreateView, Created, ObjectKind, TableInfo
 pub use erasure::Eraser;
 pub use events::Insertion;
 pub use import::ImportSource;
+pub use materialized::{InputVersion, Materialized, RefreshPolicy, StoredMaterialized, StoredRefresh};
 pub use roles::{Role, RoleOptions, ScramVerifier};
 
 pub(crate) use crate::storage::versions::AS_OF_MARK;
@@ -203,6 +205,7 @@ impl Catalog {
                 }
                 events::may_drop(&name, &relation.body)?;
                 let removed = definitions.relations.remove(&name);
+                definitions.materialized.remove(&name);
                 if let Some(quarantine) = removed.as_ref().and_then(|relation| events::quarantine_of(&relation.body)) {
                     definitions.relations.remove(quarantine);
                 }
@@ -214,12 +217,14 @@ impl Catalog {
 
     /// What is known of a relation.
     pub fn describe(&self, name: &str) -> Option<TableInfo> {
-        self.inner.state().entries.get(name).map(|entry| entry.info.clone())
+        let state = self.inner.state();
+        state.entries.get(name).map(|entry| state.info(entry))
     }
 
     /// Every relation of schema `public`, by name.
     pub fn list(&self) -> Vec<TableInfo> {
-        self.inner.state().entries.values().map(|entry| entry.info.clone()).collect()
+        let state = self.inner.state();
+        state.entries.values().map(|entry| state.info(entry)).collect()
     }
 
     /// A relation's persisted object id.
@@ -299,26 +304,30 @@ struct NewRelation {
 impl ObjectKind {
     fn of(body: &Body) -> Self {
         match body {
+            Body::Managed { role: crate::storage::Role::Derived { .. }, .. } => Self::MaterializedView,
             Body::Managed { .. } => Self::Table,
             Body::External(_) => Self::ExternalTable,
             Body::View { .. } => Self::View,
         }
     }
 
-    fn words(self) -> &'static str {
+    /// Its name in messages.
+    pub fn words(self) -> &'static str {
         match self {
             Self::Table => "table",
             Self::ExternalTable => "foreign table",
             Self::View => "view",
+            Self::MaterializedView => "materialized view",
         }
     }
 
     /// The error for `name`, which is of this kind, where `wanted` was named.
-    fn wrong(self, name: &str, wanted: Self) -> Error {
+    pub(crate) fn wrong(self, name: &str, wanted: Self) -> Error {
         let (article, hint) = match self {
             Self::Table => ("table", "Use DROP TABLE to remove a table."),
             Self::ExternalTable => ("external table", "Use DROP TABLE to remove an external table."),
             Self::View => ("view", "Use DROP VIEW to remove a view."),
+            Self::MaterializedView => ("materialized view", "Use DROP MATERIALIZED VIEW to remove a materialized view."),
         };
         Error::new(Code::WrongObjectType, format!("\"{name}\" is not a {}", wanted.words()))
             .detail(format!("It is a {article}.").replace("a external", "an external"))

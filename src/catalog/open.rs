@@ -55,6 +55,18 @@ pub(super) struct Entry {
     pub(super) object: Object,
 }
 
+impl State {
+    /// What is known of a relation; of a materialized view also what its refreshes change.
+    pub(super) fn info(&self, entry: &Entry) -> TableInfo {
+        let mut info = entry.info.clone();
+        if let Some(view) = self.definitions.materialized.get(&info.name) {
+            info.definition = Some(view.query.clone());
+            info.populated = view.last.is_some();
+        }
+        info
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Object {
     Managed(Arc<DeltaTable>),
@@ -179,7 +191,7 @@ fn make_entry(
                 Some(table) => table,
                 None => Arc::new(DeltaTable::open(store, *folder, name, Arc::clone(&schema), role.clone())?),
             };
-            (ObjectKind::Table, None, Object::Managed(table))
+            (ObjectKind::of(&relation.body), None, Object::Managed(table))
         }
         Body::External(source) => {
             let table = ExternalTable::new(name, source.clone(), Arc::clone(&schema), Arc::clone(roots))?;
@@ -196,6 +208,7 @@ fn make_entry(
         owner: relation.owner.clone(),
         definition,
         events: role_of(&relation.body).and_then(|role| role.events().cloned()),
+        populated: true,
     };
     Ok(Entry { relation: relation.clone(), info, object })
 }

@@ -76,6 +76,11 @@ impl SchemaProvider for Public {
         };
         Ok(Some(match &entry.object {
             Object::Managed(table) => {
+                if state.definitions.materialized.get(name).is_some_and(|view| view.last.is_none()) {
+                    return Err(Error::new(Code::NotReady, format!("materialized view \"{name}\" has not been populated"))
+                        .hint("Use the REFRESH MATERIALIZED VIEW command.")
+                        .into());
+                }
                 let read = ManagedTable::new(name, Arc::clone(table), Arc::clone(&self.inner.store), as_of);
                 let hidden = self.inner.forgotten.hidden();
                 Arc::new(if hidden.is_empty() { read } else { read.hiding(hidden, user_columns(&state, table)) })

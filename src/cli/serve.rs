@@ -67,6 +67,7 @@ impl Serve {
         let tls = config.tls.as_ref().map(|files| TlsConfig::load(&files.certificate, &files.key)).transpose()?;
         let shutdown = shutdown_on_signal()?;
         let engine = super::open(&config).await?;
+        engine.start_schedule();
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
             Error::new(Code::Io, format!("could not listen on {}", config.listen))
                 .detail(format!("{error}."))

@@ -13,13 +13,14 @@
 
 mod erasure;
 mod functions;
+mod refresh;
 mod runtime;
 mod search_path;
 mod session;
 pub mod settings;
 mod statement;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ use crate::plan::SliceJoins;
 use crate::storage::{DataRoots, HistoryIndex};
 
 pub use functions::session_of;
+pub use refresh::Refreshed;
 pub use runtime::QueryRuntime;
 pub use session::{PreparedText, Session, TransactionStatus, WeakSession};
 pub use statement::Running;
@@ -102,17 +104,22 @@ impl Engine {
         let erasures = erasure::Erasures::new(catalog.eraser(), Arc::clone(&histories), Arc::clone(&registry));
         erasures.resume();
         let jobs = Jobs::open(store, StorePath::from(MODELS_PREFIX), TRAININGS_MAX).await?;
-        let ml = Arc::new(MlContext {
-            registry,
-            jobs,
-            histories,
-            training_threads: config.training_threads,
-            files: roots as Arc<dyn FileAccess>,
-            audiences: catalog.audiences(),
-            erasure: Arc::new(erasures),
+        let audiences = catalog.audiences();
+        let engine = Arc::new_cyclic(|engine| {
+            let ml = Arc::new(MlContext {
+                registry,
+                jobs,
+                histories,
+                training_threads: config.training_threads,
+                files: roots as Arc<dyn FileAccess>,
+                audiences,
+                erasure: Arc::new(erasures),
+                profiles: Arc::new(refresh::Profiles(Weak::clone(engine))),
+            });
+            Self { config: config.clone(), catalog, ml, runtime, extensions: RwLock::default(), sessions: AtomicU32::new(1) }
         });
-        catalog.attach_schema("ml", ml_schema_provider(Arc::clone(&ml)));
-        Ok(Arc::new(Self { config: config.clone(), catalog, ml, runtime, extensions: RwLock::default(), sessions: AtomicU32::new(1) }))
+        engine.catalog.attach_schema("ml", ml_schema_provider(Arc::clone(&engine.ml)));
+        Ok(engine)
     }
 
     /// Adds `extension` to every session that is opened from now on; one of the same name takes its place.

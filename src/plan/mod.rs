@@ -1,8 +1,12 @@
-//! Our own plan nodes and optimiser rules that do not belong to a function; one per file.
+//! Our own plan nodes and optimiser rules that do not belong to a function, and what can be said of a plan; one per file.
 //!
 //! A rule is given to a session when the engine builds it. What it must never know: SQL text, the protocol, where
 //! tables lie.
 
+mod inputs;
 mod join_slices;
+mod per_user;
 
+pub(crate) use inputs::{Input, InputKind, Inputs, inputs, only_users, user_of_scan};
 pub use join_slices::SliceJoins;
+pub(crate) use per_user::{Rows, rows_per_user};

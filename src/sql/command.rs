@@ -14,6 +14,7 @@ use super::drop::Drop;
 use super::execute::{Deallocate, Execute};
 use super::explain::Explain;
 use super::maintain::Maintain;
+use super::materialized_view::MaterializedView;
 use super::prepare::Prepare;
 use super::reset::Reset;
 use super::role::Role;
@@ -32,6 +33,7 @@ pub(super) enum Command {
     CreateExternalTable(Box<CreateExternalTable>),
     CreateTable(Box<CreateTable>),
     CreateView(Box<ast::CreateView>),
+    MaterializedView(MaterializedView),
     Insert(Box<ast::Insert>),
     Copy(Box<Copy>),
     Maintain(Maintain),
@@ -152,6 +154,9 @@ impl Command {
                 if let Some(audience) = Audience::parse(&mut parser.parser, first, text)? {
                     return Ok(Some(Self::Audience(Box::new(audience))));
                 }
+                if let Some(view) = MaterializedView::parse(&mut parser.parser, first, text)? {
+                    return Ok(Some(Self::MaterializedView(view)));
+                }
                 if first == "DROP"
                     && let Some(drop) = Drop::parse(&mut parser.parser).map_err(syntax)?
                 {
@@ -166,6 +171,9 @@ impl Command {
             }
             "REFRESH" => {
                 parser.parser.next_token();
+                if let Some(view) = MaterializedView::parse(&mut parser.parser, first, text)? {
+                    return Ok(Some(Self::MaterializedView(view)));
+                }
                 let found = Audience::parse(&mut parser.parser, first, text)?;
                 rewind(parser, start);
                 Ok(found.map(|audience| Self::Audience(Box::new(audience))))
@@ -187,6 +195,9 @@ impl Command {
                     let no_data = words(&mut parser.parser, &["WITH", "NO", "DATA"]);
                     let _ = words(&mut parser.parser, &["WITH", "DATA"]);
                     Self::CreateTable(Box::new(CreateTable { table, no_data }))
+                }
+                ast::Statement::CreateView(view) if view.materialized => {
+                    Self::MaterializedView(MaterializedView::create(view, &mut parser.parser)?)
                 }
                 ast::Statement::CreateView(view) => {
                     create_view::check(&view)?;
@@ -228,6 +239,7 @@ impl Command {
             Self::CreateExternalTable(_) => "CREATE EXTERNAL TABLE",
             Self::CreateTable(table) => table.tag(),
             Self::CreateView(_) => "CREATE VIEW",
+            Self::MaterializedView(view) => view.tag(),
             Self::Insert(_) => "INSERT",
             Self::Copy(_) => "COPY",
             Self::Maintain(maintain) => maintain.tag(),
@@ -298,6 +310,7 @@ pub(super) async fn describe(
         Command::Show(show) => Ok(Description::rows(show.schema())),
         Command::CreateExternalTable(_)
         | Command::CreateView(_)
+        | Command::MaterializedView(_)
         | Command::Copy(_)
         | Command::Maintain(_)
         | Command::Drop(_)
@@ -320,6 +333,7 @@ pub(super) async fn run(call: Call<'_>) -> Result<Outcome> {
         Command::CreateExternalTable(table) => create_external_table::run(call, table).await,
         Command::CreateTable(table) => table.run(call).await,
         Command::CreateView(view) => create_view::run(call, view).await,
+        Command::MaterializedView(view) => view.run(call).await,
         Command::Insert(insert) => insert::run(call, insert).await,
         Command::Copy(copy) => copy.run(call).await,
         Command::Maintain(maintain) => maintain.run(call).await,

@@ -16,15 +16,11 @@ use crate::catalog::{CreateView, Created};
 /// [`Code::FeatureNotSupported`] naming the clause.
 pub(super) fn check(view: &ast::CreateView) -> Result<()> {
     let refused = [
-        (view.materialized, "materialized views", Some("CREATE TABLE … AS keeps a query's rows.")),
-        (view.temporary, "temporary views", None),
-        (view.to.is_some(), "CREATE VIEW … TO", None),
+        (view.temporary, "temporary views"),
+        (view.to.is_some(), "CREATE VIEW … TO"),
     ];
     match refused.iter().find(|(found, ..)| *found) {
-        Some((_, what, hint)) => {
-            let error = Error::new(Code::FeatureNotSupported, format!("{what} are not supported"));
-            Err(hint.map_or(error.clone(), |hint| error.hint(hint)))
-        }
+        Some((_, what)) => Err(Error::new(Code::FeatureNotSupported, format!("{what} are not supported"))),
         None => Ok(()),
     }
 }
@@ -73,7 +69,7 @@ pub(super) async fn run(call: Call<'_>, view: &ast::CreateView) -> Result<Outcom
 }
 
 /// The query's own text, or with a list of columns a query around it that renames them.
-fn aliased(view: &ast::CreateView, text: &str) -> Result<String> {
+pub(super) fn aliased(view: &ast::CreateView, text: &str) -> Result<String> {
     let start = view.query.span().start;
     let sliced = if start.line == 0 { view.query.to_string() } else { parser::text_from(text, start).to_owned() };
     // The text is kept if it reads as the same query; the parser's own rendering otherwise (`CREATE VIEW v AS (SELECT 1)`).

@@ -1,4 +1,4 @@
-//! `DROP {TABLE | VIEW | EXTERNAL TABLE | FOREIGN TABLE} [IF EXISTS] name [, …] [CASCADE | RESTRICT]`.
+//! `DROP {TABLE | VIEW | MATERIALIZED VIEW | EXTERNAL TABLE | FOREIGN TABLE} [IF EXISTS] name [, …] [CASCADE | RESTRICT]`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ impl Drop {
             ObjectKind::Table
         } else if words(parser, &["VIEW"]) {
             ObjectKind::View
+        } else if words(parser, &["MATERIALIZED", "VIEW"]) {
+            ObjectKind::MaterializedView
         } else if words(parser, &["EXTERNAL", "TABLE"]) || words(parser, &["FOREIGN", "TABLE"]) {
             ObjectKind::ExternalTable
         } else {
@@ -43,6 +45,7 @@ impl Drop {
             ObjectKind::Table => "DROP TABLE",
             ObjectKind::ExternalTable => "DROP FOREIGN TABLE",
             ObjectKind::View => "DROP VIEW",
+            ObjectKind::MaterializedView => "DROP MATERIALIZED VIEW",
         }
     }
 
@@ -74,6 +77,7 @@ impl Drop {
             ObjectKind::Table => "table",
             ObjectKind::ExternalTable => "foreign table",
             ObjectKind::View => "view",
+            ObjectKind::MaterializedView => "materialized view",
         }
     }
 
@@ -88,6 +92,7 @@ impl Drop {
     fn wrong_kind(&self, name: &str, found: ObjectKind) -> Error {
         let hint = match found {
             ObjectKind::View => "Use DROP VIEW to remove a view.",
+            ObjectKind::MaterializedView => "Use DROP MATERIALIZED VIEW to remove a materialized view.",
             ObjectKind::Table => "Use DROP TABLE to remove a table.",
             ObjectKind::ExternalTable => "Use DROP TABLE or DROP FOREIGN TABLE to remove an external table.",
         };

@@ -15,7 +15,7 @@ use datafusion::prelude::Column;
 use futures::StreamExt;
 use portrait_udfs::error::{Code, Error, Result};
 
-use super::RunOptions;
+use super::{RunOptions, materialized_view};
 use crate::catalog::{ImportSource, TableInfo};
 use crate::engine::{Running, Session};
 use crate::error::classify;
@@ -49,7 +49,10 @@ pub async fn import(
     let tolerance_ms = session.with_settings(|settings| settings.integer("event_future_tolerance"));
     let options = IngestOptions { now_us: chrono::Utc::now().timestamp_micros(), future_tolerance_us: tolerance_ms.saturating_mul(1000) };
     let (own, locations) = (running.clone(), locations.to_vec());
-    running.run(async move { Import { running: own, info, progress: Box::new(progress) }.run(&locations, options).await }).await
+    let work = async move { Import { running: own, info, progress: Box::new(progress) }.run(&locations, options).await };
+    let arrivals = running.run(work).await?;
+    materialized_view::follow_ingest(&running, table).await?;
+    Ok(arrivals)
 }
 
 struct Import {

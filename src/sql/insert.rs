@@ -102,6 +102,7 @@ pub(super) async fn run(call: Call<'_>, insert: &ast::Insert) -> Result<Outcome>
     let plan = physical(&call.running, plan).await?;
     let task = Arc::new(TaskContext::from(call.running.state().as_ref()));
     let (catalog, name, options) = (Arc::clone(call.running.engine().catalog()), target(insert)?, call.ingest_options());
+    let table = name.clone();
     let arrivals = call
         .running
         .run(async move {
@@ -110,6 +111,7 @@ pub(super) async fn run(call: Call<'_>, insert: &ast::Insert) -> Result<Outcome>
         })
         .await?;
     call.tell(&arrivals);
+    call.after_ingest(&table).await?;
     call.after_write();
     Ok(Outcome::done(format!("INSERT 0 {}", arrivals.new)))
 }

@@ -26,6 +26,7 @@ mod guard;
 mod import;
 mod insert;
 mod maintain;
+mod materialized_view;
 mod names;
 mod parser;
 mod plan;

@@ -294,6 +294,11 @@ impl DeltaTable {
         self.lease.dropped.store(false, Ordering::Release);
     }
 
+    /// The latest version that was read; nothing is looked at.
+    pub(crate) fn seen(&self) -> Option<Arc<TableSnapshot>> {
+        self.latest.lock().clone()
+    }
+
     /// Its folder in the store.
     pub(crate) fn folder(&self) -> Path {
         Path::from_iter([TABLES, &self.id.to_string()])

@@ -10,13 +10,14 @@ use datafusion::common::Result as EngineResult;
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use object_store::ObjectStore;
@@ -25,6 +26,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use super::delta::{DeltaTable, TableSnapshot};
 use super::durable::DurableLocal;
 use super::erasure::{Users, hide, with_users};
+use super::user_set::{UserSet, among};
 use super::events::EventScan;
 use super::versions::AsOf;
 
@@ -46,13 +48,33 @@ pub struct ManagedTable {
     as_of: Option<AsOf>,
     /// Users whose rows are left out, and the columns that they are in.
     hidden: Option<(Arc<Users>, Vec<usize>)>,
+    /// The only users whose rows are read, and the column that they are in.
+    only: Option<(Arc<UserSet>, usize)>,
 }
 
 impl ManagedTable {
     pub(crate) fn new(name: &str, table: Arc<DeltaTable>, store: Arc<DurableLocal>, as_of: Option<AsOf>) -> Self {
         let fields = table.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
         let schema = Arc::new(Schema::new(fields.collect::<Fields>()));
-        Self { name: name.to_owned(), schema, table, store, as_of, hidden: None }
+        Self { name: name.to_owned(), schema, table, store, as_of, hidden: None, only: None }
+    }
+
+    /// The table itself, when its latest version is read.
+    pub(crate) fn latest(&self) -> Option<&Arc<DeltaTable>> {
+        self.as_of.is_none().then_some(&self.table)
+    }
+
+    /// The same table with the rows of `users` alone, who are in this column.
+    pub(crate) fn only(&self, users: Arc<UserSet>, column: usize) -> Self {
+        Self {
+            name: self.name.clone(),
+            schema: Arc::clone(&self.schema),
+            table: Arc::clone(&self.table),
+            store: Arc::clone(&self.store),
+            as_of: self.as_of,
+            hidden: self.hidden.clone(),
+            only: Some((users, column)),
+        }
     }
 
     /// Leaves out the rows of `users`, who are in these columns.
@@ -77,6 +99,25 @@ impl ManagedTable {
         }
     }
 
+    /// What may hold rows of the users that are read, when they are few.
+    fn pruning(&self) -> Option<Arc<dyn PhysicalExpr>> {
+        let (users, column) = self.only.as_ref()?;
+        users.pruning(&self.schema, self.schema.field(*column).name())
+    }
+
+    /// The rows of nobody who is hidden.
+    async fn scan_visible(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let Some((users, columns)) = &self.hidden else { return self.plan(state, projection, limit).await };
+        let (read, asked) = with_users(projection, columns, &self.schema);
+        let plan = self.plan(state, read.as_ref(), None).await?;
+        hide(plan, Arc::clone(users), columns.iter().map(|column| self.schema.field(*column).name().as_str()), asked)
+    }
+
     async fn plan(
         &self,
         state: &dyn Session,
@@ -98,13 +139,14 @@ impl ManagedTable {
             runtime.register_object_store(url.as_ref(), Arc::clone(&self.store) as Arc<dyn ObjectStore>);
         }
         if let Some(indices) = self.table.event_indices() {
-            let scan = EventScan { state, schema: &self.schema, indices, snapshot: &snapshot, projection, limit };
+            let pruning = self.pruning();
+            let scan = EventScan { state, schema: &self.schema, indices, snapshot: &snapshot, projection, limit, pruning };
             if let Some(ordered) = scan.plan().await? {
                 return Ok(ordered);
             }
         }
         let format = ParquetFormat::default().with_options(state.default_table_options().parquet);
-        let source = format.file_source(TableSchema::from(Arc::clone(&self.schema)));
+        let source = with_pruning(format.file_source(TableSchema::from(Arc::clone(&self.schema))), self.pruning());
         let partitions = state.config_options().execution.target_partitions;
         let config = FileScanConfigBuilder::new(url, source)
             .with_file_groups(FileGroup::new(snapshot.files.clone()).split_files(partitions))
@@ -113,6 +155,14 @@ impl ManagedTable {
             .with_limit(limit)
             .build();
         format.create_physical_plan(state, config).await
+    }
+}
+
+/// A source of Parquet that leaves out what its statistics say has no rows that `pruning` holds for.
+pub(super) fn with_pruning(source: Arc<dyn FileSource>, pruning: Option<Arc<dyn PhysicalExpr>>) -> Arc<dyn FileSource> {
+    match (source.downcast_ref::<ParquetSource>(), pruning) {
+        (Some(parquet), Some(pruning)) => Arc::new(parquet.with_predicate(pruning)),
+        _ => source,
     }
 }
 
@@ -137,11 +187,11 @@ impl TableProvider for ManagedTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let limit = limit.filter(|_| filters.is_empty());
-        let Some((users, columns)) = &self.hidden else { return self.plan(state, projection, limit).await };
-        let (read, asked) = with_users(projection, columns, &self.schema);
-        let plan = self.plan(state, read.as_ref(), None).await?;
-        hide(plan, Arc::clone(users), columns.iter().map(|column| self.schema.field(*column).name().as_str()), asked)
+        let limit = limit.filter(|_| filters.is_empty() && self.only.is_none());
+        let Some((users, column)) = &self.only else { return self.scan_visible(state, projection, limit).await };
+        let (read, asked) = with_users(projection, &[*column], &self.schema);
+        let plan = self.scan_visible(state, read.as_ref(), limit).await?;
+        among(plan, Arc::clone(users), self.schema.field(*column).name(), asked)
     }
 
     async fn insert_into(
@@ -155,6 +205,9 @@ impl TableProvider for ManagedTable {
         }
         if self.as_of.is_some() {
             return Err(Error::new(Code::WrongObjectType, "cannot insert into an older version").into());
+        }
+        if matches!(self.table.role(), super::Role::Derived { .. }) {
+            return Err(Error::new(Code::WrongObjectType, format!("cannot change materialized view \"{}\"", self.name)).into());
         }
         if !self.table.role().is_plain() {
             return Err(Error::new(Code::FeatureNotSupported, "events are taken in by a statement of its own, not inside a query").into());

@@ -5,12 +5,13 @@
 //! event once and keeps users together ([`events`]). Life of a `SELECT`:
 //! [`delta`] or [`external`] lists the files of now and hands DataFusion a stock `DataSourceExec`. Life of a
 //! prediction for one user: [`history`] keeps a derived, user-ordered copy of an event source and reads only the
-//! pages that hold that user. Sets of users and the numbers that their bitmaps are made of: [`audience`].
+//! pages that hold that user. Sets of users and the numbers that their bitmaps are made of: [`audience`]. The rows of a query that are kept: [`derived`].
 //!
 //! Absent on purpose: SQL text, the wire protocol, models. Nothing outside this room builds an object path.
 
 pub(crate) mod audience;
 pub(crate) mod delta;
+pub(crate) mod derived;
 pub mod durable;
 pub(crate) mod erasure;
 pub mod events;
@@ -19,9 +20,11 @@ pub mod history;
 mod intake;
 pub mod managed;
 pub mod roots;
+mod run_merge;
 mod sort;
 mod statistics;
 pub(crate) mod types;
+pub(crate) mod user_set;
 pub(crate) mod versions;
 mod writer;
 

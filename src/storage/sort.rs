@@ -5,6 +5,9 @@
 //! most two chunks and one small batch of each run are in memory, all of it accounted in the pool. The engine's own sort
 //! merges in memory what it may not spill, and fails on sources many times larger than the pool.
 //!
+//! Rows with whole numbers as users and a time are sorted by digits and merged by numbers ([`super::run_merge`]); others, such as
+//! those with texts as users, by comparing.
+//!
 //! Rows without user or time come out somewhere: whoever reads the result leaves them out.
 
 use std::cmp::Ordering;
@@ -12,7 +15,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, DynComparator, RecordBatch, UInt32Array, make_comparator};
 use datafusion::arrow::compute::{SortOptions, cast, concat_batches, take_record_batch};
-use datafusion::arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType, UInt64Type};
 use datafusion::arrow::error::ArrowError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -25,7 +28,10 @@ use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use portrait_udfs::error::{Error, Result};
+use portrait_udfs::kernels::key_order::key_order;
 use tokio::task::JoinHandle;
+
+use super::run_merge::merge_runs;
 
 /// Rows of a batch in a run: one of each run is in memory while they are merged.
 const RUN_BATCH_ROWS: usize = 1024;
@@ -63,8 +69,28 @@ pub(super) struct Sorter {
     chunk_bytes: usize,
     chunk: Vec<RecordBatch>,
     bytes: usize,
-    sorting: Option<JoinHandle<Result<Arc<dyn SpillFile>>>>,
+    sorting: Option<JoinHandle<Result<(Arc<dyn SpillFile>, Option<Plain>)>>>,
     runs: Vec<Arc<dyn SpillFile>>,
+    /// Whether all runs up to now are plainly ordered, and the number of the last row.
+    plain: Option<Plain>,
+}
+
+/// A chunk whose order is that of a number and a time, and then of the rows as they came: the numbers of its first and last row,
+/// where they have any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plain {
+    rows: Option<(u64, u64)>,
+}
+
+impl Plain {
+    /// Both, this one first; `None` when rows of the other one may come before.
+    fn then(self, next: Self) -> Option<Self> {
+        match (self.rows, next.rows) {
+            (None, None) => Some(self),
+            (Some((first, last)), Some((next, end))) if last < next => Some(Self { rows: Some((first, end)) }),
+            _ => None,
+        }
+    }
 }
 
 /// Rows in order, to be read any number of times. What it holds, in memory or on the disk, goes with it.
@@ -75,6 +101,8 @@ pub(super) struct Sorted {
     runs: Vec<Arc<dyn SpillFile>>,
     /// The only chunk: few rows never see the disk.
     chunk: Vec<RecordBatch>,
+    /// Whether runs can be merged by numbers.
+    plain: bool,
     memory: MemoryReservation,
 }
 
@@ -95,6 +123,7 @@ impl Sorter {
             bytes: 0,
             sorting: None,
             runs: Vec::new(),
+            plain: None,
         }
     }
 
@@ -116,13 +145,14 @@ impl Sorter {
         let (chunk, memory) = self.take_chunk()?;
         let (schema, spill, keys) = (Arc::clone(&self.schema), self.spill.clone(), self.keys);
         self.sorting = Some(tokio::task::spawn_blocking(move || {
-            let batches = sorted(&schema, chunk, keys)?;
+            let (batches, plain) = sorted(&schema, chunk, keys)?;
             let mut file = spill.create_in_progress_file("event run").map_err(Error::from_engine)?;
             for batch in batches {
                 file.append_batch(&batch?).map_err(Error::from_engine)?;
             }
             drop(memory);
-            file.finish().map_err(Error::from_engine)?.ok_or_else(|| Error::internal("a run of no rows"))
+            let file = file.finish().map_err(Error::from_engine)?.ok_or_else(|| Error::internal("a run of no rows"))?;
+            Ok((file, plain))
         }));
         Ok(())
     }
@@ -137,7 +167,9 @@ impl Sorter {
 
     async fn written(&mut self) -> Result<()> {
         if let Some(sorting) = self.sorting.take() {
-            self.runs.push(sorting.await.map_err(|error| Error::internal(format!("sorting ended early: {error}")))??);
+            let (run, plain) = sorting.await.map_err(|error| Error::internal(format!("sorting ended early: {error}")))??;
+            self.plain = if self.runs.is_empty() { plain } else { self.plain.zip(plain).and_then(|(before, next)| before.then(next)) };
+            self.runs.push(run);
         }
         Ok(())
     }
@@ -149,7 +181,7 @@ impl Sorter {
             let (rows, memory) = self.take_chunk()?;
             if !rows.is_empty() {
                 let (schema, keys) = (Arc::clone(&self.schema), self.keys);
-                let work = move || sorted(&schema, rows, keys)?.collect::<Result<Vec<_>>>();
+                let work = move || sorted(&schema, rows, keys)?.0.collect::<Result<Vec<_>>>();
                 let done = tokio::task::spawn_blocking(work).await;
                 chunk = done.map_err(|error| Error::internal(format!("sorting ended early: {error}")))??;
             }
@@ -161,8 +193,8 @@ impl Sorter {
             }
             self.written().await?;
         }
-        let Self { schema, keys, spill, runs, memory, .. } = self;
-        Ok(Sorted { schema, keys, spill, runs, chunk, memory })
+        let Self { schema, keys, spill, runs, memory, plain, .. } = self;
+        Ok(Sorted { schema, keys, spill, runs, chunk, plain: plain.is_some(), memory })
     }
 }
 
@@ -176,6 +208,10 @@ impl Sorted {
         }
         let open = |run: &Arc<dyn SpillFile>| self.spill.read_spill_as_stream_unbuffered(Arc::clone(run), None);
         let streams = self.runs.iter().map(open).collect::<datafusion::error::Result<Vec<_>>>();
+        if self.plain {
+            let (streams, memory) = (streams.map_err(Error::from_engine)?, self.memory.new_empty());
+            return Ok(merge_runs(&self.schema, streams, self.keys > 1, 8 * RUN_BATCH_ROWS, memory));
+        }
         let keys = self.schema.fields().iter().enumerate().take(self.keys);
         let keys = keys.map(|(i, field)| PhysicalSortExpr::new(Arc::new(Column::new(field.name(), i)), ASCENDING));
         let order = LexOrdering::new(keys).ok_or_else(|| Error::internal("rows without columns cannot be sorted"))?;
@@ -201,17 +237,45 @@ struct Key {
 }
 
 /// The rows of a chunk in order, in small batches.
-fn sorted(schema: &SchemaRef, chunk: Vec<RecordBatch>, keys: usize) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
+type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
+
+fn sorted(schema: &SchemaRef, chunk: Vec<RecordBatch>, keys: usize) -> Result<(Batches, Option<Plain>)> {
     let failed = |error: ArrowError| Error::internal(format!("event sort: {error}"));
     let rows = concat_batches(schema, &chunk).map_err(failed)?;
     drop(chunk);
-    let order = order(&rows, keys).map_err(failed)?;
+    let (order, plain) = match plain_order(&rows, keys)? {
+        Some((order, plain)) => (order, Some(plain)),
+        None => (order(&rows, keys).map_err(failed)?.iter().map(|key| key.row).collect(), None),
+    };
     let starts = (0..order.len()).step_by(RUN_BATCH_ROWS);
-    Ok(starts.map(move |start| {
+    let batches = starts.map(move |start| {
         let end = (start + RUN_BATCH_ROWS).min(order.len());
-        let wanted: UInt32Array = order[start..end].iter().map(|key| key.row).collect();
+        let wanted: UInt32Array = order[start..end].iter().copied().collect();
         take_record_batch(&rows, &wanted).map(compact).map_err(failed)
-    }))
+    });
+    Ok((Box::new(batches), plain))
+}
+
+/// The order of rows by a whole number, a time and their own number, as far as they are sorted by these; `None` when the keys are
+/// others.
+fn plain_order(rows: &RecordBatch, keys: usize) -> Result<Option<(Vec<u32>, Plain)>> {
+    let whole = |column: &ArrayRef| column.data_type().is_signed_integer() && column.null_count() == 0;
+    if keys > 3 || !whole(rows.column(0)) {
+        return Ok(None);
+    }
+    let times = match rows.columns().get(1).filter(|_| keys > 1).map(|time| time.as_primitive_opt::<TimestampMicrosecondType>()) {
+        None => None,
+        Some(Some(times)) if times.null_count() == 0 => Some(times.values()),
+        Some(_) => return Ok(None),
+    };
+    let numbers = match rows.columns().get(2).filter(|_| keys > 2).map(|number| number.as_primitive_opt::<UInt64Type>()) {
+        None => None,
+        Some(Some(numbers)) if numbers.null_count() == 0 && numbers.values().is_sorted() => numbers.values().first().zip(numbers.values().last()),
+        Some(_) => return Ok(None),
+    };
+    let users = cast(rows.column(0), &DataType::Int64).map_err(|error| Error::internal(format!("event sort: {error}")))?;
+    let order = key_order(users.as_primitive::<Int64Type>().values(), times.map(|times| &times[..]));
+    Ok(Some((order, Plain { rows: numbers.map(|(first, last)| (*first, *last)) })))
 }
 
 fn order(rows: &RecordBatch, keys: usize) -> std::result::Result<Vec<Key>, ArrowError> {
@@ -272,4 +336,77 @@ fn compact(batch: RecordBatch) -> RecordBatch {
         None => Arc::clone(column),
     });
     RecordBatch::try_new(batch.schema(), columns.collect()).unwrap_or(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Int64Array, StringArray, TimestampMicrosecondArray, UInt64Array};
+    use datafusion::arrow::datatypes::{Field, Schema, TimeUnit};
+    use datafusion::execution::memory_pool::GreedyMemoryPool;
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+
+    use super::*;
+
+    const ROWS: u64 = 400_000;
+
+    /// A number that looks like chance.
+    fn chance(row: u64, below: u64) -> u64 {
+        portrait_udfs::kernels::splitmix::at(9, row) % below
+    }
+
+    /// Sorts rows of chance in chunks that do not fit in memory; the (user, time, number) of each, in order.
+    async fn run(user: impl Fn(u64) -> ArrayRef, numbers: impl Fn(u64) -> u64) -> (bool, Vec<(String, i64, u64)>) {
+        let env = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(96 << 20))).build_arc().unwrap();
+        let kind = user(0).data_type().clone();
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("user", kind, true),
+            Field::new("time", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+            Field::new("number", DataType::UInt64, false),
+            Field::new("text", DataType::Utf8, false),
+        ]));
+        let mut sorter = Sorter::new(&env, Arc::clone(&schema), 3);
+        for first in (0..ROWS).step_by(5_000) {
+            let rows = first..first + 5_000;
+            let users: Vec<ArrayRef> = rows.clone().map(&user).collect();
+            let users = datafusion::arrow::compute::concat(&users.iter().map(AsRef::as_ref).collect::<Vec<_>>()).unwrap();
+            let times = TimestampMicrosecondArray::from_iter_values(rows.clone().map(|row| chance(row + 7, 50) as i64));
+            let number = UInt64Array::from_iter_values(rows.clone().map(&numbers));
+            let texts = StringArray::from_iter_values(rows.map(|row| format!("the text of row {row}")));
+            let columns = vec![users, Arc::new(times) as ArrayRef, Arc::new(number), Arc::new(texts)];
+            sorter.add(RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()).await.unwrap();
+        }
+        let sorted = Arc::new(sorter.finish().await.unwrap());
+        assert!(sorted.runs.len() > 3, "{} runs", sorted.runs.len());
+        let (mut rows, mut found) = (sorted.rows().unwrap(), Vec::new());
+        while let Some(batch) = rows.next().await {
+            let batch = batch.unwrap();
+            let users = cast(batch.column(0), &DataType::Utf8).unwrap();
+            let times = batch.column(1).as_primitive::<TimestampMicrosecondType>();
+            let numbers = batch.column(2).as_primitive::<UInt64Type>();
+            for row in 0..batch.num_rows() {
+                found.push((users.as_string::<i32>().value(row).to_owned(), times.value(row), numbers.value(row)));
+            }
+        }
+        (sorted.plain, found)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn runs_are_merged_in_order_whatever_the_keys() {
+        let whole = |row: u64| Arc::new(Int64Array::from(vec![chance(row, 1000) as i64 - 500])) as ArrayRef;
+        let text = |row: u64| Arc::new(StringArray::from(vec![format!("user-{:04}", chance(row, 1000))])) as ArrayRef;
+        // Numbers as they are in a spool; and such as another writer may give.
+        for numbers in [|row: u64| row, |row: u64| ROWS - row] {
+            let mut expected: Vec<(i64, i64, u64)> =
+                (0..ROWS).map(|row| (chance(row, 1000) as i64 - 500, chance(row + 7, 50) as i64, numbers(row))).collect();
+            expected.sort_unstable();
+            let (plain, found) = run(whole, numbers).await;
+            assert_eq!(plain, numbers(0) == 0);
+            assert!(found.len() == expected.len() && found.iter().zip(&expected).all(|(f, e)| (f.0.parse::<i64>().unwrap(), f.1, f.2) == *e));
+            let mut expected: Vec<(String, i64, u64)> =
+                (0..ROWS).map(|row| (format!("user-{:04}", chance(row, 1000)), chance(row + 7, 50) as i64, numbers(row))).collect();
+            expected.sort_unstable();
+            let (plain, found) = run(text, numbers).await;
+            assert!(!plain && found == expected);
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 mod audiences;
 mod erasure;
+mod profiles;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use audiences::{AudienceInfo, AudienceKey, AudienceProvider, AudienceRef, AudienceVersion, NoAudiences, UserNumbers};
 pub use erasure::{ErasedFrom, ErasureInfo, ErasureProvider, NoErasure};
+pub use profiles::{NoProfiles, ProfileInfo, ProfileInput, ProfileProvider, ProfileRefresh};
 
 use crate::error::{Code, Error, Result};
 use crate::features::EventColumns;

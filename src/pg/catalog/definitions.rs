@@ -153,6 +153,7 @@ const LIVE: &[(&str, &str)] = &[
     ("pg_catalog", "pg_proc"),
     ("pg_catalog", "pg_tables"),
     ("pg_catalog", "pg_views"),
+    ("pg_catalog", "pg_matviews"),
     ("pg_catalog", "pg_database"),
     ("pg_catalog", "pg_tablespace"),
     ("pg_catalog", "pg_roles"),

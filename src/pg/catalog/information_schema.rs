@@ -8,19 +8,18 @@ use super::cells::{Cell, Row, row};
 use super::snapshot::{Attribute, Relation, Snapshot};
 use super::types::format_type;
 
-/// The rows of a view; none where nothing is known.
+/// The rows of a view; none where nothing is known. Materialized views are in none, as in PostgreSQL: the standard has none.
 pub(super) fn rows(name: &str, snapshot: &Snapshot) -> Vec<Row> {
+    let relations = || snapshot.relations.iter().filter(|relation| relation.kind != "m");
     match name {
         "schemata" => snapshot
             .schemas
             .iter()
             .map(|(name, _)| row! { catalog_name: DATABASE, schema_name: name.clone(), schema_owner: snapshot.superuser.clone() })
             .collect(),
-        "tables" => snapshot.relations.iter().map(table).collect(),
-        "views" => snapshot.relations.iter().filter(|relation| relation.kind == "v").map(view).collect(),
-        "columns" => snapshot
-            .relations
-            .iter()
+        "tables" => relations().map(table).collect(),
+        "views" => relations().filter(|relation| relation.kind == "v").map(view).collect(),
+        "columns" => relations()
             .flat_map(|relation| relation.attributes.iter().enumerate().map(move |(index, attribute)| column(relation, index, attribute)))
             .collect(),
         "information_schema_catalog_name" => vec![row! { catalog_name: DATABASE }],

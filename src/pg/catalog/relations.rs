@@ -12,13 +12,13 @@ pub(super) fn classes(snapshot: &Snapshot) -> Vec<Row> {
             relname: relation.name.clone(),
             relnamespace: schema_oid(&relation.schema),
             relowner: relation.owner_oid,
-            relam: if relation.kind == "r" { HEAP } else { 0 },
+            relam: if matches!(relation.kind, "r" | "m") { HEAP } else { 0 },
             reltuples: -1,
             relpersistence: "p",
             relkind: relation.kind,
             relnatts: relation.attributes.len() as i64,
-            relhasrules: relation.kind == "v",
-            relispopulated: true,
+            relhasrules: matches!(relation.kind, "v" | "m"),
+            relispopulated: relation.populated,
             relreplident: "n",
             reloptions: relation.options.clone(),
         }
@@ -71,4 +71,12 @@ pub(super) fn views(snapshot: &Snapshot) -> Vec<Row> {
         definition: relation.definition.clone() }
     };
     snapshot.relations.iter().filter(|relation| relation.kind == "v").map(view).collect()
+}
+
+pub(super) fn materialized_views(snapshot: &Snapshot) -> Vec<Row> {
+    let view = |relation: &super::snapshot::Relation| {
+        row! { schemaname: relation.schema.clone(), matviewname: relation.name.clone(), matviewowner: relation.owner.clone(),
+        hasindexes: false, ispopulated: relation.populated, definition: relation.definition.clone() }
+    };
+    snapshot.relations.iter().filter(|relation| relation.kind == "m").map(view).collect()
 }

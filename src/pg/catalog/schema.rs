@@ -93,6 +93,7 @@ async fn rows(table: &Table, engine: &Arc<Engine>, session: Option<&crate::engin
         ("pg_catalog", "pg_namespace") => relations::namespaces(&snapshot().await?),
         ("pg_catalog", "pg_tables") => relations::tables(&snapshot().await?),
         ("pg_catalog", "pg_views") => relations::views(&snapshot().await?),
+        ("pg_catalog", "pg_matviews") => relations::materialized_views(&snapshot().await?),
         ("pg_catalog", "pg_proc") => procedures::rows(engine),
         ("pg_catalog", "pg_type") => types::types(&snapshot().await?),
         ("pg_catalog", "pg_database") => server::databases(),

@@ -34,12 +34,14 @@ pub(super) struct Relation {
     pub(super) oid: i32,
     pub(super) schema: String,
     pub(super) name: String,
-    /// `r` table, `v` view.
+    /// `r` table, `v` view, `m` materialized view.
     pub(super) kind: &'static str,
+    /// Whether it can be read: a materialized view may have no rows yet.
+    pub(super) populated: bool,
     pub(super) owner: String,
     pub(super) owner_oid: i32,
     pub(super) attributes: Vec<Attribute>,
-    /// A view's query.
+    /// A view's or materialized view's query.
     pub(super) definition: Option<String>,
     /// Storage parameters, each as `name=value`.
     pub(super) options: Option<Vec<String>>,
@@ -67,11 +69,16 @@ impl Snapshot {
                 oid: info.oid as i32,
                 schema: info.schema_name,
                 name: info.name,
-                kind: if info.kind == ObjectKind::View { "v" } else { "r" },
+                kind: match info.kind {
+                    ObjectKind::View => "v",
+                    ObjectKind::MaterializedView => "m",
+                    ObjectKind::Table | ObjectKind::ExternalTable => "r",
+                },
+                populated: info.populated,
                 owner_oid: role_oid(catalog, &info.owner),
                 owner: info.owner,
                 attributes: attributes(&info.schema),
-                definition: info.definition.filter(|_| info.kind == ObjectKind::View),
+                definition: info.definition.filter(|_| matches!(info.kind, ObjectKind::View | ObjectKind::MaterializedView)),
                 options: info
                     .events
                     .map(|events| events.storage_parameters().into_iter().map(|(name, column)| format!("{name}={column}")).collect()),
@@ -87,6 +94,7 @@ impl Snapshot {
                     oid: named_oid(&schema, &name),
                     schema: schema.clone(),
                     kind: "v",
+                    populated: true,
                     owner: superuser.clone(),
                     owner_oid: SUPERUSER_OID,
                     attributes: attributes(&table.schema()),
@@ -108,6 +116,7 @@ fn system_relations(superuser: &str) -> Vec<Relation> {
         schema: table.schema_name.to_owned(),
         name: table.name.to_owned(),
         kind: table.kind,
+        populated: true,
         owner: superuser.to_owned(),
         owner_oid: SUPERUSER_OID,
         attributes: attributes(&table.schema)

@@ -28,7 +28,7 @@ pub use to::{CopyOut, RowText};
 use options::{CopyFrom, Header, Options};
 use records::{Fields, Records};
 
-use super::{Call, Outcome};
+use super::{Call, Outcome, materialized_view};
 use crate::catalog::Insertion;
 use crate::engine::{Running, Session};
 use crate::storage::Arrivals;
@@ -231,12 +231,14 @@ impl CopyIn {
                 state.decode(&piece).await?;
                 state.last().await?;
             }
-            state.insertion.finish().await
+            let arrivals = state.insertion.finish().await?;
+            Ok((arrivals, state.table))
         };
-        let arrivals: Arrivals = self.running.run(work).await?;
+        let (arrivals, table): (Arrivals, String) = self.running.run(work).await?;
         if arrivals.new != arrivals.read {
             self.running.notice(&arrivals.to_string());
         }
+        materialized_view::follow_ingest(&self.running, &table).await?;
         if self.session.wrote_in_transaction() {
             self.running.notice("each statement that writes is committed at once; ROLLBACK will not undo it");
         }

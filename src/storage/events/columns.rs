@@ -60,6 +60,11 @@ pub enum Role {
         /// Its column for the time of arrival.
         ingested_at: String,
     },
+    /// The rows of a query.
+    Derived {
+        /// The column that says whose a row is; `None` = a row is nobody's.
+        user: Option<String>,
+    },
 }
 
 impl Role {
@@ -82,13 +87,14 @@ impl Role {
             Self::Plain => Vec::new(),
             Self::Events(columns) => columns.properties(),
             Self::Quarantine { of, .. } => vec![("portrait.quarantineOf".to_owned(), Some(of.clone()))],
+            Self::Derived { user } => vec![("portrait.derivedUserColumn".to_owned(), Some(user.clone().unwrap_or_default()))],
         }
     }
 
     /// What tells the rows of a table with these columns apart; `None` = nothing does.
     pub(crate) fn id_source(&self, schema: &Schema) -> Option<IdSource> {
         match self {
-            Self::Plain => None,
+            Self::Plain | Self::Derived { .. } => None,
             Self::Events(columns) => columns.indices(schema).ok()?.event_id.map(IdSource::Column),
             Self::Quarantine { ingested_at, .. } => {
                 let told = |name: &str| name != REASON && name != ingested_at;

@@ -41,6 +41,8 @@ pub(super) use files::{FileNames, run_of};
 pub(super) use ids::{IdSource, StoredIds};
 pub use ingest::{Arrivals, IngestOptions};
 pub use optimize::Rewritten;
+pub(super) use optimize::file_name;
 pub(super) use scan::EventScan;
 pub(super) use spans::{UserSpan, span_of};
+pub(crate) use table::read_files;
 pub(super) use table::{IDS, ids_names};

@@ -123,7 +123,7 @@ pub(crate) async fn optimize(table: &Arc<DeltaTable>, env: &Arc<RuntimeEnv>, sco
     Ok(done)
 }
 
-pub(super) fn file_name(snapshot: &TableSnapshot, file: usize) -> String {
+pub(in crate::storage) fn file_name(snapshot: &TableSnapshot, file: usize) -> String {
     snapshot.files[file].object_meta.location.filename().unwrap_or_default().to_owned()
 }
 
@@ -142,7 +142,7 @@ pub(super) async fn rewrite_rows(
     keep: &mut Keep<'_>,
 ) -> Result<PendingFiles> {
     let run = Uuid::now_v7();
-    let names = if table.role().is_plain() { FileNames::Unordered } else { FileNames::Events(run) };
+    let names = if table.id_source().is_none() { FileNames::Unordered } else { FileNames::Events(run) };
     let mut writer = TableWriter::new(table, names, env);
     let mut ids = Ids::new(table, env);
     let all: Vec<usize> = (0..table.schema().fields().len()).collect();
@@ -218,7 +218,7 @@ async fn in_order(
     env.register_object_store(url.as_ref(), Arc::clone(table.store()));
     let nullable = table.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
     let schema: SchemaRef = Arc::new(Schema::new(nullable.collect::<Fields>()));
-    let scan = EventScan { state: &state, schema: &schema, indices: *indices, snapshot: part, projection: None, limit: None };
+    let scan = EventScan { state: &state, schema: &schema, indices: *indices, snapshot: part, projection: None, limit: None, pruning: None };
     if let Some(plan) = scan.plan().await.map_err(engine)? {
         return execute_stream(plan, context.task_ctx()).map_err(engine);
     }

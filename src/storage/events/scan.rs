@@ -16,7 +16,7 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalSortExpr, RangePartitioning};
+use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr, PhysicalSortExpr, RangePartitioning};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::columns::EventIndices;
@@ -24,7 +24,7 @@ use super::ingest::RANGES_MAX;
 use super::merge::UserMergeExec;
 use super::spans::{Run, UserSpan, lay_out, pad};
 use crate::storage::delta::TableSnapshot;
-use crate::storage::managed::store_url;
+use crate::storage::managed::{store_url, with_pruning};
 
 /// As SQL sorts by default.
 const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: false };
@@ -37,6 +37,8 @@ pub(in crate::storage) struct EventScan<'a> {
     pub(in crate::storage) snapshot: &'a TableSnapshot,
     pub(in crate::storage) projection: Option<&'a Vec<usize>>,
     pub(in crate::storage) limit: Option<usize>,
+    /// What rows that are not wanted do not fulfil; some of them may come all the same.
+    pub(in crate::storage) pruning: Option<Arc<dyn PhysicalExpr>>,
 }
 
 impl EventScan<'_> {
@@ -73,7 +75,7 @@ impl EventScan<'_> {
         groups.resize(splits.len() + 1, FileGroup::default());
         let names = keys.iter().map(|&index| self.schema.field(index).name().as_str());
         let format = ParquetFormat::default().with_options(self.state.default_table_options().parquet);
-        let source = format.file_source(TableSchema::from(Arc::clone(self.schema)));
+        let source = with_pruning(format.file_source(TableSchema::from(Arc::clone(self.schema))), self.pruning.clone());
         let config = FileScanConfigBuilder::new(store_url()?, source)
             .with_file_groups(groups)
             .with_statistics(self.statistics(run)?)

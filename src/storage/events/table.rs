@@ -96,7 +96,7 @@ async fn make_ids(table: &DeltaTable, env: &Arc<RuntimeEnv>, location: &Path, fi
 }
 
 /// The columns `projection` of data files, in any order.
-pub(super) async fn read_files(
+pub(crate) async fn read_files(
     table: &DeltaTable,
     env: &Arc<RuntimeEnv>,
     files: Vec<PartitionedFile>,

@@ -289,6 +289,20 @@ pub struct RelationNode {
 }
 
 impl RelationNode {
+    /// The model that the call names, when it does so by a constant.
+    pub(crate) fn model(&self) -> Option<String> {
+        let at = self.slots.iter().position(|slot| *slot == Slot::Parameter("model"))?;
+        match self.exprs.get(at)? {
+            Expr::Literal(name, _) => name.try_as_str().flatten().map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    /// The function's name.
+    pub fn function(&self) -> &'static str {
+        self.relation.name()
+    }
+
     /// The arguments whose values are known.
     fn arguments(&self, value_of: &dyn Fn(&Expr) -> Result<Option<ScalarValue>>) -> Result<Arguments> {
         let mut args = Arguments::new(self.relation.name());

@@ -21,7 +21,9 @@ use super::single_stage::SingleStage;
 use super::source::SortedHistories;
 use super::utc::UtcTimes;
 use super::{audience, behavior, experiment, features, files, ml, privacy, profile};
-use crate::context::{AudienceProvider, ErasureProvider, FileAccess, HistoryProvider, NoAudiences, NoErasure, NoFiles};
+use crate::context::{
+    AudienceProvider, ErasureProvider, FileAccess, HistoryProvider, NoAudiences, NoErasure, NoFiles, NoProfiles, ProfileProvider,
+};
 use crate::registry::{Jobs, Registry};
 
 /// What the functions share: one per process.
@@ -40,13 +42,16 @@ pub struct MlContext {
     pub audiences: Arc<dyn AudienceProvider>,
     /// Forgets users.
     pub erasure: Arc<dyn ErasureProvider>,
+    /// Keeps profiles.
+    pub profiles: Arc<dyn ProfileProvider>,
 }
 
 impl MlContext {
     /// A context for a program without a server: histories are sorted at each use, no files, no audiences, two threads.
     pub fn new(registry: Arc<Registry>, jobs: Arc<Jobs>) -> Self {
         let (histories, files, audiences) = (Arc::new(SortedHistories), Arc::new(NoFiles), Arc::new(NoAudiences));
-        Self { registry, jobs, histories, training_threads: 2, files, audiences, erasure: Arc::new(NoErasure) }
+        let (erasure, profiles) = (Arc::new(NoErasure), Arc::new(NoProfiles));
+        Self { registry, jobs, histories, training_threads: 2, files, audiences, erasure, profiles }
     }
 }
 

@@ -86,7 +86,8 @@ fn view(session: &Session, row: &[ScalarValue]) -> Option<String> {
     let catalog = session.engine().catalog();
     let oid = integer(row, 0).or_else(|| super::names::relation_by_name(catalog, &text(row, 0)?).map(i64::from))?;
     let info = catalog.list().into_iter().find(|info| i64::from(info.oid) == oid)?;
-    info.definition.filter(|_| info.kind == crate::catalog::ObjectKind::View)
+    use crate::catalog::ObjectKind::{MaterializedView, View};
+    info.definition.filter(|_| matches!(info.kind, View | MaterializedView))
 }
 
 /// As PostgreSQL rounds: two digits at least in each unit.

@@ -20,8 +20,11 @@ pub mod privacy;
 pub mod recommend;
 pub mod score;
 pub mod train;
+mod uses;
 pub mod vector;
 pub mod views;
+
+pub use uses::models_named_by;
 
 /// Functions in `FROM`.
 pub fn relations() -> Vec<Arc<dyn MlRelation>> {

@@ -46,7 +46,9 @@ mod tests;
 
 pub use embed_seq::EmbedSeq;
 pub use embed_user::EmbedUser;
+pub(in crate::functions::ml) use marker::Marker;
 pub use marker::complete_arguments;
+pub(in crate::functions::ml) use node::Predict;
 pub use predict_intent::PredictIntent;
 pub use predict_intent_proba::PredictIntentProba;
 pub use predict_intent_seq::PredictIntentSeq;

@@ -1,4 +1,4 @@
-//! The schema `ml`: what the registry and the jobs hold, audiences and erasures, as views. Models appear here and nowhere else in the catalog.
+//! The schema `ml`: what the registry and the jobs hold, audiences, profiles and erasures, as views. Models appear here and nowhere else in the catalog.
 //!
 //! A view is a schema and a function that makes its rows; one file each. Rows are made when the plan runs, so a
 //! prepared statement sees what is there at each execution.
@@ -13,6 +13,8 @@ mod members;
 mod model_features;
 mod model_versions;
 mod models;
+mod profile_freshness;
+mod profile_lineage;
 mod training_info;
 mod transform_features;
 mod transforms;
@@ -39,6 +41,8 @@ fn views() -> Vec<Arc<dyn View>> {
         Arc::new(model_features::ModelFeatures),
         Arc::new(model_versions::ModelVersions),
         Arc::new(models::Models),
+        Arc::new(profile_freshness::ProfileFreshness),
+        Arc::new(profile_lineage::ProfileLineage),
         Arc::new(training_info::TrainingInfo),
         Arc::new(transform_features::TransformFeatures),
         Arc::new(transforms::Transforms),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::streaming::StreamingTable;
@@ -34,6 +34,7 @@ pub(super) trait View: fmt::Debug + Send + Sync + 'static {
 /// A column's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    Bool,
     Text,
     Int,
     BigInt,
@@ -45,6 +46,7 @@ pub(super) enum Kind {
 /// A column's values.
 #[derive(Debug)]
 pub(super) enum Column {
+    Bool(Vec<Option<bool>>),
     Text(Vec<Option<String>>),
     Int(Vec<Option<i32>>),
     BigInt(Vec<Option<i64>>),
@@ -57,6 +59,7 @@ const UTC: &str = "UTC";
 impl Kind {
     fn data_type(self) -> DataType {
         match self {
+            Self::Bool => DataType::Boolean,
             Self::Text => DataType::Utf8,
             Self::Int => DataType::Int32,
             Self::BigInt => DataType::Int64,
@@ -69,6 +72,7 @@ impl Kind {
 impl Column {
     fn into_array(self) -> ArrayRef {
         match self {
+            Self::Bool(values) => Arc::new(BooleanArray::from(values)),
             Self::Text(values) => Arc::new(StringArray::from(values)),
             Self::Int(values) => Arc::new(Int32Array::from(values)),
             Self::BigInt(values) => Arc::new(Int64Array::from(values)),
@@ -84,6 +88,11 @@ impl Column {
 /// Collects one column from the rows' source.
 pub(super) fn text<T>(rows: &[T], value: impl Fn(&T) -> Option<&str>) -> Column {
     Column::Text(rows.iter().map(|row| value(row).map(str::to_owned)).collect())
+}
+
+/// As [`text`], for a yes or no.
+pub(super) fn bool<T>(rows: &[T], value: impl Fn(&T) -> Option<bool>) -> Column {
+    Column::Bool(rows.iter().map(value).collect())
 }
 
 /// As [`text`], for a count.
