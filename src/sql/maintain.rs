@@ -67,7 +67,7 @@ impl Maintain {
             Self::Vacuum { table: Some(table), hours } => vacuum(&call, relation_name(table)?, *hours).await?,
             Self::Vacuum { table: None, hours } => {
                 let tables = call.running.engine().catalog().list();
-                for info in tables.into_iter().filter(|info| info.kind == ObjectKind::Table) {
+                for info in tables.into_iter().filter(|info| matches!(info.kind, ObjectKind::Table | ObjectKind::MaterializedView)) {
                     match vacuum(&call, info.name, *hours).await {
                         // Dropped meanwhile.
                         Err(error) if error.code == Code::UndefinedTable => {}

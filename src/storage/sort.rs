@@ -340,6 +340,8 @@ fn compact(batch: RecordBatch) -> RecordBatch {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use datafusion::arrow::array::{Int64Array, StringArray, TimestampMicrosecondArray, UInt64Array};
     use datafusion::arrow::datatypes::{Field, Schema, TimeUnit};
     use datafusion::execution::memory_pool::GreedyMemoryPool;
@@ -347,7 +349,7 @@ mod tests {
 
     use super::*;
 
-    const ROWS: u64 = 400_000;
+    const ROWS: u64 = 300_000;
 
     /// A number that looks like chance.
     fn chance(row: u64, below: u64) -> u64 {
@@ -355,9 +357,9 @@ mod tests {
     }
 
     /// Sorts rows of chance in chunks that do not fit in memory; the (user, time, number) of each, in order.
-    async fn run(user: impl Fn(u64) -> ArrayRef, numbers: impl Fn(u64) -> u64) -> (bool, Vec<(String, i64, u64)>) {
+    async fn run(users: impl Fn(Range<u64>) -> ArrayRef, numbers: impl Fn(u64) -> u64) -> (bool, Vec<(String, i64, u64)>) {
         let env = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(96 << 20))).build_arc().unwrap();
-        let kind = user(0).data_type().clone();
+        let kind = users(0..1).data_type().clone();
         let schema = Arc::new(Schema::new(vec![
             Field::new("user", kind, true),
             Field::new("time", DataType::Timestamp(TimeUnit::Microsecond, None), true),
@@ -367,8 +369,7 @@ mod tests {
         let mut sorter = Sorter::new(&env, Arc::clone(&schema), 3);
         for first in (0..ROWS).step_by(5_000) {
             let rows = first..first + 5_000;
-            let users: Vec<ArrayRef> = rows.clone().map(&user).collect();
-            let users = datafusion::arrow::compute::concat(&users.iter().map(AsRef::as_ref).collect::<Vec<_>>()).unwrap();
+            let users = users(rows.clone());
             let times = TimestampMicrosecondArray::from_iter_values(rows.clone().map(|row| chance(row + 7, 50) as i64));
             let number = UInt64Array::from_iter_values(rows.clone().map(&numbers));
             let texts = StringArray::from_iter_values(rows.map(|row| format!("the text of row {row}")));
@@ -392,8 +393,9 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn runs_are_merged_in_order_whatever_the_keys() {
-        let whole = |row: u64| Arc::new(Int64Array::from(vec![chance(row, 1000) as i64 - 500])) as ArrayRef;
-        let text = |row: u64| Arc::new(StringArray::from(vec![format!("user-{:04}", chance(row, 1000))])) as ArrayRef;
+        let whole = |rows: Range<u64>| Arc::new(Int64Array::from_iter_values(rows.map(|row| chance(row, 1000) as i64 - 500))) as ArrayRef;
+        let name = |row: u64| format!("user-{:04}", chance(row, 1000));
+        let text = |rows: Range<u64>| Arc::new(StringArray::from_iter_values(rows.map(name))) as ArrayRef;
         // Numbers as they are in a spool; and such as another writer may give.
         for numbers in [|row: u64| row, |row: u64| ROWS - row] {
             let mut expected: Vec<(i64, i64, u64)> =
@@ -403,7 +405,7 @@ mod tests {
             assert_eq!(plain, numbers(0) == 0);
             assert!(found.len() == expected.len() && found.iter().zip(&expected).all(|(f, e)| (f.0.parse::<i64>().unwrap(), f.1, f.2) == *e));
             let mut expected: Vec<(String, i64, u64)> =
-                (0..ROWS).map(|row| (format!("user-{:04}", chance(row, 1000)), chance(row + 7, 50) as i64, numbers(row))).collect();
+                (0..ROWS).map(|row| (name(row), chance(row + 7, 50) as i64, numbers(row))).collect();
             expected.sort_unstable();
             let (plain, found) = run(text, numbers).await;
             assert!(!plain && found == expected);
