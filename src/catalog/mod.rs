@@ -13,6 +13,7 @@ mod definitions;
 mod erasure;
 mod events;
 mod file;
+mod identity;
 mod import;
 mod open;
 mod public;
@@ -85,6 +86,7 @@ impl Catalog {
 
     /// Gives the catalog the engine's runtime: its writers take their memory and spill files from it. Call once at start.
     pub fn set_runtime(&self, runtime: &Arc<RuntimeEnv>) {
+        self.inner.identities.set_pool(&runtime.memory_pool);
         *self.inner.env.write() = Arc::clone(runtime);
     }
 
