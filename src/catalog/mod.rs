@@ -1,4 +1,4 @@
-//! What SQL can see: tables, views, audiences and roles, durable in the data directory.
+//! What SQL can see: tables, views, audiences, roles and links between ids, durable in the data directory.
 //!
 //! One small versioned [`file`] holds every definition and is replaced atomically: a relation is visible only once that
 //! file names it, and its bytes are removed only after the file no longer does. Planning reads an in-memory copy.

@@ -21,10 +21,20 @@ fn links_survive_a_restart() {
     let seen = "SELECT resolve_user('web 9') AS nine, resolve_user('web 5') AS five, (SELECT count(*) FROM audience('a')) AS persons, \
                 (SELECT events FROM profile_card('web 8', 'e')) AS events, (SELECT count(*) FROM ml.identity_links) AS links, \
                 (SELECT count(*) FROM ml.identities) AS ids, (SELECT min(source) FROM ids_of_user(8) WHERE id = '9') AS source";
-    assert_eq!(ok(data.path(), seen).trim(), "nine,five,persons,events,links,ids,source\n7,web 5,298,3,301,599,login");
+    assert_eq!(ok(data.path(), seen).trim(), "nine,five,persons,events,links,ids,source\n7,web 5,298,3,301,598,login");
     ok(data.path(), "SELECT * FROM unlink_ids(8, 9); SELECT * FROM link_ids('web 5', 6)");
     let seen = "SELECT resolve_user('web 8') AS eight, resolve_user('web 5') AS five, (SELECT count(*) FROM audience('a')) AS persons";
     assert_eq!(ok(data.path(), seen).trim(), "eight,five,persons\n8,6,299");
+    // A source that goes by person itself is kept in user order, and made anew when links change.
+    let card = "SELECT events FROM profile_card(7, source => (SELECT resolve_user(user_id) AS user_id, event_time FROM e))";
+    assert_eq!(ok(data.path(), card).trim(), "events\n2");
+    let copies = entries(&data.path().join("histories"));
+    assert_eq!(ok(data.path(), card).trim(), "events\n2");
+    assert_eq!(entries(&data.path().join("histories")), copies);
+    ok(data.path(), "SELECT * FROM link_ids(7, 10)");
+    assert_eq!(ok(data.path(), card).trim(), "events\n3");
+    assert_eq!(ok(data.path(), "SELECT * FROM unlink_ids(7, 9); SELECT * FROM unlink_ids(7, 10)").lines().count(), 4);
+    assert_eq!(ok(data.path(), card).trim(), "events\n1");
 }
 
 /// Each change links one pair twice over: who sees one of the two sees the other.

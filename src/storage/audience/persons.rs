@@ -86,8 +86,9 @@ impl Persons {
     /// The state of `people`, when `touched` are ids of all persons that are other ones.
     fn follow(&self, people: People, touched: impl Iterator<Item = u32>) -> Self {
         let mut next = Change { first: self.first.clone(), seen: Vec::new(), others: Vec::new() };
+        // In this order everywhere: the names of ids, then those of numbers.
+        let reader = people.read();
         self.dictionary.with_names(|numbers| {
-            let reader = people.read();
             let known = next.first.len();
             for number in known as u32..numbers.len() as u32 {
                 next.first.push(number);
@@ -96,14 +97,14 @@ impl Persons {
                 next.look(&people, &reader, numbers, id);
             }
             if !people.are_plain() {
-                let names = people.names().read();
                 for number in known as u32..numbers.len() as u32 {
-                    if let Some(id) = names.find(numbers.get(number)).filter(|id| !people.graph().is_alone(*id)) {
+                    if let Some(id) = reader.find(numbers.get(number)).filter(|id| !people.graph().is_alone(*id)) {
                         next.look(&people, &reader, numbers, id);
                     }
                 }
             }
         });
+        drop(reader);
         let mut others = self.others.and_not(&Bitmap::from_ids(next.seen));
         others.add(Bitmap::from_ids(next.others));
         Self { dictionary: Arc::clone(&self.dictionary), people, first: next.first, others, mapped: Mutex::default() }
@@ -224,7 +225,9 @@ mod tests {
         for round in 0..400 {
             let (a, b) = (id(random(round, 1)), id(random(round, 2)));
             match random(round, 0) % 5 {
-                0 => drop(raw[(random(round, 3) % 3) as usize].insert(a.clone())),
+                0 => {
+                    raw[(random(round, 3) % 3) as usize].insert(a.clone());
+                }
                 kind => {
                     let mut batch = identities.batch();
                     match kind {

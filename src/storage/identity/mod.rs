@@ -99,7 +99,9 @@ impl Identities {
                     let ids = ids.map(|id| names.intern(id));
                     let order = |a, b| id_order(names.get(a), names.get(b));
                     match step {
-                        Step::Unlink { .. } => drop(graph.unlink(ids, order)),
+                        Step::Unlink { .. } => {
+                            graph.unlink(ids, order);
+                        }
                         Step::Link { source, at_us, .. } => {
                             let source = source.map_or(NULL_CODE, |source| sources.intern(source));
                             // What was allowed once stays.
@@ -386,14 +388,12 @@ impl Batch {
     /// # Errors
     /// 54000, 53200, 53100, 58030; 57014 before anything is written.
     pub(crate) async fn commit(self, ids_max: usize, cancel: CancellationToken) -> Result<Linked> {
-        let all = Arc::clone(&self.all);
         let change = tokio::spawn(async move {
             let Self { all, steps, memory: _memory } = self;
             let done = all.apply(steps, ids_max, cancel).await?;
             all.tidy().await;
             Ok(done)
         });
-        drop(all);
         change.await.map_err(|error| Error::internal(format!("a change of links ended early: {error}")))?
     }
 }

@@ -49,8 +49,9 @@ impl PersonHistories {
 #[async_trait]
 impl HistoryProvider for PersonHistories {
     async fn open(&self, session: &SessionState, source: &EventSource) -> Result<Arc<dyn UserHistories>> {
-        let inner = self.inner.open(session, source).await?;
+        // First: a source that calls resolve_user is known by the state that the statement sees.
         let people = StatementContext::of(session.config()).people(&*self.identities).clone();
+        let inner = self.inner.open(session, source).await?;
         if people.are_plain() {
             return Ok(inner);
         }

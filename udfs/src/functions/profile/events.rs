@@ -146,7 +146,8 @@ impl Events {
 
     /// A text where users are numbers may be an id of somebody who has a number too.
     fn known_as<'v>(&self, value: &'v ScalarValue) -> Cow<'v, ScalarValue> {
-        let text = value.try_as_str().flatten().filter(|_| self.source.columns.key_type == KeyType::Int64);
+        let foreign = |text: &&str| self.source.columns.key_type == KeyType::Int64 && whole(text).is_none();
+        let text = value.try_as_str().flatten().filter(foreign);
         let reader = self.people.read();
         match text.and_then(|text| whole(reader.canonical(text))) {
             Some(number) => Cow::Owned(ScalarValue::Int64(Some(number))),

@@ -47,13 +47,11 @@ pub struct Names(Arc<RwLock<Interner>>);
 
 impl Names {
     /// For reading.
-    #[must_use]
     pub fn read(&self) -> RwLockReadGuard<'_, Interner> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For adding.
-    #[must_use]
     pub fn write(&self) -> RwLockWriteGuard<'_, Interner> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,6 +171,12 @@ impl Reader<'_> {
     pub fn named(&self, link: Link) -> NamedLink {
         let source = (link.source != NULL_CODE).then(|| self.sources.get(link.source).to_owned());
         NamedLink { ids: link.ids.map(|id| self.names.get(id).to_owned()), source, at_us: link.at_us }
+    }
+
+    /// The number of an id; `None` when it was never linked.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<u32> {
+        self.names.find(id)
     }
 
     /// The id behind a number.
