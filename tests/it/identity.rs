@@ -50,7 +50,8 @@ fn a_killed_change_is_whole_or_not_there() {
             )
         };
         let statements: String = (0..20).map(change).collect();
-        let mut child = portrait(data.path()).args(["-c", &statements]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let mut child =
+            portrait(data.path()).args(["-c", &statements]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
         let (begun, files) = (Instant::now(), newest(&links));
         while newest(&links) == files && begun.elapsed() < Duration::from_secs(60) {
             if child.try_wait().expect("status").is_some() {

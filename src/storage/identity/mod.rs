@@ -377,6 +377,8 @@ impl Batch {
                 memory.try_grow(more * size_of::<Pending>()).map_err(crate::storage::engine_error)?;
             }
             self.steps.reserve_exact(more);
+        }
+        if self.steps.len().is_multiple_of(STEPS_AT_ONCE) {
             self.all.count_memory(&self.all.people())?;
         }
         self.steps.push(step);

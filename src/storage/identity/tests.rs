@@ -47,7 +47,11 @@ async fn many_changes_come_back_from_few_files() {
         let (a, b) = (format!("id {}", splitmix::at(1, round) % 90), format!("id {}", splitmix::at(2, round) % 90));
         let pair = [(a.as_str(), b.as_str())];
         // A person may become too large; that changes nothing.
-        let _ = if splitmix::at(3, round).is_multiple_of(3) { change(&identities, &[], &pair).await } else { change(&identities, &pair, &[]).await };
+        let _ = if splitmix::at(3, round).is_multiple_of(3) {
+            change(&identities, &[], &pair).await
+        } else {
+            change(&identities, &pair, &[]).await
+        };
         if round % 100 == 99 {
             let (before, version) = (links(&identities), identities.version());
             drop(identities);
@@ -126,7 +130,8 @@ async fn erased_ids_are_in_no_file_and_in_no_name() {
     assert_eq!(links(&identities), ["bob-web-7 login 7", "web-9-app-1 login 7"]);
     let held = |folder: &Path, id: &str| {
         let all = std::fs::read_dir(folder.join("identities")).unwrap();
-        all.filter(|file| std::fs::read(file.as_ref().unwrap().path()).unwrap().windows(id.len()).any(|bytes| bytes == id.as_bytes())).count()
+        all.filter(|file| std::fs::read(file.as_ref().unwrap().path()).unwrap().windows(id.len()).any(|bytes| bytes == id.as_bytes()))
+            .count()
     };
     assert_eq!(["alice-4711", "gone-1", "web-9"].map(|id| held(folder.path(), id)), [0, 0, 1]);
     let people = identities.people();

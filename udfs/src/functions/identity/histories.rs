@@ -142,7 +142,8 @@ impl UserHistories for Merged {
             return self.inner.lookup(users).await;
         }
         let schema = self.inner.lookup(users.slice(0, 0)).await?.schema();
-        let (inner, of, memory) = (Arc::clone(&self.inner), Arc::clone(&schema), MemoryConsumer::new("PersonHistories").register(&self.pool));
+        let (inner, of, memory) =
+            (Arc::clone(&self.inner), Arc::clone(&schema), MemoryConsumer::new("PersonHistories").register(&self.pool));
         let rows = stream::iter(parts).then(move |part| {
             let (inner, schema, memory) = (Arc::clone(&inner), Arc::clone(&of), memory.new_empty());
             async move { part.rows(inner, schema, memory).await }

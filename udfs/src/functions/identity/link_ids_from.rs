@@ -48,7 +48,13 @@ impl MlRelation for LinkIdsFrom {
     fn schema(&self, _: &Arguments, source: Option<&Schema>, _: &MlContext) -> Result<SchemaRef> {
         Columns::of(source.ok_or_else(|| Error::internal("a source is missing"))?)?;
         let count = |name: &str| Field::new(name, DataType::Int64, false);
-        Ok(Arc::new(Schema::new(vec![count("links"), count("existing"), count("dropped_rows"), count("suppressed_rows"), count("persons")])))
+        Ok(Arc::new(Schema::new(vec![
+            count("links"),
+            count("existing"),
+            count("dropped_rows"),
+            count("suppressed_rows"),
+            count("persons"),
+        ])))
     }
 
     fn execute(&self, call: Call) -> Result<SendableRecordBatchStream> {

@@ -19,8 +19,10 @@ impl MlRelation for UnlinkIds {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] =
-            &[Parameter::required("a", Kind::Any, "An id: bigint or text."), Parameter::required("b", Kind::Any, "The other id of the link.")];
+        const PARAMETERS: &[Parameter] = &[
+            Parameter::required("a", Kind::Any, "An id: bigint or text."),
+            Parameter::required("b", Kind::Any, "The other id of the link."),
+        ];
         PARAMETERS
     }
 

@@ -70,7 +70,8 @@ impl Subject {
 
 /// Numbers, texts that look like numbers, and texts.
 fn names() -> Vec<String> {
-    let texts = ["10", "9", "-3", "0", "007", "-0", "+5", "cookie-1", "Cookie-1", "ü", "", "9223372036854775807", "9223372036854775808", "b"];
+    let texts =
+        ["10", "9", "-3", "0", "007", "-0", "+5", "cookie-1", "Cookie-1", "ü", "", "9223372036854775807", "9223372036854775808", "b"];
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
@@ -119,7 +120,8 @@ fn numbers_come_before_texts() {
     let wanted =
         ["-3", "0", "9", "10", "9223372036854775807", "", "+5", "-0", "007", "9223372036854775808", "Cookie-1", "b", "cookie-1", "ü"];
     assert_eq!(ids, wanted);
-    for (text, number) in [("12", Some(12)), ("-9223372036854775808", Some(i64::MIN)), ("1e3", None), ("--1", None), ("-", None), (" 1", None)]
+    for (text, number) in
+        [("12", Some(12)), ("-9223372036854775808", Some(i64::MIN)), ("1e3", None), ("--1", None), ("-", None), (" 1", None)]
     {
         assert_eq!(whole(text), number, "{text}");
     }
@@ -165,7 +167,8 @@ fn people_are_read_as_they_were() {
     assert_eq!((people.canonical_whole(17), later.canonical_whole(17), later.canonical_whole(5)), (17, 4, 5));
     assert_eq!((people.ids("17"), people.ids("4")), (Some(vec!["17", "app-9", "web-1"]), None));
     assert_eq!(later.ids("web-1"), Some(vec!["4", "17", "app-9", "web-1"]));
-    let link = |ids: [&str; 2], source: Option<&str>, at_us| NamedLink { ids: ids.map(str::to_owned), source: source.map(str::to_owned), at_us };
+    let link =
+        |ids: [&str; 2], source: Option<&str>, at_us| NamedLink { ids: ids.map(str::to_owned), source: source.map(str::to_owned), at_us };
     assert_eq!(people.links("17"), [link(["app-9", "17"], None, 10), link(["web-1", "17"], Some("login"), 20)]);
 }
 
@@ -176,7 +179,8 @@ fn many_links_of_small_persons() {
     for person in 0..2000_u64 {
         persons.push((0..1 + splitmix::at(7, person) % 5).map(|id| format!("{person}/{id}")).collect());
     }
-    let mut links: Vec<(String, String)> = persons.iter().flat_map(|ids| ids.windows(2).map(|two| (two[1].clone(), two[0].clone()))).collect();
+    let mut links: Vec<(String, String)> =
+        persons.iter().flat_map(|ids| ids.windows(2).map(|two| (two[1].clone(), two[0].clone()))).collect();
     links.sort_by_key(|link| splitmix::at(link.0.len() as u64, subject.names.len() as u64 + u64::from(link.0.as_bytes()[0])));
     for (a, b) in &links {
         assert_eq!(subject.link(a, b, 32), Ok(true));

@@ -37,7 +37,10 @@ fn rows(batches: &[RecordBatch]) -> Vec<Row> {
         let users = batch.column(0).as_primitive::<Int64Type>();
         let times = batch.column(1).as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
         let events = batch.column(2).as_string::<i32>();
-        rows.extend((0..batch.num_rows()).map(|row| (users.value(row), times.value(row), events.is_valid(row).then(|| events.value(row).to_owned()))));
+        rows.extend(
+            (0..batch.num_rows())
+                .map(|row| (users.value(row), times.value(row), events.is_valid(row).then(|| events.value(row).to_owned()))),
+        );
     }
     rows
 }
@@ -82,7 +85,9 @@ fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
 async fn a_person_has_the_events_of_all_ids_in_their_order() {
     let random = |of: u64, at: u64| splitmix::at(of, at);
     let events: Vec<Row> = (0..20_000)
-        .map(|at| (random(1, at) as i64 % 900, random(2, at) as i64 % 50, (!at.is_multiple_of(7)).then(|| format!("e{}", random(3, at) % 5))))
+        .map(|at| {
+            (random(1, at) as i64 % 900, random(2, at) as i64 % 50, (!at.is_multiple_of(7)).then(|| format!("e{}", random(3, at) % 5)))
+        })
         .collect();
     let inner = Arc::new(Fixed(batch(&sorted(events.clone()))));
     let (names, mut graph) = (Names::default(), Graph::default());
