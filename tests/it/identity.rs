@@ -21,7 +21,7 @@ fn links_survive_a_restart() {
     let seen = "SELECT resolve_user('web 9') AS nine, resolve_user('web 5') AS five, (SELECT count(*) FROM audience('a')) AS persons, \
                 (SELECT events FROM profile_card('web 8', 'e')) AS events, (SELECT count(*) FROM ml.identity_links) AS links, \
                 (SELECT count(*) FROM ml.identities) AS ids, (SELECT min(source) FROM ids_of_user(8) WHERE id = '9') AS source";
-    assert_eq!(ok(data.path(), seen).trim(), "nine,five,persons,events,links,ids,source\n7,web 5,298,3,301,598,login");
+    assert_eq!(ok(data.path(), seen).trim(), "nine,five,persons,events,links,ids,source\n7,web 5,298,3,301,598,signup");
     ok(data.path(), "SELECT * FROM unlink_ids(8, 9); SELECT * FROM link_ids('web 5', 6)");
     let seen = "SELECT resolve_user('web 8') AS eight, resolve_user('web 5') AS five, (SELECT count(*) FROM audience('a')) AS persons";
     assert_eq!(ok(data.path(), seen).trim(), "eight,five,persons\n8,6,299");

@@ -11,7 +11,7 @@ use std::io::{BufReader, Read};
 use std::path::Path as FsPath;
 
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt};
+use object_store::{MultipartUpload, ObjectStoreExt};
 use portrait_udfs::error::{Code, Error, Result};
 
 use crate::storage::{DurableLocal, store_error};

@@ -40,7 +40,7 @@ impl View for IdentityLinks {
             text(&rows, |link| Some(&link.ids[1])),
             text(&rows, |link| link.source.as_deref()),
             time(&rows, |link| Some(link.at_us)),
-            text(&rows, |link| Some(reader.canonical(&link.ids[0]))),
+            Column::Text(rows.iter().map(|link| Some(reader.canonical(&link.ids[0]).to_owned())).collect()),
         ];
         Ok(Some((columns, next)))
     }
