@@ -6,7 +6,6 @@
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use datafusion::arrow::array::StringArray;
 use datafusion::arrow::compute::filter;
 use datafusion::common::HashMap;
 use parking_lot::Mutex;
@@ -18,7 +17,7 @@ use uuid::Uuid;
 use super::file::{Definitions, StoredAudience, StoredVersion};
 use super::open::Inner;
 use super::{Catalog, Created};
-use crate::storage::audience::{Builder, Dictionary, StoredSet, read_set, remove_set};
+use crate::storage::audience::{Builder, StoredSet, read_set, remove_set};
 use crate::storage::erasure::Users;
 
 /// Bytes of sets that stay in memory once they were read.
@@ -329,19 +328,14 @@ impl AudienceProvider for Audiences {
         let inner = self.inner()?;
         let pool = Arc::clone(&inner.env.read().memory_pool);
         inner.dictionary.load(&pool).await?;
-        Ok(Arc::new(Numbers(Arc::clone(&inner.dictionary))))
-    }
-}
-
-#[derive(Debug)]
-struct Numbers(Arc<Dictionary>);
-
-impl UserNumbers for Numbers {
-    fn find(&self, users: &StringArray) -> Vec<Option<u64>> {
-        self.0.find(users)
+        Ok(inner.merging.now())
     }
 
-    fn names(&self, numbers: &[u64]) -> StringArray {
-        self.0.names(numbers)
+    async fn persons(&self, name: &str, version: &AudienceVersion) -> Result<u64> {
+        if self.inner()?.identities.people().are_plain() {
+            return Ok(version.members);
+        }
+        let members = self.members(name, version.version).await?;
+        Ok(self.numbers().await?.persons(&members).len())
     }
 }

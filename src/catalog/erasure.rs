@@ -222,6 +222,20 @@ impl Eraser {
             .hint("Only superusers may erase and suppress users."))
     }
 
+    /// Every id of the persons whom `users` are.
+    ///
+    /// # Errors
+    /// While the server is shutting down.
+    pub fn all_ids(&self, users: &[String]) -> Result<Vec<String>> {
+        let people = self.inner()?.identities.people();
+        let reader = people.read();
+        let ids = |user: &String| match reader.ids(user) {
+            Some(ids) => ids.into_iter().map(str::to_owned).collect(),
+            None => vec![user.clone()],
+        };
+        Ok(users.iter().flat_map(ids).collect::<BTreeSet<String>>().into_iter().collect())
+    }
+
     /// Makes an erasure durable: from here on the users are in no answer. Call it in one's [`turn`](Self::turn).
     ///
     /// # Errors
@@ -278,6 +292,14 @@ impl Eraser {
         let env = Arc::clone(&inner.env.read());
         let names = user_names(&state);
         let mut failure = None;
+        match inner.identities.forget(&hidden).await {
+            Ok(gone) if gone.files > 0 => {
+                let (kind, object) = ("links between ids".to_owned(), "all".to_owned());
+                self.note(vec![ErasedFrom { kind, object, removed: gone.links, files: gone.files, remark: String::new() }]);
+            }
+            Ok(_) => {}
+            Err(error) => failure = Some(error),
+        }
         for (name, entry) in &state.entries {
             let has_users = || names.iter().any(|user| entry.info.schema.fields().find(user).is_some());
             let found = match &entry.object {

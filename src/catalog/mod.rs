@@ -1,4 +1,4 @@
-//! What SQL can see: tables, views, materialized views, audiences and roles, durable in the data directory.
+//! What SQL can see: tables, views, materialized views, audiences, roles and links between ids, durable in the data directory.
 //!
 //! One small versioned [`file`] holds every definition and is replaced atomically: a relation is visible only once that
 //! file names it, and its bytes are removed only after the file no longer does. Planning reads an in-memory copy.
@@ -13,6 +13,7 @@ mod definitions;
 mod erasure;
 mod events;
 mod file;
+mod identity;
 mod import;
 mod materialized;
 mod open;
@@ -87,6 +88,7 @@ impl Catalog {
 
     /// Gives the catalog the engine's runtime: its writers take their memory and spill files from it. Call once at start.
     pub fn set_runtime(&self, runtime: &Arc<RuntimeEnv>) {
+        self.inner.identities.set_pool(&runtime.memory_pool);
         *self.inner.env.write() = Arc::clone(runtime);
     }
 

@@ -14,9 +14,10 @@ use uuid::Uuid;
 use super::definitions::{ObjectKind, TableInfo};
 use super::file::{Body, Definitions, Relation};
 use super::{PUBLIC, ViewPlanner};
-use crate::storage::audience::{Dictionary, sweep_sets};
+use crate::storage::audience::{Dictionary, Merging, sweep_sets};
 use crate::storage::delta::{DeltaTable, sweep_tables};
 use crate::storage::erasure::Forgotten;
+use crate::storage::identity::Identities;
 use crate::storage::types::schema_from_text;
 use crate::storage::{DataRoots, DurableLocal, ExternalTable, Role};
 
@@ -29,6 +30,10 @@ pub(super) struct Inner {
     pub(super) planner: RwLock<Option<Arc<dyn ViewPlanner>>>,
     /// The numbers of the users in audiences.
     pub(super) dictionary: Arc<Dictionary>,
+    /// Links between ids.
+    pub(super) identities: Arc<Identities>,
+    /// Users in audiences as persons.
+    pub(super) merging: Merging,
     /// Who is forgotten.
     pub(super) forgotten: Arc<Forgotten>,
     /// Where writers take their memory and their spill files from.
@@ -90,6 +95,8 @@ impl Inner {
         let store = Arc::new(store);
         let forgotten = Arc::new(Forgotten::default());
         forgotten.set(definitions.erasures.hidden(), definitions.erasures.suppressed());
+        let identities = Identities::open(&store, &forgotten)?;
+        let dictionary = Dictionary::new(Arc::clone(&store));
         let mut entries = BTreeMap::new();
         for (name, relation) in &definitions.relations {
             entries.insert(name.clone(), Arc::new(make_entry(name, relation, &store, &roots, None)?));
@@ -98,7 +105,9 @@ impl Inner {
             roots,
             attached: RwLock::default(),
             planner: RwLock::default(),
-            dictionary: Dictionary::new(Arc::clone(&store)),
+            merging: Merging::new(&dictionary, &identities),
+            dictionary,
+            identities,
             store,
             forgotten,
             env: RwLock::default(),

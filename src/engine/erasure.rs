@@ -80,7 +80,13 @@ impl ErasureProvider for Erasures {
         self.eraser.authorize(caller, "erase")?;
         let _turn = self.eraser.turn().await;
         let again = self.eraser.is_pending();
-        self.eraser.begin(&users, suppress, caller).await?;
+        let ids = self.eraser.all_ids(&users)?;
+        self.eraser.begin(&ids, suppress, caller).await?;
+        if ids.len() > users.len() {
+            let remark = format!("{} ids were asked for; links between ids say that those persons have {}", users.len(), ids.len());
+            let (kind, object, removed) = ("ids of persons".to_owned(), "all".to_owned(), ids.len() as u64);
+            self.eraser.note(vec![ErasedFrom { kind, object, removed, files: 0, remark }]);
+        }
         self.carry_out(again).await.map_err(|error| {
             let hint = "The users are in no answer any more. Erase any user, or start the server again, to go on.";
             if error.hint.is_some() { error } else { error.hint(hint) }

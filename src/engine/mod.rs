@@ -33,7 +33,7 @@ use datafusion::sql::sqlparser::ast::Statement;
 use parking_lot::RwLock;
 use portrait_udfs::context::FileAccess;
 use portrait_udfs::error::Result;
-use portrait_udfs::functions::{MlContext, ml_schema_provider, register_all};
+use portrait_udfs::functions::{MlContext, PersonHistories, ml_schema_provider, register_all};
 use portrait_udfs::registry::{Jobs, Registry};
 
 use crate::catalog::Catalog;
@@ -104,16 +104,18 @@ impl Engine {
         let erasures = erasure::Erasures::new(catalog.eraser(), Arc::clone(&histories), Arc::clone(&registry));
         erasures.resume();
         let jobs = Jobs::open(store, StorePath::from(MODELS_PREFIX), TRAININGS_MAX).await?;
-        let audiences = catalog.audiences();
+        let (audiences, identities) = (catalog.audiences(), catalog.identities());
         let engine = Arc::new_cyclic(|engine| {
             let ml = Arc::new(MlContext {
                 registry,
                 jobs,
-                histories,
+                // A user's events are those of all ids of the person.
+                histories: Arc::new(PersonHistories::new(histories, Arc::clone(&identities))),
                 training_threads: config.training_threads,
                 files: roots as Arc<dyn FileAccess>,
                 audiences,
                 erasure: Arc::new(erasures),
+                identities,
                 profiles: Arc::new(refresh::Profiles(Weak::clone(engine))),
             });
             Self { config: config.clone(), catalog, ml, runtime, extensions: RwLock::default(), sessions: AtomicU32::new(1) }

@@ -8,10 +8,11 @@ use datafusion::config::ConfigOptions;
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionConfig;
 use parking_lot::Mutex;
-use portrait_udfs::context::NoticeSink;
+use portrait_udfs::context::{NoticeSink, PERSON_IDS};
 use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::functions::MlSettings;
 use portrait_udfs::functions::behavior::BehaviorOptions;
+use portrait_udfs::functions::identity::IdentityOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::settings::Settings;
@@ -351,6 +352,7 @@ fn apply(settings: &Settings, engine: &Engine, config: &mut SessionConfig) -> Re
         options.set(&name, &value).map_err(crate::error::classify)?;
     }
     options.extensions.insert(BehaviorOptions::new(settings.raw("funnel_compat")?));
+    options.extensions.insert(IdentityOptions::new(usize::try_from(settings.integer("identity_ids_max")).unwrap_or(PERSON_IDS)));
     let ml = settings.with_prefix("ml.").into_iter();
     config.set_extension(Arc::new(MlSettings(ml.map(|(name, value)| (name["ml.".len()..].to_owned(), value)).collect())));
     Ok(())

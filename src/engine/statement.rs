@@ -74,6 +74,7 @@ impl Running {
             notice: Arc::clone(&notice),
             user: session.user().to_owned(),
             statement: text.to_owned(),
+            people: Arc::default(),
         };
         let mut state = session.state()?;
         *state.config_mut() = context.attach(state.config().clone());

@@ -5,7 +5,8 @@
 //! event once and keeps users together ([`events`]). Life of a `SELECT`:
 //! [`delta`] or [`external`] lists the files of now and hands DataFusion a stock `DataSourceExec`. Life of a
 //! prediction for one user: [`history`] keeps a derived, user-ordered copy of an event source and reads only the
-//! pages that hold that user. Sets of users and the numbers that their bitmaps are made of: [`audience`]. The rows of a query that are kept: [`derived`].
+//! pages that hold that user. Sets of users and the numbers that their bitmaps are made of: [`audience`]. Links between ids:
+//! [`identity`]. The rows of a query that are kept: [`derived`].
 //!
 //! Absent on purpose: SQL text, the wire protocol, models. Nothing outside this room builds an object path.
 
@@ -17,6 +18,7 @@ pub(crate) mod erasure;
 pub mod events;
 pub mod external;
 pub mod history;
+pub(crate) mod identity;
 mod intake;
 pub mod managed;
 pub mod roots;

@@ -7,6 +7,7 @@ mod checkpoints;
 mod docs;
 mod erasure;
 mod events;
+mod identity;
 mod materialized_views;
 mod statements;
 mod storage;

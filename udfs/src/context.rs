@@ -5,10 +5,11 @@
 
 mod audiences;
 mod erasure;
+mod identity;
 mod profiles;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
@@ -21,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use audiences::{AudienceInfo, AudienceKey, AudienceProvider, AudienceRef, AudienceVersion, NoAudiences, UserNumbers};
 pub use erasure::{ErasedFrom, ErasureInfo, ErasureProvider, NoErasure};
+pub use identity::{IdentityProvider, LinkOf, LinkWriter, Linked, NoIdentities, PERSON_IDS};
 pub use profiles::{NoProfiles, ProfileInfo, ProfileInput, ProfileProvider, ProfileRefresh};
 
 use crate::error::{Code, Error, Result};
 use crate::features::EventColumns;
+use crate::kernels::identity::People;
 
 /// Carries messages to whoever asked, while a statement runs (NOTICE on the wire, stderr in a script).
 pub type NoticeSink = Arc<dyn Fn(&str) + Send + Sync>;
@@ -41,11 +44,19 @@ pub struct StatementContext {
     pub user: String,
     /// The statement's text, kept with the models it trains. Empty when not known.
     pub statement: String,
+    /// Who is who while the statement runs: what the first that asks is told.
+    pub people: Arc<OnceLock<People>>,
 }
 
 impl Default for StatementContext {
     fn default() -> Self {
-        Self { cancel: CancellationToken::new(), notice: Arc::new(|_| {}), user: "portrait".into(), statement: String::new() }
+        Self {
+            cancel: CancellationToken::new(),
+            notice: Arc::new(|_| {}),
+            user: "portrait".into(),
+            statement: String::new(),
+            people: Arc::default(),
+        }
     }
 }
 
@@ -65,6 +76,11 @@ impl StatementContext {
         let mut config = config.with_extension(Arc::clone(&context));
         config.options_mut().extensions.insert(StatementOptions(context));
         config
+    }
+
+    /// Who is who, the same from the first question of the statement to its last.
+    pub fn people(&self, identities: &dyn IdentityProvider) -> &People {
+        self.people.get_or_init(|| identities.people())
     }
 
     /// The context of the statement that runs with `config`.

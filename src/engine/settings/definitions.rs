@@ -129,6 +129,12 @@ pub static DEFINITIONS: &[Definition] = &[
         "portrait",
         "Sets whose meaning window_funnel has where engines differ.",
     ),
+    user(
+        "identity_ids_max",
+        Kind::Integer { min: 2, max: 10_000, unit: Unit::None },
+        "32",
+        "Sets how many ids a person may have: a link that would join more is refused.",
+    ),
     user("event_future_tolerance", MS, "3600000", "Sets how far in the future an event may lie; later ones go to the quarantine."),
     reported("default_transaction_read_only", Kind::Bool, "off", "Sets the default read-only status of new transactions."),
     user("transaction_read_only", Kind::Bool, "off", "Sets the current transaction's read-only status."),

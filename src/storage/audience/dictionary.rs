@@ -121,6 +121,11 @@ impl Dictionary {
         users.iter().map(|user| table.names.find(user?).map(u64::from)).collect()
     }
 
+    /// Works with the names and their numbers as they are now.
+    pub(super) fn with_names<T>(&self, work: impl FnOnce(&Interner) -> T) -> T {
+        work(&self.table.read().names)
+    }
+
     /// The numbers of users who are among `users`.
     pub(crate) fn numbers_of(&self, users: &Users) -> Vec<u64> {
         let table = self.table.read();

@@ -9,12 +9,16 @@
 //! it. Killed before the last step, numbers stay given (they name the same users for whoever sees them next) and the file is
 //! swept at the next start: nothing that was acknowledged depends on anything that is not on the disk.
 //!
+//! Ids that are the same person count as one wherever a set is read ([`persons`]); what is on the disk are ids.
+//!
 //! Absent on purpose: names of audiences, their queries, SQL.
 
 mod builder;
 mod dictionary;
+mod persons;
 mod sets;
 
 pub(crate) use builder::Builder;
 pub(crate) use dictionary::Dictionary;
+pub(crate) use persons::Merging;
 pub(crate) use sets::{StoredSet, read_set, remove_set, sweep_sets, write_set as replace_set};

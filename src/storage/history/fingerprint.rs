@@ -1,13 +1,14 @@
 //! What a source's rows depend on, in one hash: its query as planned, and the contents of every table it reads.
 //!
 //! `None` when that cannot be known: a table that is neither managed nor external (a model's view, a function), or
-//! an expression whose value may change by itself (`now()`, `random()`, a user-defined volatile function).
+//! an expression whose value may change by itself (`now()`, `random()`, a user-defined volatile function). What `resolve_user`
+//! says changes with the links between ids, whose version is known.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{ViewTable, source_as_provider};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, Volatility};
-use portrait_udfs::context::EventSource;
+use portrait_udfs::context::{EventSource, StatementContext};
 use portrait_udfs::error::{Error, Result};
 
 use crate::storage::{ExternalTable, ManagedTable};
@@ -26,14 +27,20 @@ pub(super) struct Fingerprint {
 /// # Errors
 /// A table that cannot be looked at.
 pub(super) async fn fingerprint(session: &SessionState, source: &EventSource, plan: &LogicalPlan) -> Result<Option<Fingerprint>> {
-    let mut tables = Vec::new();
+    let mut read = Read::default();
     let mut query = format!("{}\n{:?}\n{:?}\n", source.sql, source.columns, session.config_options().execution.time_zone);
-    if !describe(plan, &mut query, &mut tables).map_err(Error::from_engine)? {
+    if !describe(plan, &mut query, &mut read).map_err(Error::from_engine)? {
         return Ok(None);
     }
     let mut contents = blake3::Hasher::new();
     contents.update(query.as_bytes());
-    for scan in tables {
+    if read.links {
+        // Whoever opens histories has asked who is who before.
+        let statement = StatementContext::of(session.config());
+        let Some(people) = statement.people.get() else { return Ok(None) };
+        contents.update(&people.version().to_le_bytes());
+    }
+    for scan in read.tables {
         let provider = source_as_provider(&scan.source).map_err(Error::from_engine)?;
         let of_table = if let Some(table) = provider.downcast_ref::<ManagedTable>() {
             table.fingerprint().await?
@@ -51,9 +58,17 @@ pub(super) async fn fingerprint(session: &SessionState, source: &EventSource, pl
     }))
 }
 
-/// Writes the plan's text and collects the tables it reads, through views and subqueries. False when the rows may change
+/// What a plan reads.
+#[derive(Default)]
+struct Read {
+    tables: Vec<TableScan>,
+    /// Whether it asks who is the same person.
+    links: bool,
+}
+
+/// Writes the plan's text and collects what it reads, through views and subqueries. False when the rows may change
 /// by themselves.
-fn describe(plan: &LogicalPlan, text: &mut String, tables: &mut Vec<TableScan>) -> datafusion::common::Result<bool> {
+fn describe(plan: &LogicalPlan, text: &mut String, read: &mut Read) -> datafusion::common::Result<bool> {
     text.push_str(&plan.display_indent_schema().to_string());
     let mut views = Vec::new();
     let mut stable = true;
@@ -63,7 +78,7 @@ fn describe(plan: &LogicalPlan, text: &mut String, tables: &mut Vec<TableScan>) 
                 let provider = source_as_provider(&scan.source)?;
                 match provider.downcast_ref::<ViewTable>() {
                     Some(view) => views.push(view.logical_plan().clone()),
-                    None => tables.push(scan.clone()),
+                    None => read.tables.push(scan.clone()),
                 }
             }
             LogicalPlan::Extension(_) | LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => stable = false,
@@ -71,7 +86,9 @@ fn describe(plan: &LogicalPlan, text: &mut String, tables: &mut Vec<TableScan>) 
         }
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
-                if !is_stable(expr) {
+                if asks_who(expr) {
+                    read.links = true;
+                } else if !is_stable(expr) {
                     stable = false;
                 }
                 Ok(TreeNodeRecursion::Continue)
@@ -80,9 +97,13 @@ fn describe(plan: &LogicalPlan, text: &mut String, tables: &mut Vec<TableScan>) 
         Ok(if stable { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
     for view in views {
-        stable = stable && describe(&view, text, tables)?;
+        stable = stable && describe(&view, text, read)?;
     }
     Ok(stable)
+}
+
+fn asks_who(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(function) if function.name() == "resolve_user")
 }
 
 fn is_stable(expr: &Expr) -> bool {

@@ -56,6 +56,23 @@ pub trait UserNumbers: Send + Sync + fmt::Debug {
 
     /// The users of numbers; NULL for a number that nobody has.
     fn names(&self, numbers: &[u64]) -> StringArray;
+
+    /// A set of users as persons: those who are the same person are one member, whose number [`find`](Self::find) gives for
+    /// every id of theirs.
+    fn persons(&self, members: &Arc<Bitmap>) -> Arc<Bitmap> {
+        Arc::clone(members)
+    }
+
+    /// The same for a set that will not be asked for again; `None` when it stays as it is.
+    fn persons_of(&self, members: &Bitmap) -> Option<Bitmap> {
+        let _ = members;
+        None
+    }
+
+    /// What users are called who have several ids: by the id of their person.
+    fn called(&self, users: &StringArray) -> StringArray {
+        users.clone()
+    }
 }
 
 /// Keeps audiences.
@@ -69,11 +86,20 @@ pub trait AudienceProvider: Send + Sync + fmt::Debug {
         self.list().into_iter().find(|found| found.name == name)
     }
 
-    /// The members of a version.
+    /// The members of a version, id by id; [`UserNumbers::persons`] makes persons of them. Ask for the numbers after it.
     async fn members(&self, name: &str, version: u32) -> Result<Arc<Bitmap>>;
 
     /// What the members' numbers mean.
     async fn numbers(&self) -> Result<Arc<dyn UserNumbers>>;
+
+    /// How many persons a version has: as many as members, unless ids of theirs are linked.
+    ///
+    /// # Errors
+    /// When a set that must be read cannot be.
+    async fn persons(&self, name: &str, version: &AudienceVersion) -> Result<u64> {
+        let _ = name;
+        Ok(version.members)
+    }
 }
 
 /// A version of an audience that a call names.

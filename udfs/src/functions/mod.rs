@@ -18,6 +18,7 @@ pub mod experiment;
 pub mod features;
 pub mod files;
 mod grouped;
+pub mod identity;
 pub mod ml;
 pub mod package;
 mod pairing;
@@ -36,6 +37,7 @@ pub mod source;
 mod typed;
 mod utc;
 
+pub use identity::PersonHistories;
 pub use package::Package;
 pub use prepass::{prepare_df_statement, prepare_statement};
 pub use register::{

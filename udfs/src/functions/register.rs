@@ -20,9 +20,10 @@ use super::relation::MlRelation;
 use super::single_stage::SingleStage;
 use super::source::SortedHistories;
 use super::utc::UtcTimes;
-use super::{audience, behavior, experiment, features, files, ml, privacy, profile};
+use super::{audience, behavior, experiment, features, files, identity, ml, privacy, profile};
 use crate::context::{
-    AudienceProvider, ErasureProvider, FileAccess, HistoryProvider, NoAudiences, NoErasure, NoFiles, NoProfiles, ProfileProvider,
+    AudienceProvider, ErasureProvider, FileAccess, HistoryProvider, IdentityProvider, NoAudiences, NoErasure, NoFiles, NoIdentities,
+    NoProfiles, ProfileProvider,
 };
 use crate::registry::{Jobs, Registry};
 
@@ -44,14 +45,17 @@ pub struct MlContext {
     pub erasure: Arc<dyn ErasureProvider>,
     /// Keeps profiles.
     pub profiles: Arc<dyn ProfileProvider>,
+    /// Keeps links between ids. A program that has some wraps its histories in
+    /// [`PersonHistories`](crate::functions::PersonHistories).
+    pub identities: Arc<dyn IdentityProvider>,
 }
 
 impl MlContext {
     /// A context for a program without a server: histories are sorted at each use, no files, no audiences, two threads.
     pub fn new(registry: Arc<Registry>, jobs: Arc<Jobs>) -> Self {
         let (histories, files, audiences) = (Arc::new(SortedHistories), Arc::new(NoFiles), Arc::new(NoAudiences));
-        let (erasure, profiles) = (Arc::new(NoErasure), Arc::new(NoProfiles));
-        Self { registry, jobs, histories, training_threads: 2, files, audiences, erasure, profiles }
+        let (erasure, identities, profiles) = (Arc::new(NoErasure), Arc::new(NoIdentities), Arc::new(NoProfiles));
+        Self { registry, jobs, histories, training_threads: 2, files, audiences, erasure, identities, profiles }
     }
 }
 
@@ -62,8 +66,9 @@ impl fmt::Debug for MlContext {
 }
 
 /// The packages that need nothing of the process.
-fn packages() -> [Package; 6] {
-    [audience::package(), behavior::package(), features::package(), profile::package(), experiment::package(), privacy::package()]
+fn packages() -> [Package; 7] {
+    let (audiences, behavior, features) = (audience::package(), behavior::package(), features::package());
+    [audiences, behavior, features, profile::package(), experiment::package(), privacy::package(), identity::package()]
 }
 
 /// Every table-like function.
@@ -75,7 +80,8 @@ pub fn relations() -> Vec<Arc<dyn MlRelation>> {
 /// Every scalar function.
 pub fn scalars(context: &Arc<MlContext>) -> Vec<Arc<ScalarUDF>> {
     let others = packages().into_iter().flat_map(|package| package.scalars);
-    [ml::scalars(context), audience::scalars(context), features::stored(context), files::scalars(context), others.collect()].concat()
+    let (audiences, features, files) = (audience::scalars(context), features::stored(context), files::scalars(context));
+    [ml::scalars(context), audiences, features, files, identity::scalars(context), others.collect()].concat()
 }
 
 /// Every aggregate.

@@ -8,6 +8,7 @@ pub mod behavior;
 pub mod bitmap;
 pub mod distinct;
 pub mod exp2;
+pub mod identity;
 pub mod intern;
 pub mod key_order;
 pub mod key_ranges;

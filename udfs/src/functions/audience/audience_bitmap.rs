@@ -18,7 +18,7 @@ const SHAPE: Shape = Shape { name: "audience_bitmap", arguments: &[("audience", 
 
 #[user_doc(
     doc_section(label = "Audience Functions"),
-    description = "The bitmap of a stored audience, for bitmap_and and its like: its ids are the store's own numbers of users, the same in all audiences of a data directory. audience_users says whom they mean.",
+    description = "The bitmap of a stored audience, for bitmap_and and its like: its ids are the store's own numbers of users, the same in all audiences of a data directory. Ids of one person (link_ids) are one member. audience_users says whom they mean.",
     syntax_example = "audience_bitmap(audience)",
     sql_example = "```sql\nSELECT bitmap_and_cardinality(audience_bitmap('buyers'), audience_bitmap('germans')) AS both;\n```",
     argument(name = "audience", description = "`name` (the newest version) or `name@3`."),
@@ -41,7 +41,7 @@ impl AudienceBitmap {
 
     fn rows(&self, call: &Call<'_>) -> Result<ArrayRef> {
         let names = call.column(0)?;
-        let found = self.audiences.members(&names)?;
+        let (found, _) = self.audiences.members(&names)?;
         let names = names.as_string_opt::<i32>().ok_or_else(|| Error::internal("names of audiences are no texts"))?;
         call.bitmaps(|row| Ok(names.is_valid(row).then(|| found.get(names.value(row))).flatten().map(|set| set.as_ref().clone())))
     }

@@ -112,7 +112,9 @@ async fn compare(call: &Call) -> Result<Changes> {
     let first = named(&call.args, "audience", &call.context)?.ok_or_else(|| call.args.missing("audience"))?;
     let (before, after) = both(&call.args, &call.context, first)?;
     let (before, after) = (open_version(call, &before).await?, open_version(call, &after).await?);
-    Ok(Changes { added: after.members.and_not(&before.members), removed: before.members.and_not(&after.members), numbers: after.numbers })
+    // As the later one sees persons: links may have changed between the two.
+    let before = after.numbers.persons(&before.members);
+    Ok(Changes { added: after.members.and_not(&before), removed: before.and_not(&after.members), numbers: after.numbers })
 }
 
 impl Changes {

@@ -45,7 +45,7 @@ impl MlRelation for AudienceProfile {
     fn doc(&self) -> &'static str {
         "How an audience differs from everybody, tag by tag: for each value of each other column of the source the users of the audience \
          who have it and their share, the users of the source who have it and theirs, and the index, 100 · share / base_share (TGI): 100 \
-         is as everybody, 200 twice as frequent. Users are counted, not rows, and NULL is a value of its own; shares are of the \
+         is as everybody, 200 twice as frequent. Users are counted, not rows, by person where ids are linked, and NULL is a value of its own; shares are of the \
          audience's users who are in the source, and of all its users. Numbers are best cut into bands first (width_bucket, \
          quantile_bucket). The values that most users have come first."
     }
@@ -153,7 +153,7 @@ impl Base {
         let text = |at: usize| cast(rows.column(at), &DataType::Utf8).map_err(|error| Error::internal(error.to_string()));
         let no_text = || Error::internal("a column cannot be read as text");
         let users = text(user)?;
-        let users = users.as_string_opt::<i32>().ok_or_else(no_text)?;
+        let users = &opened.numbers.called(users.as_string_opt::<i32>().ok_or_else(no_text)?);
         let mut ids = Vec::with_capacity(users.len());
         for (name, number) in users.iter().zip(opened.numbers.find(users)) {
             let Some(name) = name else {

@@ -1,5 +1,6 @@
 //! `audience_users(bitmap)`
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, ListBuilder, StringBuilder};
@@ -50,6 +51,8 @@ impl AudienceUsers {
                 out.append_null();
                 continue;
             };
+            // One that was kept may be older than links between ids.
+            let set = numbers.persons_of(&set).map_or(set, Cow::Owned);
             items += set.len();
             if items > IDS_MAX {
                 return Err(Error::new(Code::TooComplex, format!("the arrays of one batch have more than {IDS_MAX} users"))

@@ -18,7 +18,7 @@ const SHAPE: Shape = Shape { name: "in_audience", arguments: &[("audience", Want
 
 #[user_doc(
     doc_section(label = "Audience Functions"),
-    description = "Whether a user is in a stored audience; NULL for NULL. The audience is read once, whatever the number of rows.",
+    description = "Whether a user is in a stored audience, by any id of the person; NULL for NULL. The audience is read once, whatever the number of rows.",
     syntax_example = "in_audience(audience, user_id)",
     sql_example = "```sql\nSELECT DISTINCT user_id FROM events WHERE in_audience('buyers', user_id) AND NOT in_audience('germans', user_id) ORDER BY user_id LIMIT 3;\n```",
     argument(name = "audience", description = "`name` (the newest version) or `name@3`."),
@@ -42,9 +42,9 @@ impl InAudience {
     fn rows(&self, call: &Call<'_>) -> Result<ArrayRef> {
         let (names, users) = (call.column(0)?, call.column(1)?);
         let no_text = || Error::internal("names are no texts");
-        let found = self.audiences.members(&names)?;
+        let (found, numbers) = self.audiences.members(&names)?;
         let (names, users) = (names.as_string_opt::<i32>().ok_or_else(no_text)?, users.as_string_opt::<i32>().ok_or_else(no_text)?);
-        let numbers = self.audiences.numbers()?.find(users);
+        let numbers = numbers.find(users);
         call.booleans(|row| {
             if names.is_null(row) || users.is_null(row) {
                 return Ok(None);

@@ -28,7 +28,7 @@ impl MlRelation for Members {
     }
 
     fn doc(&self) -> &'static str {
-        "The users of an audience, one row each, in no particular order: to join with, to export, to compare with INTERSECT and EXCEPT. \
+        "The users of an audience, one row each (one for a person whose ids are linked), in no particular order: to join with, to export, to compare with INTERSECT and EXCEPT. \
          The column has the type that the audience's query had: bigint or text. CREATE AUDIENCE name AS SELECT user_id … makes an \
          audience, REFRESH AUDIENCE name gives it a new version when its users changed, DROP AUDIENCE name removes it; ml.audiences \
          lists them."

@@ -13,7 +13,7 @@
 //! Stored audiences (`CREATE AUDIENCE`) are bitmaps whose ids are numbers that the program gives to users; they come through
 //! [`AudienceProvider`](crate::context::AudienceProvider). `audience`, `audience_diff` and `audience_profile` show them as rows, in
 //! pages; `audience_bitmap`, `audience_users` and `in_audience` as values. A call names an audience's newest version or `name@3`,
-//! looked up when the statement runs.
+//! looked up when the statement runs. Ids that are linked are one member, in all of them; what is stored stays as it is.
 //!
 //! What this room must never know: models, where audiences are stored, how users are numbered.
 

@@ -55,13 +55,16 @@ pub(super) async fn open(call: &Call, argument: &str) -> Result<Opened> {
     open_version(call, &found).await
 }
 
-/// Reads a version.
+/// Reads a version, by person.
 ///
 /// # Errors
 /// When it cannot be read.
 pub(super) async fn open_version(call: &Call, found: &AudienceRef) -> Result<Opened> {
     let audiences = &call.context.audiences;
-    Ok(Opened { members: audiences.members(&found.name, found.version).await?, numbers: audiences.numbers().await? })
+    // In this order: the numbers know whoever is in the set.
+    let members = audiences.members(&found.name, found.version).await?;
+    let numbers = audiences.numbers().await?;
+    Ok(Opened { members: numbers.persons(&members), numbers })
 }
 
 /// The users of some numbers, as a column of type `wanted`.

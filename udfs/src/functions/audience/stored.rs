@@ -22,11 +22,11 @@ impl Audiences {
         Self(Arc::clone(context))
     }
 
-    /// The members of each audience that a column of names holds.
+    /// The members of each audience that a column of names holds, and what their numbers mean: persons.
     ///
     /// # Errors
     /// As [`AudienceRef::resolve`], and when one cannot be read.
-    pub(super) fn members(&self, names: &ArrayRef) -> Result<BTreeMap<String, Arc<Bitmap>>> {
+    pub(super) fn members(&self, names: &ArrayRef) -> Result<(BTreeMap<String, Arc<Bitmap>>, Arc<dyn UserNumbers>)> {
         let names = names.as_string_opt::<i32>().ok_or_else(|| Error::internal("names of audiences are no texts"))?;
         let mut found = BTreeMap::new();
         let mut last = None;
@@ -39,7 +39,9 @@ impl Audiences {
             let members = block_on(async move { audiences.members(&version.name, version.version).await })??;
             found.insert(name.to_owned(), members);
         }
-        Ok(found)
+        let numbers = self.numbers()?;
+        found.values_mut().for_each(|members| *members = numbers.persons(members));
+        Ok((found, numbers))
     }
 
     /// What the members' numbers mean.

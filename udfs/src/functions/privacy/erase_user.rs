@@ -26,9 +26,9 @@ impl MlRelation for EraseUser {
     }
 
     fn doc(&self) -> &'static str {
-        "Forgets a user. The user is hidden from every answer at once; then every managed table of events, its quarantine, and every \
+        "Forgets a user, by every id that links (link_ids) say the person has. The user is hidden from every answer at once; then every managed table of events, its quarantine, and every \
          managed table with a column called user_id, or as a table of events' user column (but for id), is written anew without the user's rows, \
-         audiences lose the member, copies of histories are removed, and files and log entries of older versions go: when the function \
+         audiences lose the member, links between ids lose the ids, copies of histories are removed, and files and log entries of older versions go: when the function \
          returns, the user's rows are in no file of the data directory, and older versions can no longer be read AS OF. One row per \
          object: what it lost, and what is left to do (models keep what they learned; files of external tables are not touched, and texts of views and audiences stay as they are \
          written). ml.erasure_audit keeps the receipt, with a keyed hash in the place of the id. An erasure that is \

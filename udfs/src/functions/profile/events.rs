@@ -3,11 +3,13 @@
 //! The columns are recognised as training recognises them; of the canonical columns only the roles are read. Histories come from
 //! the provider of the context, so a server's index serves here too.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Schema, TimeUnit};
+use datafusion::common::ScalarValue;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::Result as DfResult;
 use datafusion::execution::SendableRecordBatchStream;
@@ -23,6 +25,7 @@ use crate::features::{EventColumns, KeyType, UserHistory, UserReader};
 use crate::functions::ml::predict::subject::Users;
 use crate::functions::relation::{Argument, Arguments, Call, Kind, Parameter};
 use crate::functions::source::{event_types, orders_of, resolve_columns};
+use crate::kernels::identity::{People, whole};
 use crate::kernels::nearest::nearest;
 use crate::kernels::stats::exact::ExactSum;
 
@@ -62,6 +65,7 @@ pub(super) struct Events {
     pub(super) histories: Arc<dyn UserHistories>,
     pub(super) as_of_us: i64,
     event: Option<String>,
+    people: People,
 }
 
 impl Events {
@@ -89,7 +93,8 @@ impl Events {
 
     fn new(call: &Call, source: EventSource, histories: Arc<dyn UserHistories>, event: Option<String>) -> Self {
         let as_of_us = call.args.micros("as_of").or(histories.watermark_us()).unwrap_or_default();
-        Self { read: source.columns.clone(), source, histories, as_of_us, event }
+        let people = call.statement().people(&*call.context.identities).clone();
+        Self { read: source.columns.clone(), source, histories, as_of_us, event, people }
     }
 
     /// The roles of the source's columns.
@@ -139,12 +144,24 @@ impl Events {
         Ok((found, memory))
     }
 
+    /// A text where users are numbers may be an id of somebody who has a number too.
+    fn known_as<'v>(&self, value: &'v ScalarValue) -> Cow<'v, ScalarValue> {
+        let foreign = |text: &&str| self.source.columns.key_type == KeyType::Int64 && whole(text).is_none();
+        let text = value.try_as_str().flatten().filter(foreign);
+        let reader = self.people.read();
+        match text.and_then(|text| whole(reader.canonical(text))) {
+            Some(number) => Cow::Owned(ScalarValue::Int64(Some(number))),
+            None => Cow::Borrowed(value),
+        }
+    }
+
     /// The history of one user up to the point in time; `None` for NULL and unknown users.
     ///
     /// # Errors
     /// 22P02 for a text that is no number where users are numbers; what reading the source says.
     pub(super) async fn user(&self, args: &Arguments) -> DfResult<Option<(UserHistory, Strings)>> {
         let Some(Argument::Any(value)) = args.get("user_id") else { return Ok(None) };
+        let value = self.known_as(value);
         let user: ArrayRef = match Users::new(&value.to_array()?, self.source.columns.key_type)? {
             Users::Int64(keys) => Arc::new(keys),
             Users::Utf8(keys) => Arc::new(keys),

@@ -87,7 +87,9 @@ impl Crowd {
     async fn open(call: &Call, name: &str) -> Result<Self> {
         let audiences = &call.context.audiences;
         let found = AudienceRef::resolve(&**audiences, name)?;
-        Ok(Self { members: audiences.members(&found.name, found.version).await?, numbers: audiences.numbers().await? })
+        let members = audiences.members(&found.name, found.version).await?;
+        let numbers = audiences.numbers().await?;
+        Ok(Self { members: numbers.persons(&members), numbers })
     }
 
     /// Which of some users are in it.

@@ -23,10 +23,14 @@ impl View for AudienceVersions {
         let audiences = context.audiences.list();
         let rows: Vec<_> =
             audiences.iter().flat_map(|audience| audience.versions.iter().map(|version| (&audience.name, version))).collect();
+        let mut users = Vec::with_capacity(rows.len());
+        for (name, version) in &rows {
+            users.push(context.audiences.persons(name, version).await.ok());
+        }
         Ok(vec![
             text(&rows, |(name, _)| Some(name)),
             int(&rows, |(_, version)| Some(version.version)),
-            big(&rows, |(_, version)| Some(version.members)),
+            big(&users, |users| *users),
             big(&rows, |(_, version)| Some(version.bytes)),
             time(&rows, |(_, version)| Some(version.created_at_us)),
         ])

@@ -32,6 +32,14 @@ impl View for Audiences {
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {
         let rows = context.audiences.list();
+        let mut users = Vec::with_capacity(rows.len());
+        for row in &rows {
+            // A set that cannot be read has no number; asking for its members says why.
+            users.push(match row.versions.last() {
+                Some(newest) => context.audiences.persons(&row.name, newest).await.ok(),
+                None => None,
+            });
+        }
         let key = |key: AudienceKey| match key {
             AudienceKey::BigInt => "bigint",
             AudienceKey::Text => "text",
@@ -39,7 +47,7 @@ impl View for Audiences {
         Ok(vec![
             text(&rows, |row| Some(&row.name)),
             int(&rows, |row| row.versions.last().map(|newest| newest.version)),
-            big(&rows, |row| row.versions.last().map(|newest| newest.members)),
+            big(&users, |users| *users),
             text(&rows, |row| Some(key(row.key))),
             big(&rows, |row| Some(row.versions.iter().map(|version| version.bytes).sum())),
             text(&rows, |row| Some(&row.owner)),

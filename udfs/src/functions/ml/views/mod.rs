@@ -1,4 +1,5 @@
-//! The schema `ml`: what the registry and the jobs hold, audiences, profiles and erasures, as views. Models appear here and nowhere else in the catalog.
+//! The schema `ml`: what the registry and the jobs hold, audiences, profiles, erasures and links between ids, as views. Models appear here and
+//! nowhere else in the catalog.
 //!
 //! A view is a schema and a function that makes its rows; one file each. Rows are made when the plan runs, so a
 //! prepared statement sees what is there at each execution.
@@ -8,6 +9,8 @@ mod audiences;
 mod cache;
 mod erasure_audit;
 mod folds;
+mod identities;
+mod identity_links;
 mod jobs;
 mod members;
 mod model_features;
@@ -36,6 +39,8 @@ fn views() -> Vec<Arc<dyn View>> {
         Arc::new(cache::Cache),
         Arc::new(erasure_audit::ErasureAudit),
         Arc::new(folds::Folds),
+        Arc::new(identities::Identities),
+        Arc::new(identity_links::IdentityLinks),
         Arc::new(jobs::Jobs),
         Arc::new(members::Members),
         Arc::new(model_features::ModelFeatures),

@@ -16,6 +16,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use futures::{TryFutureExt, stream};
 
 use super::MlContext;
+use crate::context::StatementContext;
 use crate::error::{Error, Result};
 
 /// One view.
@@ -27,9 +28,21 @@ pub(super) trait View: fmt::Debug + Send + Sync + 'static {
     /// Column names and types, in order. Columns are only ever appended.
     fn columns(&self) -> &'static [(&'static str, Kind)];
 
-    /// Its rows now: one column per entry of [`columns`](Self::columns).
-    async fn rows(&self, context: &MlContext) -> Result<Vec<Column>>;
+    /// Its rows now: one column per entry of [`columns`](Self::columns). A view of many rows has [pages](Self::page) instead.
+    async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {
+        let _ = context;
+        Err(Error::internal(format!("view {} has no rows", self.name())))
+    }
+
+    /// Its rows from a place on, and where to go on: the first place is 0. All rows at once unless a view says otherwise.
+    async fn page(&self, context: &MlContext, statement: &StatementContext, from: usize) -> Result<Option<(Vec<Column>, usize)>> {
+        let _ = statement;
+        if from == 0 { Ok(Some((self.rows(context).await?, 1))) } else { Ok(None) }
+    }
 }
+
+/// Rows of one page.
+pub(super) const PAGE_ROWS: usize = 8192;
 
 /// A column's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,14 +179,24 @@ impl PartitionStream for Rows {
         &self.schema
     }
 
-    fn execute(&self, _task: Arc<TaskContext>) -> SendableRecordBatchStream {
+    fn execute(&self, task: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (view, schema, context) = (Arc::clone(&self.view), Arc::clone(&self.schema), Arc::clone(&self.context));
-        let made = async move {
-            let columns = view.rows(&context).await?;
-            let arrays = columns.into_iter().map(Column::into_array).collect();
-            RecordBatch::try_new(schema, arrays).map_err(|error| Error::internal(format!("view {}: {error}", view.name())))
-        };
-        let stream = stream::once(made.map_err(DataFusionError::from));
+        let statement = StatementContext::of(task.session_config());
+        let stream = stream::try_unfold(0, move |from| {
+            let (view, schema) = (Arc::clone(&view), Arc::clone(&schema));
+            let (context, statement) = (Arc::clone(&context), Arc::clone(&statement));
+            let made = async move {
+                if statement.cancel.is_cancelled() {
+                    return Err(Error::cancelled());
+                }
+                let Some((columns, next)) = view.page(&context, &statement, from).await? else { return Ok(None) };
+                let arrays = columns.into_iter().map(Column::into_array).collect();
+                let batch = RecordBatch::try_new(schema, arrays);
+                let batch = batch.map_err(|error| Error::internal(format!("view {}: {error}", view.name())))?;
+                Ok(Some((batch, next)))
+            };
+            made.map_err(DataFusionError::from)
+        });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream))
     }
 }
