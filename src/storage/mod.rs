@@ -15,6 +15,7 @@ pub mod durable;
 pub(crate) mod erasure;
 pub mod events;
 pub mod external;
+pub(crate) mod hash_list;
 pub mod history;
 mod intake;
 pub mod managed;

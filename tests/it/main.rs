@@ -7,6 +7,7 @@ mod checkpoints;
 mod docs;
 mod erasure;
 mod events;
+mod retention;
 mod statements;
 mod storage;
 mod tidy;

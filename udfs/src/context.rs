@@ -19,7 +19,7 @@ use object_store::path::Path;
 use tokio_util::sync::CancellationToken;
 
 pub use audiences::{AudienceInfo, AudienceKey, AudienceProvider, AudienceRef, AudienceVersion, NoAudiences, UserNumbers};
-pub use erasure::{ErasedFrom, ErasureInfo, ErasureProvider, NoErasure};
+pub use erasure::{ErasedFrom, ErasureInfo, ErasureProvider, NoErasure, Retained};
 
 use crate::error::{Code, Error, Result};
 use crate::features::EventColumns;

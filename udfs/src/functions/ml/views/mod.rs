@@ -13,6 +13,7 @@ mod members;
 mod model_features;
 mod model_versions;
 mod models;
+mod suppressed_users;
 mod training_info;
 mod transform_features;
 mod transforms;
@@ -39,6 +40,7 @@ fn views() -> Vec<Arc<dyn View>> {
         Arc::new(model_features::ModelFeatures),
         Arc::new(model_versions::ModelVersions),
         Arc::new(models::Models),
+        Arc::new(suppressed_users::SuppressedUsers),
         Arc::new(training_info::TrainingInfo),
         Arc::new(transform_features::TransformFeatures),
         Arc::new(transforms::Transforms),
