@@ -477,6 +477,7 @@ impl DeltaTable {
         while let Some(tombstone) = removed.try_next().await.map_err(|error| self.delta_error(error))? {
             named.insert(tombstone.path().into_owned());
         }
+        named.extend(self.in_progress.names());
         let folder = self.folder();
         let listed = self.store.list_with_delimiter(Some(&folder)).await.map_err(store_error)?;
         let orphans = listed
