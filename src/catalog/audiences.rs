@@ -14,11 +14,11 @@ use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::kernels::bitmap::Bitmap;
 use uuid::Uuid;
 
-use super::file::{Definitions, StoredAudience, StoredVersion};
+use super::file::{StoredAudience, StoredVersion};
 use super::open::Inner;
 use super::{Catalog, Created};
 use crate::storage::audience::{Builder, StoredSet, read_set, remove_set};
-use crate::storage::erasure::Users;
+use crate::storage::erasure::Refusal;
 
 /// Bytes of sets that stay in memory once they were read.
 const KEPT_BYTES: usize = 64 << 20;
@@ -51,17 +51,14 @@ pub struct Refreshed {
 #[derive(Debug)]
 pub struct AudienceBuilder {
     members: Builder,
-    /// Erasures that had begun before.
-    erasures: usize,
-    suppressed: Arc<Users>,
-    inner: Arc<Inner>,
+    refusal: Arc<Refusal>,
 }
 
 /// Members on the disk that no catalog names yet.
 #[derive(Debug, Clone)]
 pub struct Members {
     set: StoredSet,
-    erasures: usize,
+    refusal: Arc<Refusal>,
 }
 
 impl AudienceBuilder {
@@ -71,8 +68,8 @@ impl AudienceBuilder {
     /// 53200, 54000.
     pub fn push(&mut self, users: &datafusion::arrow::array::ArrayRef) -> Result<()> {
         // Before they get numbers: those are kept.
-        nobody_erased(&self.inner.state().definitions, self.erasures)?;
-        match self.suppressed.others(users)? {
+        nobody_erased(&self.refusal)?;
+        match self.refusal.users().others(users)? {
             Some(others) => {
                 let users = filter(users, &others).map_err(|error| Error::internal(error.to_string()))?;
                 self.members.push(&users)
@@ -86,8 +83,8 @@ impl AudienceBuilder {
     /// # Errors
     /// 53100, 58030.
     pub async fn finish(self) -> Result<Members> {
-        nobody_erased(&self.inner.state().definitions, self.erasures)?;
-        Ok(Members { set: self.members.finish().await?, erasures: self.erasures })
+        nobody_erased(&self.refusal)?;
+        Ok(Members { set: self.members.finish().await?, refusal: self.refusal })
     }
 }
 
@@ -112,15 +109,15 @@ fn missing(name: &str) -> Error {
 }
 
 impl Catalog {
-    /// Takes members for an audience.
+    /// Takes members for an audience. `erasures` is what [`erasures_begun`](Self::erasures_begun) said before the query was
+    /// planned.
     ///
     /// # Errors
     /// XX001 when the dictionary of user ids is damaged, 53200.
-    pub async fn audience_builder(&self) -> Result<AudienceBuilder> {
+    pub async fn audience_builder(&self, erasures: u64) -> Result<AudienceBuilder> {
         let pool = Arc::clone(&self.inner.env.read().memory_pool);
-        let erasures = self.inner.state().definitions.erasures.begun();
         let members = Builder::new(Arc::clone(&self.inner.store), Arc::clone(&self.inner.dictionary), &pool).await?;
-        Ok(AudienceBuilder { members, erasures, suppressed: self.inner.forgotten.suppressed(), inner: Arc::clone(&self.inner) })
+        Ok(AudienceBuilder { members, refusal: self.refusal(erasures) })
     }
 
     /// Whether an audience of that name can be made: true when there is one and that is fine.
@@ -139,13 +136,13 @@ impl Catalog {
     /// # Errors
     /// 42710.
     pub async fn create_audience(&self, audience: CreateAudience, members: Members) -> Result<Created> {
-        let (file, erasures) = (members.set.file, members.erasures);
+        let (file, refusal) = (members.set.file, Arc::clone(&members.refusal));
         let CreateAudience { name, query, key, if_not_exists, owner } = audience;
         let first = members.version(1);
         let made = self
             .inner
             .change(move |definitions| {
-                nobody_erased(definitions, erasures)?;
+                nobody_erased(&refusal)?;
                 if definitions.audiences.contains_key(&name) {
                     return if if_not_exists { Ok(Created::Existed) } else { Err(taken(&name)) };
                 }
@@ -183,7 +180,7 @@ impl Catalog {
         let refreshed = self
             .inner
             .change(move |definitions| {
-                nobody_erased(definitions, members.erasures)?;
+                nobody_erased(&members.refusal)?;
                 let found = definitions.audiences.get_mut(&name).ok_or_else(|| missing(&name))?;
                 if found.query != query {
                     return Err(Error::new(Code::Serialization, format!("audience \"{name}\" was made anew meanwhile")));
@@ -230,11 +227,8 @@ impl Catalog {
 }
 
 /// Succeeds when no user was erased since the members were read: one of them may be there.
-fn nobody_erased(definitions: &Definitions, erasures: usize) -> Result<()> {
-    if definitions.erasures.begun() == erasures {
-        return Ok(());
-    }
-    Err(Error::new(Code::Serialization, "users were erased while the members of an audience were read").hint("Run the statement again."))
+fn nobody_erased(refusal: &Refusal) -> Result<()> {
+    refusal.still_holds("the members of an audience")
 }
 
 /// Whether the catalog refused a change before it wrote anything. A failure to write may have been a success: then the set

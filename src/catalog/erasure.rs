@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Weak};
 
+use datafusion::arrow::datatypes::Schema;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use parking_lot::RwLock;
 use portrait_udfs::context::{ErasedFrom, ErasureInfo};
 use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::kernels::bitmap::Bitmap;
@@ -21,14 +21,25 @@ use uuid::Uuid;
 use super::file::Definitions;
 use super::open::{Inner, Object, State};
 use super::roles::random_bytes;
+use crate::storage::DurableLocal;
 use crate::storage::Role;
 use crate::storage::audience::{StoredSet, read_set, remove_set, replace_set};
 use crate::storage::delta::DeltaTable;
 use crate::storage::erasure::{HashKey, UserHash, Users, hash_of, is_user_type};
 use crate::storage::events::erase::{Erased, erase, forget_versions};
+use crate::storage::hash_list::HashList;
 
 /// How often an erasure begins anew because audiences changed meanwhile.
 const ATTEMPTS: usize = 16;
+
+/// Users of one erasure, or suppressed ones, that the catalog's file holds itself.
+const FEW: usize = 1000;
+
+/// Hashes that receipts and views show.
+const HASHES_SHOWN: usize = 1000;
+
+/// What a receipt calls a managed table.
+const TABLE: &str = "table";
 
 /// What a column of users is called where no table of events says.
 const USUAL_USER: &str = "user_id";
@@ -42,14 +53,25 @@ pub(super) struct StoredErasures {
     /// The oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     erasures: Vec<StoredErasure>,
-    /// Hashes of users whose events are not taken.
+    /// Hashes of users whose events are not taken: a few, and the others in lists.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     suppressed: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    suppressed_lists: Vec<Uuid>,
+    /// Users of the lists whose events are taken again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    lifted: BTreeSet<String>,
+    /// The lists, as they are on the disk.
+    #[serde(skip)]
+    lists: BTreeMap<Uuid, HashList>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct StoredErasure {
+    /// Hashes of the users, unless they are in a list.
     users: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    list: Option<Uuid>,
     suppressed: bool,
     requested_by: String,
     requested_at_us: i64,
@@ -85,11 +107,6 @@ impl StoredErasures {
         self == &Self::default()
     }
 
-    /// How many erasures have begun; what was read before one must not be written after it.
-    pub(super) fn begun(&self) -> usize {
-        self.erasures.len()
-    }
-
     fn hash_key(&self) -> HashKey {
         self.key.as_deref().and_then(unhex).unwrap_or_default()
     }
@@ -103,7 +120,71 @@ impl StoredErasures {
     }
 
     fn users<'a>(&self, hashes: impl Iterator<Item = &'a String>) -> Users {
-        Users::new(self.hash_key(), hashes.filter_map(|hash| unhex::<16>(hash)).collect::<HashSet<UserHash>>())
+        Users::new(self.hash_key(), bytes_of(hashes))
+    }
+
+    fn lists_of<'a>(&self, files: impl Iterator<Item = &'a Uuid>) -> Vec<HashList> {
+        files.filter_map(|file| self.lists.get(file).cloned()).collect()
+    }
+
+    /// The lists that are named.
+    pub(super) fn named(&self) -> HashSet<Uuid> {
+        self.suppressed_lists.iter().copied().chain(self.erasures.iter().filter_map(|erasure| erasure.list)).collect()
+    }
+
+    /// Reads the lists.
+    ///
+    /// # Errors
+    /// XX001 naming a damaged one.
+    pub(super) async fn load(&mut self, store: &DurableLocal) -> Result<()> {
+        for file in self.named() {
+            self.lists.insert(file, HashList::read(store, file).await?);
+        }
+        Ok(())
+    }
+
+    /// How many users there are whose events are not taken, and some of their hashes.
+    fn count_suppressed(&self) -> (u64, Vec<String>) {
+        let lists = self.lists_of(self.suppressed_lists.iter());
+        let mut count = 0;
+        for (at, list) in lists.iter().enumerate() {
+            count += list.hashes().iter().filter(|hash| !lists[..at].iter().any(|before| before.contains(hash))).count();
+        }
+        let few = self.suppressed.iter().filter(|hash| !unhex(hash).is_some_and(|hash| lists.iter().any(|list| list.contains(&hash))));
+        let total = (count + few.count()).saturating_sub(self.lifted.len());
+        let listed = lists.iter().flat_map(|list| list.hashes().iter().map(|hash| hex(hash))).filter(|hash| !self.lifted.contains(hash));
+        (total as u64, self.suppressed.iter().cloned().chain(listed).take(HASHES_SHOWN).collect())
+    }
+
+    /// Whether a user is in a list of those whose events are not taken, lifted or not.
+    fn is_listed(&self, hash: &str) -> bool {
+        let lists = || self.suppressed_lists.iter().filter_map(|file| self.lists.get(file));
+        unhex(hash).is_some_and(|hash| lists().any(|list| list.contains(&hash)))
+    }
+
+    /// Whose events are not taken from now on; whether that is new.
+    fn suppress(&mut self, hash: String) -> bool {
+        if self.is_listed(&hash) { self.lifted.remove(&hash) } else { self.suppressed.insert(hash) }
+    }
+
+    /// Whose events are taken again; whether that is new.
+    fn unsuppress(&mut self, hash: String) -> bool {
+        let few = self.suppressed.remove(&hash);
+        let listed = self.is_listed(&hash);
+        let lifted = listed && self.lifted.insert(hash);
+        few || lifted
+    }
+
+    /// Names a list of users whose events are not taken in the place of the few that are in it. Those of it who are no longer
+    /// among the few were let in meanwhile.
+    fn move_to_list(&mut self, list: HashList) {
+        for hash in list.hashes().iter().map(|hash| hex(hash)) {
+            if !self.suppressed.remove(&hash) {
+                self.lifted.insert(hash);
+            }
+        }
+        self.suppressed_lists.push(list.file);
+        self.lists.insert(list.file, list);
     }
 
     fn pending(&self) -> impl Iterator<Item = &StoredErasure> {
@@ -112,32 +193,53 @@ impl StoredErasures {
 
     /// Users whose erasure is under way.
     pub(super) fn hidden(&self) -> Users {
-        self.users(self.pending().flat_map(|erasure| &erasure.users))
+        let lists = self.lists_of(self.pending().filter_map(|erasure| erasure.list.as_ref()));
+        self.users(self.pending().flat_map(|erasure| &erasure.users)).with(lists, HashSet::new())
     }
 
     /// Users whose events are not taken.
     pub(super) fn suppressed(&self) -> Users {
-        self.users(self.suppressed.iter())
+        let lists = self.lists_of(self.suppressed_lists.iter());
+        self.users(self.suppressed.iter()).with(lists, bytes_of(self.lifted.iter()))
     }
-}
 
-impl StoredErasure {
-    fn info(&self, id: usize) -> ErasureInfo {
-        let removed = self.removed.iter().map(|stored| ErasedFrom {
+    fn info(&self, id: usize) -> Option<ErasureInfo> {
+        let stored = self.erasures.get(id)?;
+        let list = stored.list.as_ref().and_then(|file| self.lists.get(file));
+        let listed = list.iter().flat_map(|list| list.hashes()).map(|hash| hex(hash));
+        let removed = stored.removed.iter().map(|stored| ErasedFrom {
             kind: stored.kind.clone(),
             object: stored.object.clone(),
             removed: stored.removed,
             files: stored.files,
             remark: stored.remark.clone(),
         });
-        ErasureInfo {
+        Some(ErasureInfo {
             id: id as u64 + 1,
-            users: self.users.clone(),
-            suppressed: self.suppressed,
-            requested_by: self.requested_by.clone(),
-            requested_at_us: self.requested_at_us,
-            finished_at_us: self.finished_at_us,
+            count: (stored.users.len() + list.map_or(0, |list| list.hashes().len())) as u64,
+            users: stored.users.iter().cloned().chain(listed).take(HASHES_SHOWN).collect(),
+            suppressed: stored.suppressed,
+            requested_by: stored.requested_by.clone(),
+            requested_at_us: stored.requested_at_us,
+            finished_at_us: stored.finished_at_us,
             removed: removed.collect(),
+        })
+    }
+}
+
+fn bytes_of<'a>(hashes: impl Iterator<Item = &'a String>) -> HashSet<UserHash> {
+    hashes.filter_map(|hash| unhex::<16>(hash)).collect()
+}
+
+impl StoredErasure {
+    fn note(&mut self, found: ErasedFrom) {
+        match self.removed.iter_mut().find(|known| known.kind == found.kind && known.object == found.object) {
+            Some(known) => {
+                known.removed = known.removed.max(found.removed);
+                known.files = known.files.max(found.files);
+                known.remark = found.remark;
+            }
+            None => self.removed.push(found.into()),
         }
     }
 }
@@ -162,11 +264,18 @@ pub(super) fn user_columns(state: &State, table: &DeltaTable) -> Vec<usize> {
             events.and_then(|events| found(&events.user)).into_iter().collect()
         }
         Role::Derived { user } => {
-            let usual = user_names(state).into_iter().chain(user.as_deref()).filter_map(found).collect::<BTreeSet<_>>();
-            usual.into_iter().collect()
+            let own = user.as_deref().and_then(found);
+            let all = plain_user_columns(state, table.schema()).into_iter().chain(own).collect::<BTreeSet<_>>();
+            all.into_iter().collect()
         }
-        Role::Plain => user_names(state).into_iter().filter_map(found).collect(),
+        Role::Plain => plain_user_columns(state, table.schema()),
     }
+}
+
+/// The columns that say whose a row is, of a table of rows of any kind.
+pub(super) fn plain_user_columns(state: &State, schema: &Schema) -> Vec<usize> {
+    let users = user_names(state).into_iter().filter_map(|name| schema.fields().find(name));
+    users.filter(|(_, field)| is_user_type(field.data_type())).map(|(index, _)| index).collect()
 }
 
 /// Erases; it does not keep the catalog alive.
@@ -175,19 +284,17 @@ pub struct Eraser {
     inner: Weak<Inner>,
     /// One erasure at a time.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// What was taken out so far of what is under way, also by an attempt that failed.
-    progress: Arc<RwLock<BTreeMap<(String, String), ErasedFrom>>>,
 }
 
 impl super::Catalog {
     /// Erasures for functions. It does not keep the catalog alive.
     pub fn eraser(&self) -> Eraser {
-        Eraser { inner: Arc::downgrade(&self.inner), turn: Arc::default(), progress: Arc::default() }
+        Eraser { inner: Arc::downgrade(&self.inner), turn: Arc::default() }
     }
 }
 
 impl Eraser {
-    fn inner(&self) -> Result<Arc<Inner>> {
+    pub(super) fn inner(&self) -> Result<Arc<Inner>> {
         self.inner.upgrade().ok_or_else(|| Error::new(Code::Shutdown, "the server is shutting down"))
     }
 
@@ -200,7 +307,8 @@ impl Eraser {
     pub fn list(&self) -> Vec<ErasureInfo> {
         let Ok(inner) = self.inner() else { return Vec::new() };
         let state = inner.state();
-        state.definitions.erasures.erasures.iter().enumerate().map(|(id, stored)| stored.info(id)).collect()
+        let erasures = &state.definitions.erasures;
+        (0..erasures.erasures.len()).filter_map(|id| erasures.info(id)).collect()
     }
 
     /// Whether an erasure is under way.
@@ -243,8 +351,9 @@ impl Eraser {
     pub async fn begin(&self, users: &[String], suppress: bool, caller: &str) -> Result<()> {
         let inner = self.inner()?;
         let key = inner.change(|definitions| definitions.erasures.make_key()).await?;
-        let hashes: Vec<String> = users.iter().map(|user| hex(&hash_of(&key, user))).collect();
-        let erased = Users::new(key, users.iter().map(|user| hash_of(&key, user)).collect());
+        let hashes: Vec<UserHash> = users.iter().map(|user| hash_of(&key, user)).collect();
+        let erased = Users::new(key, hashes.iter().copied().collect());
+        let list = if hashes.len() > FEW { Some(HashList::write(&inner.store, hashes.clone()).await?) } else { None };
         let pool = Arc::clone(&inner.env.read().memory_pool);
         inner.dictionary.load(&pool).await?;
         for _ in 0..ATTEMPTS {
@@ -259,20 +368,25 @@ impl Eraser {
             let old: Vec<Uuid> = sets.replaced.keys().copied().collect();
             let new: Vec<Uuid> = sets.replaced.values().map(|set| set.file).collect();
             let erasure = StoredErasure {
-                users: hashes.clone(),
+                users: if list.is_some() { Vec::new() } else { hashes.iter().map(|hash| hex(hash)).collect() },
+                list: list.as_ref().map(|list| list.file),
                 suppressed: suppress,
                 requested_by: caller.to_owned(),
                 requested_at_us: now_us(),
                 finished_at_us: None,
                 removed: sets.shrunk.iter().cloned().map(StoredRemoval::from).collect(),
             };
-            let begun = inner.change(move |definitions| begin(definitions, erasure, &sets)).await?;
+            let own = list.clone();
+            let begun = inner.change(move |definitions| begin(definitions, erasure, own, &sets)).await?;
             for file in if begun { old } else { new } {
                 remove_set(&inner.store, file).await;
             }
             if begun {
                 return Ok(());
             }
+        }
+        if let Some(list) = list {
+            HashList::remove(&inner.store, list.file).await;
         }
         Err(Error::new(Code::Serialization, "audiences were changed by other statements again and again").hint("Run the statement again."))
     }
@@ -295,39 +409,30 @@ impl Eraser {
         match inner.identities.forget(&hidden).await {
             Ok(gone) if gone.files > 0 => {
                 let (kind, object) = ("links between ids".to_owned(), "all".to_owned());
-                self.note(vec![ErasedFrom { kind, object, removed: gone.links, files: gone.files, remark: String::new() }]);
+                self.note(vec![ErasedFrom { kind, object, removed: gone.links, files: gone.files, remark: String::new() }]).await?;
             }
             Ok(_) => {}
             Err(error) => failure = Some(error),
         }
         for (name, entry) in &state.entries {
-            let has_users = || names.iter().any(|user| entry.info.schema.fields().find(user).is_some());
-            let found = match &entry.object {
+            match &entry.object {
                 Object::Managed(table) => {
                     let columns = user_columns(&state, table);
                     if columns.is_empty() {
                         continue;
                     }
                     // One table that cannot be written must not keep the others.
-                    let gone = match erase_from(table, &env, &columns, &hidden, again).await {
-                        Ok(gone) => gone,
-                        Err(error) => {
-                            failure.get_or_insert(error);
-                            continue;
-                        }
-                    };
-                    ErasedFrom { kind: "table".into(), object: name.clone(), removed: gone.rows, files: gone.files, remark: String::new() }
+                    if let Err(error) = self.erase_from(table, &env, &columns, &hidden, again).await {
+                        failure.get_or_insert(error);
+                    }
                 }
-                Object::External(_) if has_users() => ErasedFrom {
-                    kind: "external table".into(),
-                    object: name.clone(),
-                    removed: 0,
-                    files: 0,
-                    remark: "its files are not the store's: remove the users' rows from them".into(),
-                },
-                _ => continue,
-            };
-            self.note(vec![found]);
+                Object::External(_) if names.iter().any(|user| entry.info.schema.fields().find(user).is_some()) => {
+                    let remark = "its files are not the store's: remove the users' rows from them".to_owned();
+                    self.note(vec![ErasedFrom { kind: "external table".into(), object: name.clone(), removed: 0, files: 0, remark }])
+                        .await?;
+                }
+                _ => {}
+            }
         }
         let pool = Arc::clone(&inner.env.read().memory_pool);
         inner.dictionary.load(&pool).await?;
@@ -335,29 +440,70 @@ impl Eraser {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Adds to the receipt of what is under way.
-    pub fn note(&self, found: Vec<ErasedFrom>) {
-        let mut progress = self.progress.write();
-        for found in found {
-            let known = progress.entry((found.kind.clone(), found.object.clone())).or_insert_with(|| ErasedFrom {
-                removed: 0,
-                files: 0,
-                ..found.clone()
-            });
-            known.removed += found.removed;
-            known.files += found.files;
+    /// Takes `users` out of one table. What goes is on the receipt before it is gone: a crash in between loses neither.
+    async fn erase_from(
+        &self,
+        table: &Arc<DeltaTable>,
+        env: &Arc<RuntimeEnv>,
+        columns: &[usize],
+        users: &Users,
+        again: bool,
+    ) -> Result<()> {
+        let row = |gone: Erased| ErasedFrom {
+            kind: TABLE.into(),
+            object: table.name().to_owned(),
+            removed: gone.rows,
+            files: gone.files,
+            remark: String::new(),
+        };
+        let gone = erase(table, env, columns, users, |gone| self.note(vec![row(gone)])).await?;
+        if gone.files == 0 {
+            self.note(vec![row(gone)]).await?;
         }
+        // A table without their rows never had them, and keeps its versions.
+        if again || gone.files > 0 {
+            forget_versions(table, env).await?;
+        }
+        Ok(())
     }
 
-    /// Ends what is under way, and keeps the receipt with the newest of it.
+    /// Writes on the receipt of what is under way. Of an object that is on it already the greater numbers count: an attempt that
+    /// failed may have announced what the next one takes out.
+    ///
+    /// # Errors
+    /// Failures of the store.
+    pub async fn note(&self, found: Vec<ErasedFrom>) -> Result<()> {
+        self.inner()?
+            .change(move |definitions| {
+                if let Some(newest) = definitions.erasures.erasures.iter_mut().rfind(|erasure| erasure.finished_at_us.is_none()) {
+                    found.into_iter().for_each(|found| newest.note(found));
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Since when the oldest erasure is under way, and the managed tables that had rows of the users.
+    pub fn progress(&self) -> Option<(i64, BTreeSet<String>)> {
+        let inner = self.inner().ok()?;
+        let state = inner.state();
+        let since_us = state.definitions.erasures.pending().map(|erasure| erasure.requested_at_us).min()?;
+        let removed = state.definitions.erasures.pending().flat_map(|erasure| &erasure.removed);
+        let held = removed.filter(|removal| removal.kind == TABLE && removal.removed > 0).map(|removal| removal.object.clone());
+        Some((since_us, held.collect()))
+    }
+
+    /// Whether `text` is what a user is called whose erasure is under way.
+    pub fn is_going(&self, text: &str) -> bool {
+        self.inner().is_ok_and(|inner| inner.forgotten.hidden().contains(text))
+    }
+
+    /// Ends what is under way. Returns the receipt of the newest of it.
     ///
     /// # Errors
     /// Failures of the store.
     pub async fn finish(&self) -> Result<ErasureInfo> {
-        let removed: Vec<ErasedFrom> = self.progress.read().values().cloned().collect();
-        let stored: Vec<StoredRemoval> = removed.into_iter().map(StoredRemoval::from).collect();
-        let done = self.inner()?.change(move |definitions| finish(definitions, stored)).await?;
-        self.progress.write().clear();
+        let done = self.inner()?.change(finish).await?;
         done.ok_or_else(|| Error::internal("no erasure is under way"))
     }
 
@@ -366,13 +512,29 @@ impl Eraser {
     /// # Errors
     /// Failures of the store.
     pub async fn suppress(&self, users: Vec<String>) -> Result<u64> {
-        self.inner()?
+        let inner = self.inner()?;
+        let few = bytes_of(inner.state().definitions.erasures.suppressed.iter());
+        if few.len() + users.len() > FEW && !few.is_empty() {
+            let list = HashList::write(&inner.store, few.into_iter().collect()).await?;
+            inner
+                .change(move |definitions| {
+                    definitions.erasures.move_to_list(list);
+                    Ok(())
+                })
+                .await?;
+        }
+        inner
             .change(move |definitions| {
                 let key = definitions.erasures.make_key()?;
                 let hashes = users.iter().map(|user| hex(&hash_of(&key, user)));
-                Ok(hashes.filter(|hash| definitions.erasures.suppressed.insert(hash.clone())).count() as u64)
+                Ok(hashes.filter(|hash| definitions.erasures.suppress(hash.clone())).count() as u64)
             })
             .await
+    }
+
+    /// How many users there are whose events are not taken, and some of their hashes.
+    pub fn suppressed(&self) -> (u64, Vec<String>) {
+        self.inner().map_or_else(|_| (0, Vec::new()), |inner| inner.state().definitions.erasures.count_suppressed())
     }
 
     /// Takes events of users again. Returns how many were suppressed.
@@ -384,7 +546,7 @@ impl Eraser {
             .change(move |definitions| {
                 let key = definitions.erasures.hash_key();
                 let hashes = users.iter().map(|user| hex(&hash_of(&key, user)));
-                Ok(hashes.filter(|hash| definitions.erasures.suppressed.remove(hash)).count() as u64)
+                Ok(hashes.filter(|hash| definitions.erasures.unsuppress(hash.clone())).count() as u64)
             })
             .await
     }
@@ -397,21 +559,12 @@ impl From<ErasedFrom> for StoredRemoval {
     }
 }
 
-async fn erase_from(table: &Arc<DeltaTable>, env: &Arc<RuntimeEnv>, columns: &[usize], users: &Users, again: bool) -> Result<Erased> {
-    let gone = erase(table, env, columns, users).await?;
-    // A table without their rows never had them, and keeps its versions.
-    if again || gone.files > 0 {
-        forget_versions(table, env).await?;
-    }
-    Ok(gone)
-}
-
 fn now_us() -> i64 {
     chrono::Utc::now().timestamp_micros()
 }
 
 /// Writes an erasure and the audiences without its users; false when audiences are not those that `sets` are made of.
-fn begin(definitions: &mut Definitions, erasure: StoredErasure, sets: &Sets) -> Result<bool> {
+fn begin(definitions: &mut Definitions, erasure: StoredErasure, list: Option<HashList>, sets: &Sets) -> Result<bool> {
     let versions = || definitions.audiences.values().flat_map(|audience| &audience.versions);
     if versions().any(|version| !sets.seen.contains(&version.file)) {
         return Ok(false);
@@ -422,20 +575,28 @@ fn begin(definitions: &mut Definitions, erasure: StoredErasure, sets: &Sets) -> 
             (version.file, version.members, version.bytes, version.hash) = (file, members, bytes, hash);
         }
     }
-    if erasure.suppressed {
-        definitions.erasures.suppressed.extend(erasure.users.iter().cloned());
+    let erasures = &mut definitions.erasures;
+    if let Some(list) = list {
+        if erasure.suppressed {
+            erasures.lifted.retain(|hash| !unhex(hash).is_some_and(|hash| list.contains(&hash)));
+            erasures.suppressed_lists.push(list.file);
+        }
+        erasures.lists.insert(list.file, list);
+    } else if erasure.suppressed {
+        for hash in &erasure.users {
+            erasures.suppress(hash.clone());
+        }
     }
-    definitions.erasures.erasures.push(erasure);
+    erasures.erasures.push(erasure);
     Ok(true)
 }
 
-fn finish(definitions: &mut Definitions, removed: Vec<StoredRemoval>) -> Result<Option<ErasureInfo>> {
+fn finish(definitions: &mut Definitions) -> Result<Option<ErasureInfo>> {
     let erasures = &mut definitions.erasures.erasures;
     let Some(newest) = erasures.iter().rposition(|erasure| erasure.finished_at_us.is_none()) else { return Ok(None) };
     let now = now_us();
     erasures.iter_mut().filter(|erasure| erasure.finished_at_us.is_none()).for_each(|erasure| erasure.finished_at_us = Some(now));
-    erasures[newest].removed.extend(removed);
-    Ok(Some(erasures[newest].info(newest)))
+    Ok(definitions.erasures.info(newest))
 }
 
 /// Audiences' sets without some users.

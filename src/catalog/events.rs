@@ -6,11 +6,13 @@
 //! was inserted.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use portrait_udfs::error::{Code, Error, Result};
 
@@ -19,9 +21,10 @@ use super::file::{Body, Relation};
 use super::open::{Object, role_of};
 use super::{Catalog, Created, ObjectKind};
 use crate::storage::delta::DeltaTable;
-use crate::storage::erasure::Users;
+use crate::storage::erasure::Refusal;
 use crate::storage::events::ingest::Intake;
 use crate::storage::events::optimize::{Rewritten, Scope, optimize};
+use crate::storage::events::retain;
 use crate::storage::types::{schema_to_text, table_schema};
 use crate::storage::{Arrivals, EventColumns, EventOptions, IngestOptions, PlainIntake, Role};
 
@@ -43,7 +46,7 @@ impl Catalog {
             return Ok(Created::Existed);
         }
         let made = self.make_events(name, &schema, options, true).await?;
-        self.keep_events(name, made, if_not_exists, owner).await
+        self.keep_events(name, made, if_not_exists, owner, None).await
     }
 
     /// `CREATE TABLE name WITH (user_column = …, …) AS query`: the table appears with all its events, or not at all.
@@ -62,11 +65,22 @@ impl Catalog {
         self.existing(name, false, false, ObjectKind::Table)?;
         let (table, quarantine) = self.make_events(name, &schema, options, false).await?;
         let added = table.schema().fields().len() > schema.fields().len();
-        let mut intake = Intake::new(&table, &quarantine, &self.env(), ingest)?.refusing(&self.inner.forgotten);
+        let refusal = self.refusal(ingest.erasures);
+        let mut intake = Intake::new(&table, &quarantine, &self.env(), ingest)?.refusing(Arc::clone(&refusal));
         intake.add_all(if added { with_arrival(stream, table.schema()) } else { stream }).await?;
         let arrivals = intake.finish().await?;
-        self.keep_events(name, (table, quarantine), false, owner).await?;
+        self.keep_events(name, (table, quarantine), false, owner, Some(refusal)).await?;
         Ok(arrivals)
+    }
+
+    /// Counts erasures. A statement takes it before it is planned, and writes only if it is the same then.
+    pub fn erasures_begun(&self) -> u64 {
+        self.inner.forgotten.generation()
+    }
+
+    /// Whose rows a statement does not take that began at this count of [erasures](Self::erasures_begun).
+    pub(super) fn refusal(&self, erasures: u64) -> Arc<Refusal> {
+        Arc::new(Refusal::new(&self.inner.forgotten, erasures))
     }
 
     /// Opens `name` for rows; their columns will be the table's, by position.
@@ -85,9 +99,14 @@ impl Catalog {
         };
         match table.role() {
             Role::Plain => {
-                let users = self.inner.forgotten.suppressed();
-                let users = (!users.is_empty()).then(|| (users, user_columns(&state, table)));
-                Ok(Insertion(Kind::Plain(PlainIntake::new(table, &self.env()), Suppression { users, rows: 0 })))
+                let intake = PlainIntake::new(table, &self.env());
+                let columns = user_columns(&state, table);
+                if columns.is_empty() {
+                    return Ok(Insertion(Kind::Plain(intake, None)));
+                }
+                let refusal = self.refusal(options.erasures);
+                let suppression = Suppression { refusal: Arc::clone(&refusal), columns, rows: 0 };
+                Ok(Insertion(Kind::Plain(intake.refusing(refusal), Some(suppression))))
             }
             Role::Derived { .. } => Err(Error::new(Code::WrongObjectType, format!("cannot change materialized view \"{name}\""))
                 .hint("Its rows come from its query: REFRESH MATERIALIZED VIEW makes them anew.")),
@@ -98,7 +117,8 @@ impl Catalog {
                 let Some(Object::Managed(quarantine)) = quarantine else {
                     return Err(Error::new(Code::DataCorrupted, format!("table \"{name}\" has lost its quarantine")));
                 };
-                Ok(Insertion(Kind::Events(Box::new(Intake::new(table, quarantine, &self.env(), options)?.refusing(&self.inner.forgotten)))))
+                let refusal = self.refusal(options.erasures);
+                Ok(Insertion(Kind::Events(Box::new(Intake::new(table, quarantine, &self.env(), options)?.refusing(refusal)))))
             }
         }
     }
@@ -121,7 +141,9 @@ impl Catalog {
     /// # Errors
     /// 42P01, 42809; as [`optimize`]'s.
     pub async fn optimize(&self, name: &str) -> Result<Rewritten> {
-        optimize(&self.managed(name)?, &self.env(), Scope::Whole).await
+        let (table, env) = (self.managed(name)?, self.env());
+        retain::apply(&table, &env, None, retain::Extent::Due).await?;
+        optimize(&table, &env, Scope::Whole).await
     }
 
     /// `VACUUM name`: removes files that only versions older than this name. Returns how many.
@@ -158,7 +180,14 @@ impl Catalog {
         Ok((Arc::new(table), Arc::new(quarantine)))
     }
 
-    async fn keep_events(&self, name: &str, made: (Arc<DeltaTable>, Arc<DeltaTable>), if_not_exists: bool, owner: &str) -> Result<Created> {
+    async fn keep_events(
+        &self,
+        name: &str,
+        made: (Arc<DeltaTable>, Arc<DeltaTable>),
+        if_not_exists: bool,
+        owner: &str,
+        refusal: Option<Arc<Refusal>>,
+    ) -> Result<Created> {
         let (table, quarantine) = made;
         let relation = |table: &DeltaTable| {
             let body = Body::Managed { folder: table.id(), role: table.role().clone() };
@@ -170,6 +199,8 @@ impl Catalog {
                 if if_not_exists && definitions.relations.contains_key(&name) {
                     return Ok(Created::Existed);
                 }
+                // An erasure that begins after this change finds the table.
+                refusal.map_or(Ok(()), |refusal| refusal.still_holds_for(&name))?;
                 for (name, schema, body) in relations {
                     if definitions.relations.contains_key(&name) {
                         return Err(Error::new(Code::DuplicateTable, format!("relation \"{name}\" already exists")));
@@ -187,20 +218,22 @@ impl Catalog {
 pub struct Insertion(Kind);
 
 enum Kind {
-    Plain(PlainIntake, Suppression),
+    Plain(PlainIntake, Option<Suppression>),
     Events(Box<Intake>),
 }
 
 /// Users whose rows are left out, and the columns that they are in.
-struct Suppression {
-    users: Option<(Arc<Users>, Vec<usize>)>,
-    rows: u64,
+pub(super) struct Suppression {
+    pub(super) refusal: Arc<Refusal>,
+    pub(super) columns: Vec<usize>,
+    /// Rows that were left out.
+    pub(super) rows: u64,
 }
 
 impl Suppression {
-    fn others(&mut self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let Some((users, columns)) = &self.users else { return Ok(rows.clone()) };
-        let Some(others) = users.others_in(columns.iter().map(|column| rows.column(*column)))? else { return Ok(rows.clone()) };
+    pub(super) fn others(&mut self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let columns = self.columns.iter().map(|column| rows.column(*column));
+        let Some(others) = self.refusal.users().others_in(columns)? else { return Ok(rows.clone()) };
         self.rows += (others.len() - others.true_count()) as u64;
         filter_record_batch(rows, &others).map_err(|error| Error::internal(error.to_string()))
     }
@@ -219,7 +252,8 @@ impl Insertion {
     /// 23502, 22003, 42804 for rows that do not fit; then nothing may be kept.
     pub async fn add(&mut self, rows: &RecordBatch) -> Result<()> {
         match &mut self.0 {
-            Kind::Plain(intake, suppression) => {
+            Kind::Plain(intake, None) => intake.add(rows).await,
+            Kind::Plain(intake, Some(suppression)) => {
                 let others = suppression.others(rows)?;
                 intake.add(&others).await
             }
@@ -234,7 +268,7 @@ impl Insertion {
     pub async fn finish(self) -> Result<Arrivals> {
         match self.0 {
             Kind::Plain(intake, suppression) => {
-                let (rows, suppressed) = (intake.finish().await?, suppression.rows);
+                let (rows, suppressed) = (intake.finish().await?, suppression.map_or(0, |suppression| suppression.rows));
                 Ok(Arrivals { read: rows + suppressed, new: rows, suppressed, ..Arrivals::default() })
             }
             Kind::Events(intake) => intake.finish().await,
@@ -258,11 +292,26 @@ pub(super) fn may_drop(name: &str, body: &Body) -> Result<()> {
     }
 }
 
+/// The rows of `stream` without those of users who are suppressed; how many are left out is added up.
+pub(super) fn without_suppressed(
+    stream: SendableRecordBatchStream,
+    refusal: &Arc<Refusal>,
+    columns: Vec<usize>,
+    left_out: Arc<AtomicU64>,
+) -> SendableRecordBatchStream {
+    let (schema, mut suppression) = (stream.schema(), Suppression { refusal: Arc::clone(refusal), columns, rows: 0 });
+    let rows = stream.map(move |batch| {
+        let others = suppression.others(&batch?)?;
+        left_out.store(suppression.rows, Ordering::Relaxed);
+        Ok(others)
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
 /// The rows with a last column of NULL: the time of arrival, which the table fills in.
 fn with_arrival(stream: SendableRecordBatchStream, schema: &SchemaRef) -> SendableRecordBatchStream {
     use datafusion::arrow::array::new_null_array;
     use datafusion::arrow::datatypes::{Field, Schema};
-    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
     let arrival = schema.fields().last().map(|field| field.data_type().clone()).unwrap_or(datafusion::arrow::datatypes::DataType::Null);
     let given = stream.schema();

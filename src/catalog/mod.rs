@@ -17,10 +17,13 @@ mod identity;
 mod import;
 mod materialized;
 mod open;
+mod provenance;
 mod public;
+mod retention;
 mod roles;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -37,14 +40,16 @@ pub use erasure::Eraser;
 pub use events::Insertion;
 pub use import::ImportSource;
 pub use materialized::{InputVersion, Materialized, RefreshPolicy, StoredMaterialized, StoredRefresh};
+pub use provenance::Reads;
 pub use roles::{Role, RoleOptions, ScramVerifier};
 
 pub(crate) use crate::storage::versions::AS_OF_MARK;
 pub use crate::storage::versions::AsOf;
 
 use crate::storage::delta::DeltaTable;
+use crate::storage::erasure::Refusal;
 use crate::storage::types::{schema_to_text, table_schema};
-use crate::storage::{DataRoots, DurableLocal, ExternalSource, ExternalTable};
+use crate::storage::{Arrivals, DataRoots, DurableLocal, ExternalSource, ExternalTable};
 use file::{Body, Relation};
 use open::Inner;
 
@@ -144,7 +149,7 @@ impl Catalog {
         ExternalTable::new(&table.name, source.clone(), Arc::clone(&schema), Arc::clone(&self.inner.roots))?;
         let body = Body::External(source);
         let (replace, if_not_exists, owner) = (table.or_replace, table.if_not_exists, table.owner);
-        self.define(&table.name, NewRelation { table: None, schema, body, replace, if_not_exists, owner }).await
+        self.define(&table.name, NewRelation { table: None, schema, body, replace, if_not_exists, owner, refusal: None }).await
     }
 
     /// `CREATE VIEW`.
@@ -157,7 +162,7 @@ impl Catalog {
         }
         let body = Body::View { query: view.query.clone() };
         let CreateView { name, columns: schema, or_replace: replace, if_not_exists, owner, .. } = view;
-        self.define(&name, NewRelation { table: None, schema, body, replace, if_not_exists, owner }).await
+        self.define(&name, NewRelation { table: None, schema, body, replace, if_not_exists, owner, refusal: None }).await
     }
 
     /// `CREATE TABLE name (columns)`.
@@ -170,21 +175,37 @@ impl Catalog {
         }
         let schema = table_schema(&schema, true)?;
         let table = DeltaTable::create(&self.inner.store, name, schema, crate::storage::Role::Plain).await?;
-        self.keep_table(name, Arc::new(table), if_not_exists, owner).await
+        self.keep_table(name, Arc::new(table), if_not_exists, owner, None).await
     }
 
-    /// `CREATE TABLE name AS …`: the table appears whole, or not at all. Returns the rows written. Ask
+    /// `CREATE TABLE name AS …`: the table appears whole, or not at all, without rows of users who are suppressed. `erasures`
+    /// is what [`erasures_begun`](Self::erasures_begun) said before the query was planned. Ask
     /// [`describe`](Self::describe) first for IF NOT EXISTS, so that the query is not run in vain.
     ///
     /// # Errors
-    /// As [`create_managed`](Self::create_managed), and those of `stream`.
-    pub async fn create_managed_as(&self, name: &str, schema: SchemaRef, stream: SendableRecordBatchStream, owner: &str) -> Result<u64> {
+    /// As [`create_managed`](Self::create_managed), and those of `stream`; 40001 when users were erased meanwhile.
+    pub async fn create_managed_as(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+        erasures: u64,
+        stream: SendableRecordBatchStream,
+        owner: &str,
+    ) -> Result<Arrivals> {
         self.existing(name, false, false, ObjectKind::Table)?;
         let schema = table_schema(&schema, false)?;
         let env = self.env();
+        let columns = erasure::plain_user_columns(&self.inner.state(), &schema);
+        let refusal = (!columns.is_empty()).then(|| self.refusal(erasures));
+        let left_out = Arc::default();
+        let stream = match &refusal {
+            Some(refusal) => events::without_suppressed(stream, refusal, columns, Arc::clone(&left_out)),
+            None => stream,
+        };
         let (table, rows) = DeltaTable::create_as(&self.inner.store, name, schema, stream, &env).await?;
-        self.keep_table(name, Arc::new(table), false, owner).await?;
-        Ok(rows)
+        self.keep_table(name, Arc::new(table), false, owner, refusal).await?;
+        let suppressed = left_out.load(Ordering::Relaxed);
+        Ok(Arrivals { read: rows + suppressed, new: rows, suppressed, ..Arrivals::default() })
     }
 
     /// `DROP TABLE | VIEW | FOREIGN TABLE`: the definition first, then the bytes, once nobody reads them.
@@ -262,20 +283,29 @@ impl Catalog {
         Arc::clone(&self.inner.env.read())
     }
 
-    async fn keep_table(&self, name: &str, table: Arc<DeltaTable>, if_not_exists: bool, owner: &str) -> Result<Created> {
+    async fn keep_table(
+        &self,
+        name: &str,
+        table: Arc<DeltaTable>,
+        if_not_exists: bool,
+        owner: &str,
+        refusal: Option<Arc<Refusal>>,
+    ) -> Result<Created> {
         let schema = Arc::clone(table.schema());
         let body = Body::Managed { folder: table.id(), role: table.role().clone() };
         let table = Some(table);
         let owner = owner.to_owned();
-        self.define(name, NewRelation { table, schema, body, replace: false, if_not_exists, owner }).await
+        self.define(name, NewRelation { table, schema, body, replace: false, if_not_exists, owner, refusal }).await
     }
 
     async fn define(&self, name: &str, relation: NewRelation) -> Result<Created> {
         let name = name.to_owned();
-        let NewRelation { table, schema, body, replace, if_not_exists, owner } = relation;
+        let NewRelation { table, schema, body, replace, if_not_exists, owner, refusal } = relation;
         let schema = schema_to_text(&schema);
         self.inner
             .change_with(table.into_iter().collect(), move |definitions| {
+                // An erasure that begins after this change finds the table.
+                refusal.map_or(Ok(()), |refusal| refusal.still_holds_for(&name))?;
                 let kind = ObjectKind::of(&body);
                 let taken = definitions.relations.get(&name).map(|relation| (relation.oid, ObjectKind::of(&relation.body)));
                 let oid = match taken {
@@ -301,6 +331,8 @@ struct NewRelation {
     replace: bool,
     if_not_exists: bool,
     owner: String,
+    /// Of a table that holds users' rows already.
+    refusal: Option<Arc<Refusal>>,
 }
 
 impl ObjectKind {

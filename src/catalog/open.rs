@@ -17,6 +17,7 @@ use super::{PUBLIC, ViewPlanner};
 use crate::storage::audience::{Dictionary, Merging, sweep_sets};
 use crate::storage::delta::{DeltaTable, sweep_tables};
 use crate::storage::erasure::Forgotten;
+use crate::storage::hash_list::sweep_lists;
 use crate::storage::identity::Identities;
 use crate::storage::types::schema_from_text;
 use crate::storage::{DataRoots, DurableLocal, ExternalTable, Role};
@@ -84,13 +85,15 @@ impl Inner {
         let store = DurableLocal::open(data_dir)?;
         let lock = lock(store.root())?;
         let staged = store.sweep_staged()?;
-        let definitions = Definitions::read(&store).await?;
+        let mut definitions = Definitions::read(&store).await?;
         let named: HashSet<Uuid> = definitions.relations.values().filter_map(|relation| folder_of(&relation.body)).collect();
         let tables = sweep_tables(&store, &named)?;
         let sets = definitions.audiences.values().flat_map(|audience| &audience.versions).map(|version| version.file).collect();
         let sets = sweep_sets(&store, &sets)?;
-        if staged + tables + sets > 0 {
-            tracing::info!(staged, tables, sets, "swept what an interrupted process left");
+        let lists = sweep_lists(&store, &definitions.erasures.named()).await?;
+        definitions.erasures.load(&store).await?;
+        if staged + tables + sets + lists > 0 {
+            tracing::info!(staged, tables, sets, lists, "swept what an interrupted process left");
         }
         let store = Arc::new(store);
         let forgotten = Arc::new(Forgotten::default());
@@ -153,6 +156,7 @@ impl Inner {
             let is_new = !before.entries.get(name).is_some_and(|old| Arc::ptr_eq(old, entry));
             if let (true, Object::Managed(table)) = (is_new, &entry.object) {
                 table.mark_kept();
+                table.set_retention_us(entry.info.events.as_ref().and_then(|events| events.retention_us));
             }
         }
         for (name, entry) in &before.entries {
@@ -176,7 +180,12 @@ impl Inner {
                 Some(entry) => Arc::clone(entry),
                 None => {
                     let folder = folder_of(&relation.body);
-                    let made = made.iter().find(|table| Some(table.id()) == folder).map(Arc::clone);
+                    // Whoever uses the table already and whoever comes later must meet in one handle.
+                    let open = || match before.entries.get(name).map(|entry| &entry.object) {
+                        Some(Object::Managed(table)) if Some(table.id()) == folder => Some(Arc::clone(table)),
+                        _ => None,
+                    };
+                    let made = made.iter().find(|table| Some(table.id()) == folder).map(Arc::clone).or_else(open);
                     Arc::new(make_entry(name, relation, &self.store, &self.roots, made)?)
                 }
             };

@@ -358,6 +358,11 @@ fn follow(state: &SessionState, plan: &LogicalPlan, read: &Inputs) -> std::resul
     });
     let (mut tables, mut keys, mut reason) = (Vec::new(), None::<BTreeSet<usize>>, None);
     for (input, table, column) in events {
+        if table.retention_us().is_some() {
+            // One user's new event makes others' events too old.
+            reason.get_or_insert_with(|| format!("events of \"{}\" grow too old", input.name));
+            continue;
+        }
         match rows_per_user(&optimized, &|scan| user_of_scan(scan, table)) {
             Ok(Rows::PerUser(columns)) if columns.is_empty() => {
                 reason.get_or_insert_with(|| "no column of its rows says whose they are".to_owned());

@@ -173,10 +173,10 @@ fn key_of(found: &DataType) -> Option<AudienceKey> {
 /// Runs the query; its members are on the disk when it returns, and in no catalog.
 async fn members(call: &Call<'_>, plan: Arc<dyn ExecutionPlan>) -> Result<Members> {
     let task = Arc::new(TaskContext::from(call.running.state().as_ref()));
-    let (catalog, cancel) = (Arc::clone(call.running.engine().catalog()), call.running.cancel().clone());
+    let (catalog, cancel, erasures) = (Arc::clone(call.running.engine().catalog()), call.running.cancel().clone(), call.erasures);
     call.running
         .run(async move {
-            let mut builder = catalog.audience_builder().await?;
+            let mut builder = catalog.audience_builder(erasures).await?;
             let mut rows = execute_stream(plan, task).map_err(classify)?;
             while let Some(batch) = rows.next().await {
                 builder.push(batch.map_err(classify)?.column(0))?;

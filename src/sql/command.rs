@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use portrait_udfs::error::{Code, Error, Result};
 
+use super::alter_table::AlterTable;
 use super::audience::Audience;
 use super::copy::Copy;
 use super::create_table::{self, CreateTable};
@@ -37,6 +38,7 @@ pub(super) enum Command {
     Insert(Box<ast::Insert>),
     Copy(Box<Copy>),
     Maintain(Maintain),
+    AlterTable(AlterTable),
     Drop(Drop),
     Role(Role),
     Audience(Box<Audience>),
@@ -157,6 +159,11 @@ impl Command {
                 if let Some(view) = MaterializedView::parse(&mut parser.parser, first, text)? {
                     return Ok(Some(Self::MaterializedView(view)));
                 }
+                if first == "ALTER"
+                    && let Some(alter) = AlterTable::parse(&mut parser.parser, text)?
+                {
+                    return Ok(Some(Self::AlterTable(alter)));
+                }
                 if first == "DROP"
                     && let Some(drop) = Drop::parse(&mut parser.parser).map_err(syntax)?
                 {
@@ -243,6 +250,7 @@ impl Command {
             Self::Insert(_) => "INSERT",
             Self::Copy(_) => "COPY",
             Self::Maintain(maintain) => maintain.tag(),
+            Self::AlterTable(alter) => alter.tag(),
             Self::Drop(drop) => drop.tag(),
             Self::Role(role) => role.tag(),
             Self::Audience(audience) => audience.tag(),
@@ -313,6 +321,7 @@ pub(super) async fn describe(
         | Command::MaterializedView(_)
         | Command::Copy(_)
         | Command::Maintain(_)
+        | Command::AlterTable(_)
         | Command::Drop(_)
         | Command::Role(_)
         | Command::Audience(_)
@@ -337,6 +346,7 @@ pub(super) async fn run(call: Call<'_>) -> Result<Outcome> {
         Command::Insert(insert) => insert::run(call, insert).await,
         Command::Copy(copy) => copy.run(call).await,
         Command::Maintain(maintain) => maintain.run(call).await,
+        Command::AlterTable(alter) => alter.run(call).await,
         Command::Drop(drop) => drop.run(call).await,
         Command::Role(role) => role.run(call).await,
         Command::Audience(audience) => audience.run(call).await,

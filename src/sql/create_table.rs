@@ -17,7 +17,6 @@ use super::{Call, Outcome, event_options, guard, names};
 use crate::catalog::Created;
 use crate::engine::Running;
 use crate::error::classify;
-use crate::storage::Arrivals;
 
 /// A table to make.
 #[derive(Debug, Clone)]
@@ -126,10 +125,7 @@ impl CreateTable {
             let rows = names::show(execute_stream(plan, task).map_err(classify)?);
             match events {
                 Some(options) => catalog.create_events_as(&name, schema, &options, ingest, rows, &owner).await,
-                None => {
-                    let rows = catalog.create_managed_as(&name, schema, rows, &owner).await?;
-                    Ok(Arrivals { read: rows, new: rows, ..Arrivals::default() })
-                }
+                None => catalog.create_managed_as(&name, schema, ingest.erasures, rows, &owner).await,
             }
         };
         let arrivals = call.running.run(create).await?;

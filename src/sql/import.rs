@@ -47,7 +47,11 @@ pub async fn import(
     let catalog = Arc::clone(running.engine().catalog());
     let info = catalog.describe(table).ok_or_else(|| catalog.undefined_table(table))?;
     let tolerance_ms = session.with_settings(|settings| settings.integer("event_future_tolerance"));
-    let options = IngestOptions { now_us: chrono::Utc::now().timestamp_micros(), future_tolerance_us: tolerance_ms.saturating_mul(1000) };
+    let options = IngestOptions {
+        now_us: chrono::Utc::now().timestamp_micros(),
+        future_tolerance_us: tolerance_ms.saturating_mul(1000),
+        erasures: catalog.erasures_begun(),
+    };
     let (own, locations) = (running.clone(), locations.to_vec());
     let work = async move { Import { running: own, info, progress: Box::new(progress) }.run(&locations, options).await };
     let arrivals = running.run(work).await?;

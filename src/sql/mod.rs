@@ -9,6 +9,7 @@
 //! Architecture invariants: statements with effects are run by their own file, never by DataFusion's eager `sql()`;
 //! whatever is left must pass `guard`, a list of the plan nodes that only read; nothing here knows the protocol.
 
+mod alter_table;
 mod as_of;
 mod audience;
 mod casts;
@@ -223,6 +224,8 @@ struct Call<'a> {
     running: Running,
     statement: &'a Statement,
     params: Vec<ScalarValue>,
+    /// The catalog's count of erasures, taken before anything was planned.
+    erasures: u64,
 }
 
 /// Opens the data directory of `config` with everything that SQL needs.
@@ -311,8 +314,10 @@ async fn start(session: &Session, statement: &Statement, params: Vec<ScalarValue
         refuse_in_failed_transaction(session, statement)?;
         let running = session.statement(statement.text(), &run.cancel, run.notice)?;
         let (session, statement, own) = (session.clone(), statement.clone(), running.clone());
+        let erasures = session.engine().catalog().erasures_begun();
         // On the query threads, where stacks are big: the caller's thread only waits.
-        let call = async move { Box::pin(command::run(Call { session: &session, running: own, statement: &statement, params })).await };
+        let call =
+            async move { Box::pin(command::run(Call { session: &session, running: own, statement: &statement, params, erasures })).await };
         running.run(call).await
     }
     .await;

@@ -1,13 +1,16 @@
-//! `SELECT`, `VALUES`, `WITH`, `TABLE`: a query that only reads.
+//! `SELECT`, `VALUES`, `WITH`, `TABLE`: a query. It only reads, unless a function at its top does something besides answering.
 
 use datafusion::sql::sqlparser::ast::{self, SetExpr};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use portrait_udfs::error::{Code, Error, Result};
+use portrait_udfs::functions::planner::{effect_of, runs_effects};
+use portrait_udfs::functions::relation::Effect;
 
 use super::parser::DIALECT;
 use super::plan::{bind, physical, plan_query};
 use super::support::end;
 use super::{Call, Outcome, RowTag, names};
+use crate::engine::TransactionStatus;
 
 /// Checks what the parser accepts and we do not.
 ///
@@ -36,13 +39,42 @@ pub(super) fn table_command(parser: &mut Parser<'_>) -> Result<ast::Statement, P
     Parser::new(&DIALECT).try_with_sql(&format!("SELECT * FROM {name}"))?.parse_statement()
 }
 
+/// Checks that a call with effects may run where it stands.
+///
+/// # Errors
+/// 25006 in a read-only transaction; 25001 for what cannot be undone, inside a transaction block.
+fn may_run(call: &Call<'_>, name: &str, effect: Effect) -> Result<()> {
+    if effect == Effect::Trains {
+        return Ok(());
+    }
+    call.before_write_of(name)?;
+    if effect == Effect::Erases && call.session.transaction() != TransactionStatus::Idle {
+        return Err(Error::new(Code::ActiveTransaction, format!("{name} cannot run inside a transaction block"))
+            .detail("It cannot be undone, not by ROLLBACK either.")
+            .hint("End the transaction block first; in a driver, turn autocommit on."));
+    }
+    call.after_write();
+    Ok(())
+}
+
 /// Runs a query.
 pub(super) async fn run(call: Call<'_>, query: &ast::Statement) -> Result<Outcome> {
     let types: Vec<_> = call.params.iter().map(|value| Some(value.data_type())).collect();
     let planned = plan_query(&call.running, query.clone(), call.statement.text(), &types).await?;
     let schema = planned.schema();
+    let effect = effect_of(&planned.plan);
+    if let Some((name, effect)) = effect {
+        may_run(&call, name, effect)?;
+    }
     let plan = bind(planned.plan, call.params)?;
     let plan = physical(&call.running, plan).await?;
+    if let Some((name, Effect::Changes | Effect::Erases)) = effect
+        && !runs_effects(&plan)
+    {
+        return Err(Error::new(Code::FeatureNotSupported, format!("{name} would not run in this statement"))
+            .detail("A condition that is never true, or LIMIT 0, leaves no rows to ask it for.")
+            .hint(format!("Run SELECT * FROM {name}(…) alone.")));
+    }
     let stream = names::show(call.running.stream(plan));
     Ok(Outcome::Rows { schema, stream, tag: RowTag::Select })
 }

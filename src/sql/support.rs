@@ -96,10 +96,18 @@ impl Call<'_> {
     /// # Errors
     /// [`Code::ReadOnly`].
     pub(super) fn before_write(&self) -> Result<()> {
+        self.before_write_of(self.statement.tag())
+    }
+
+    /// As [`before_write`](Self::before_write), of what is called `what`.
+    ///
+    /// # Errors
+    /// [`Code::ReadOnly`].
+    pub(super) fn before_write_of(&self, what: &str) -> Result<()> {
         let read_only =
             self.session.with_settings(|settings| settings.bool("transaction_read_only") || settings.bool("default_transaction_read_only"));
         if read_only {
-            return Err(Error::new(Code::ReadOnly, format!("cannot execute {} in a read-only transaction", self.statement.tag())));
+            return Err(Error::new(Code::ReadOnly, format!("cannot execute {what} in a read-only transaction")));
         }
         Ok(())
     }

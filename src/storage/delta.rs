@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Statistics;
@@ -36,7 +36,7 @@ use super::durable::DurableLocal;
 use super::events::{self, Role, StoredIds, UserSpan};
 use super::intake::PlainIntake;
 use super::types::{log_schema, schema_to_text};
-use super::writer::{PendingFiles, WrittenFile, delete_quietly, write_stream};
+use super::writer::{InProgress, PendingFiles, WrittenFile, delete_quietly, write_stream};
 use super::{statistics, store_error};
 
 /// Folder of all managed tables below the data directory.
@@ -63,6 +63,10 @@ pub(crate) struct DeltaTable {
     ingest: tokio::sync::Mutex<()>,
     /// Files of ids that were opened.
     ids: parking_lot::Mutex<HashMap<Path, Arc<StoredIds>>>,
+    /// How much older than the newest event one may be, in microseconds; 0 = all are kept.
+    retention_us: AtomicI64,
+    /// Files that are being written.
+    in_progress: InProgress,
     /// Whether small files are being joined right now.
     pub(super) compacting: AtomicBool,
     /// Whether what a killed process left was removed. Only once: later there may be files that are about to be named.
@@ -202,6 +206,7 @@ impl DeltaTable {
         let lease = Arc::new(TableLease { folder: path, dropped: AtomicBool::new(false) });
         let store = Arc::clone(store);
         let inside: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(Arc::clone(&store), folder));
+        let role_retention_us = role.events().and_then(|columns| columns.retention_us);
         let log = default_logstore(inside, Arc::clone(&store), &location, &StorageConfig::default());
         Ok(Self {
             id,
@@ -214,6 +219,8 @@ impl DeltaTable {
             gate: tokio::sync::Mutex::new(None),
             ingest: tokio::sync::Mutex::new(()),
             ids: parking_lot::Mutex::default(),
+            in_progress: InProgress::default(),
+            retention_us: AtomicI64::new(role_retention_us.unwrap_or(0)),
             compacting: AtomicBool::new(false),
             swept: AtomicBool::new(false),
             lease,
@@ -248,6 +255,21 @@ impl DeltaTable {
     /// What tells its rows apart.
     pub(crate) fn id_source(&self) -> Option<events::IdSource> {
         self.role.id_source(&self.schema)
+    }
+
+    /// How much older than the newest event one may be, in microseconds; `None` = all are kept.
+    pub(crate) fn retention_us(&self) -> Option<i64> {
+        Some(self.retention_us.load(Ordering::Acquire)).filter(|retention| *retention > 0)
+    }
+
+    /// The catalog says so from now on.
+    pub(crate) fn set_retention_us(&self, retention_us: Option<i64>) {
+        self.retention_us.store(retention_us.unwrap_or(0), Ordering::Release);
+    }
+
+    /// The names of files that are being written.
+    pub(super) fn in_progress(&self) -> &InProgress {
+        &self.in_progress
     }
 
     /// Its log.
@@ -460,6 +482,7 @@ impl DeltaTable {
         while let Some(tombstone) = removed.try_next().await.map_err(|error| self.delta_error(error))? {
             named.insert(tombstone.path().into_owned());
         }
+        named.extend(self.in_progress.names());
         let folder = self.folder();
         let listed = self.store.list_with_delimiter(Some(&folder)).await.map_err(store_error)?;
         let orphans = listed

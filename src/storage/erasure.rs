@@ -23,7 +23,9 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use parking_lot::RwLock;
-use portrait_udfs::error::{Error, Result};
+use portrait_udfs::error::{Code, Error, Result};
+
+use super::hash_list::HashList;
 
 /// A user, by the first half of a keyed BLAKE3 hash.
 pub(crate) type UserHash = [u8; 16];
@@ -37,31 +39,52 @@ pub(crate) fn hash_of(key: &HashKey, user: &str) -> UserHash {
     short
 }
 
-/// Some users.
+/// Some users: few of them by themselves, many in lists.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Users {
     key: HashKey,
-    hashes: HashSet<UserHash>,
+    few: HashSet<UserHash>,
+    many: Vec<HashList>,
+    /// Users of the lists who are not meant any more.
+    lifted: HashSet<UserHash>,
 }
 
 impl Users {
-    pub(crate) fn new(key: HashKey, hashes: HashSet<UserHash>) -> Self {
-        Self { key, hashes }
+    pub(crate) fn new(key: HashKey, few: HashSet<UserHash>) -> Self {
+        Self { key, few, many: Vec::new(), lifted: HashSet::new() }
+    }
+
+    /// And those of these lists, but for some.
+    pub(crate) fn with(mut self, many: Vec<HashList>, lifted: HashSet<UserHash>) -> Self {
+        (self.many, self.lifted) = (many, lifted);
+        self
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
+        self.few.is_empty() && self.many.is_empty()
     }
 
     /// Differs for other users.
     pub(crate) fn fingerprint(&self) -> String {
-        let mixed = self.hashes.iter().fold(0_u128, |mixed, hash| mixed ^ u128::from_le_bytes(*hash));
-        format!("{}-{mixed:032x}", self.hashes.len())
+        let mixed = self.few.iter().fold(0_u128, |mixed, hash| mixed ^ u128::from_le_bytes(*hash));
+        let mixed = self.many.iter().fold(mixed, |mixed, list| mixed ^ list.file.as_u128());
+        format!("{}-{}-{mixed:032x}", self.few.len(), self.many.len())
     }
 
     /// Whether the user who is called `user` is one of them.
     pub(crate) fn contains(&self, user: &str) -> bool {
-        !self.is_empty() && self.hashes.contains(&hash_of(&self.key, user))
+        !self.is_empty() && self.has(&hash_of(&self.key, user))
+    }
+
+    fn has(&self, hash: &UserHash) -> bool {
+        (self.few.contains(hash) || self.many.iter().any(|list| list.contains(hash))) && !self.lifted.contains(hash)
+    }
+
+    /// Whether all of `others` are surely among them.
+    fn cover(&self, others: &Self) -> bool {
+        others.few.iter().all(|hash| self.has(hash))
+            && others.many.iter().all(|list| self.many.contains(list))
+            && self.lifted.is_subset(&others.lifted)
     }
 
     /// Which rows are not theirs; `None` when none is. A NULL is nobody.
@@ -160,12 +183,52 @@ impl Forgotten {
 
     /// Takes the place of what was known. A statement that began before anybody was added must not write.
     pub(crate) fn set(&self, hidden: Users, suppressed: Users) {
-        let grown = !hidden.hashes.is_subset(&self.hidden().hashes) || !suppressed.hashes.is_subset(&self.suppressed().hashes);
+        let grown = !self.hidden().cover(&hidden) || !self.suppressed().cover(&suppressed);
         *self.hidden.write() = Arc::new(hidden);
         *self.suppressed.write() = Arc::new(suppressed);
         if grown {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
+    }
+}
+
+/// Users whose rows a statement does not take, and what must not have happened since it began.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    forgotten: Arc<Forgotten>,
+    users: Arc<Users>,
+    generation: u64,
+}
+
+impl Refusal {
+    /// Of a statement that began, before it was planned, at this [generation](Forgotten::generation).
+    pub(crate) fn new(forgotten: &Arc<Forgotten>, generation: u64) -> Self {
+        Self { forgotten: Arc::clone(forgotten), users: forgotten.suppressed(), generation }
+    }
+
+    /// Users whose rows are left out.
+    pub(crate) fn users(&self) -> &Users {
+        &self.users
+    }
+
+    /// [`still_holds`](Self::still_holds) of a table's rows.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn still_holds_for(&self, table: &str) -> Result<()> {
+        self.still_holds(&format!("rows for table \"{table}\""))
+    }
+
+    /// Succeeds when nobody was erased since: what was read before may be theirs. Call it where an erasure that begins
+    /// afterwards will find the rows: in the table's turn, or in a change of the catalog that makes the table.
+    ///
+    /// # Errors
+    /// 40001.
+    pub(crate) fn still_holds(&self, rows: &str) -> Result<()> {
+        if self.generation == self.forgotten.generation() {
+            return Ok(());
+        }
+        Err(Error::new(Code::Serialization, format!("users were erased while {rows} were read")).hint("Run the statement again."))
     }
 }
 
@@ -189,11 +252,16 @@ pub(crate) fn hide<'a>(
     Ok(Arc::new(FilterExecBuilder::new(Arc::new(predicate), plan).apply_projection(kept)?.build()?))
 }
 
-/// The columns to read so that those of `users` are among them, and how many of them were asked for.
-pub(crate) fn with_users(projection: Option<&Vec<usize>>, users: &[usize], schema: &Schema) -> (Option<Vec<usize>>, usize) {
+/// The columns to read so that `columns` are among them, and how many of them were asked for.
+pub(crate) fn with_columns(projection: Option<&Vec<usize>>, columns: &[usize], schema: &Schema) -> (Option<Vec<usize>>, usize) {
     let Some(asked) = projection else { return (None, schema.fields().len()) };
-    let others = users.iter().filter(|user| !asked.contains(user));
-    (Some(asked.iter().chain(others).copied().collect()), asked.len())
+    let mut read = asked.clone();
+    for column in columns {
+        if !read.contains(column) {
+            read.push(*column);
+        }
+    }
+    (Some(read), asked.len())
 }
 
 /// Whether a row is nobody's who is forgotten.
@@ -213,7 +281,7 @@ impl Eq for IsOther {}
 
 impl std::hash::Hash for IsOther {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.users.hashes.len().hash(state);
+        self.users.few.len().hash(state);
     }
 }
 

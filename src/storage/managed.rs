@@ -25,9 +25,10 @@ use portrait_udfs::error::{Code, Error, Result};
 
 use super::delta::{DeltaTable, TableSnapshot};
 use super::durable::DurableLocal;
-use super::erasure::{Users, hide, with_users};
+use super::erasure::{Users, hide, with_columns};
 use super::user_set::{UserSet, among};
 use super::events::EventScan;
+use super::events::retain::{newer, young};
 use super::versions::AsOf;
 
 /// The name under which a session's runtime knows the data directory.
@@ -77,6 +78,11 @@ impl ManagedTable {
         }
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Leaves out the rows of `users`, who are in these columns.
     pub(crate) fn hiding(mut self, users: Arc<Users>, columns: Vec<usize>) -> Self {
         self.hidden = Some((users, columns)).filter(|(users, columns)| !users.is_empty() && !columns.is_empty());
@@ -89,7 +95,8 @@ impl ManagedTable {
     /// A log that cannot be read.
     pub async fn fingerprint(&self) -> Result<String> {
         let hidden = self.hidden.as_ref().map_or_else(String::new, |(users, _)| format!(":without-{}", users.fingerprint()));
-        Ok(format!("delta:{}:{}{hidden}", self.table.id(), self.snapshot().await?.version))
+        let cutoff = self.table.cutoff().await?.map_or_else(String::new, |cutoff| format!(":since-{cutoff}"));
+        Ok(format!("delta:{}:{}{hidden}{cutoff}", self.table.id(), self.snapshot().await?.version))
     }
 
     async fn snapshot(&self) -> Result<Arc<TableSnapshot>> {
@@ -105,27 +112,50 @@ impl ManagedTable {
         users.pruning(&self.schema, self.schema.field(*column).name())
     }
 
-    /// The rows of nobody who is hidden.
+    /// The version that is read, without files that are too old as a whole; and when others hold events that are: the column
+    /// of times, and the first time that is not too old.
+    async fn young(&self) -> Result<(Arc<TableSnapshot>, Option<(usize, i64)>)> {
+        let snapshot = self.snapshot().await?;
+        let Some(indices) = self.table.event_indices() else { return Ok((snapshot, None)) };
+        let Some(cutoff_us) = self.table.cutoff().await? else { return Ok((snapshot, None)) };
+        let (snapshot, mixed) = young(&self.table, snapshot, indices.time, cutoff_us)?;
+        Ok((snapshot, mixed.then_some((indices.time, cutoff_us))))
+    }
+
+    /// The rows of nobody who is hidden, and none that are too old.
     async fn scan_visible(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let Some((users, columns)) = &self.hidden else { return self.plan(state, projection, limit).await };
-        let (read, asked) = with_users(projection, columns, &self.schema);
-        let plan = self.plan(state, read.as_ref(), None).await?;
-        hide(plan, Arc::clone(users), columns.iter().map(|column| self.schema.field(*column).name().as_str()), asked)
+        // The version is taken when a statement is planned for execution, so a prepared statement sees later commits.
+        let (snapshot, older) = self.young().await?;
+        if self.hidden.is_none() && older.is_none() {
+            return self.plan(state, &snapshot, projection, limit).await;
+        }
+        let users = self.hidden.iter().flat_map(|(_, columns)| columns);
+        let needed: Vec<usize> = users.copied().chain(older.map(|(time, _)| time)).collect();
+        let (read, asked) = with_columns(projection, &needed, &self.schema);
+        let name = |column: usize| self.schema.field(column).name().as_str();
+        let mut plan = self.plan(state, &snapshot, read.as_ref(), None).await?;
+        if let Some((time, cutoff_us)) = older {
+            let kept = if self.hidden.is_some() { plan.schema().fields().len() } else { asked };
+            plan = newer(plan, name(time), cutoff_us, kept)?;
+        }
+        match &self.hidden {
+            Some((users, columns)) => hide(plan, Arc::clone(users), columns.iter().map(|column| name(*column)), asked),
+            None => Ok(plan),
+        }
     }
 
     async fn plan(
         &self,
         state: &dyn Session,
+        snapshot: &TableSnapshot,
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        // The version is taken when a statement is planned for execution, so a prepared statement sees later commits.
-        let snapshot = self.snapshot().await?;
         if snapshot.files.is_empty() {
             let schema = match projection {
                 Some(indices) => Arc::new(self.schema.project(indices)?),
@@ -140,7 +170,7 @@ impl ManagedTable {
         }
         if let Some(indices) = self.table.event_indices() {
             let pruning = self.pruning();
-            let scan = EventScan { state, schema: &self.schema, indices, snapshot: &snapshot, projection, limit, pruning };
+            let scan = EventScan { state, schema: &self.schema, indices, snapshot, projection, limit, pruning };
             if let Some(ordered) = scan.plan().await? {
                 return Ok(ordered);
             }
@@ -189,7 +219,7 @@ impl TableProvider for ManagedTable {
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let limit = limit.filter(|_| filters.is_empty() && self.only.is_none());
         let Some((users, column)) = &self.only else { return self.scan_visible(state, projection, limit).await };
-        let (read, asked) = with_users(projection, &[*column], &self.schema);
+        let (read, asked) = with_columns(projection, &[*column], &self.schema);
         let plan = self.scan_visible(state, read.as_ref(), limit).await?;
         among(plan, Arc::clone(users), self.schema.field(*column).name(), asked)
     }

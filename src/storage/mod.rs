@@ -17,6 +17,7 @@ pub mod durable;
 pub(crate) mod erasure;
 pub mod events;
 pub mod external;
+pub(crate) mod hash_list;
 pub mod history;
 pub(crate) mod identity;
 mod intake;

@@ -112,9 +112,11 @@ impl DeltaTable {
         Ok(Some(said.unwrap_or_default().saturating_mul(1000)))
     }
 
-    /// Removes files that only versions older than `retention_ms` name. Returns how many.
+    /// Removes files that only versions older than `retention_ms` name, and those that old which no version names. Returns how
+    /// many.
     pub(crate) async fn vacuum(&self, retention_ms: i64) -> Result<u64> {
-        let present = self.unneeded(retention_ms).await?;
+        let mut present = self.unneeded(retention_ms).await?;
+        present.extend(self.leftovers(retention_ms).await?);
         let count = present.len() as u64;
         delete_quietly(self.store(), present).await;
         Ok(count)
@@ -128,15 +130,8 @@ impl DeltaTable {
         for file in self.unneeded(0).await? {
             delete(self.store(), &file).await?;
         }
-        if !self.role().is_plain() {
-            // In its turn nobody else writes files of events: what no version names is left over, whatever the log still knows.
-            let live: HashSet<Path> = self.snapshot().await?.files.iter().map(|file| file.object_meta.location.clone()).collect();
-            let listed = self.store().list_with_delimiter(Some(&self.folder())).await.map_err(store_error)?;
-            for file in listed.objects.into_iter().map(|object| object.location) {
-                if file.filename().is_some_and(|name| name.starts_with("part-")) && !live.contains(&file) {
-                    delete(self.store(), &file).await?;
-                }
-            }
+        for file in self.leftovers(0).await? {
+            delete(self.store(), &file).await?;
         }
         let needed = ids_names(self.snapshot().await?.as_ref());
         let listed = self.store().list_with_delimiter(Some(&self.folder().join(IDS))).await.map_err(store_error)?;
@@ -158,6 +153,26 @@ impl DeltaTable {
             }
         }
         Ok(())
+    }
+
+    /// Data files that are there, older than `retention_ms`, which no version names and nobody is writing: what statements left
+    /// that were killed, or could not clean up.
+    async fn leftovers(&self, retention_ms: i64) -> Result<Vec<Path>> {
+        // In this order: a file that is listed is being written, or in the log by the time that it is read, or left over.
+        let listed = self.store().list_with_delimiter(Some(&self.folder())).await.map_err(store_error)?;
+        let writing = self.in_progress().names();
+        let state = DeltaTableState::try_new(self.log(), None).await.map_err(|error| self.delta_error(error))?;
+        let mut named: HashSet<String> = state.log_data().iter().map(|file| file.path().into_owned()).collect();
+        let mut removed = state.all_tombstones(self.log());
+        while let Some(tombstone) = removed.try_next().await.map_err(|error| self.delta_error(error))? {
+            named.insert(tombstone.path().into_owned());
+        }
+        let until = chrono::Utc::now().timestamp_millis().saturating_sub(retention_ms);
+        let left = |object: &object_store::ObjectMeta| {
+            let name = object.location.filename().filter(|name| name.starts_with("part-"));
+            name.is_some_and(|name| !named.contains(name) && !writing.contains(name)) && object.last_modified.timestamp_millis() <= until
+        };
+        Ok(listed.objects.into_iter().filter(left).map(|object| object.location).collect())
     }
 
     /// Files that are there, and that only versions older than `retention_ms` name.

@@ -3,6 +3,7 @@
 //! Files get names only when they are whole ([`super::durable`]), and count only once a Delta commit names them. A
 //! writer that is dropped before [`PendingFiles::keep`] (an error, a cancelled statement) removes what it wrote.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -15,6 +16,7 @@ use futures::StreamExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parking_lot::Mutex;
 use parquet::arrow::AsyncArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
@@ -48,6 +50,44 @@ pub(crate) struct WrittenFile {
     pub(crate) stats: String,
 }
 
+/// Names of files that somebody is writing: nobody must take them for leftovers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InProgress(Arc<Mutex<HashSet<String>>>);
+
+impl InProgress {
+    /// The names of now.
+    pub(crate) fn names(&self) -> HashSet<String> {
+        self.0.lock().clone()
+    }
+
+    fn claim(&self) -> Claim {
+        Claim { all: self.clone(), own: Vec::new() }
+    }
+}
+
+/// The names of one writer, as long as it lives.
+#[derive(Debug)]
+struct Claim {
+    all: InProgress,
+    own: Vec<String>,
+}
+
+impl Claim {
+    fn add(&mut self, name: &str) {
+        self.all.0.lock().insert(name.to_owned());
+        self.own.push(name.to_owned());
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut all = self.all.0.lock();
+        for name in &self.own {
+            all.remove(name);
+        }
+    }
+}
+
 /// Whole data files that are removed again unless they are [kept](Self::keep).
 #[derive(Debug)]
 pub(crate) struct PendingFiles {
@@ -56,6 +96,7 @@ pub(crate) struct PendingFiles {
     files: Vec<WrittenFile>,
     /// What lies beside them and goes with them.
     beside: Vec<Path>,
+    claim: Claim,
     /// Rows in them.
     pub(crate) rows: u64,
 }
@@ -129,7 +170,14 @@ impl TableWriter {
         };
         let store = Arc::clone(table.store());
         Self {
-            pending: PendingFiles { store, folder: table.folder(), files: Vec::new(), beside: Vec::new(), rows: 0 },
+            pending: PendingFiles {
+                store,
+                folder: table.folder(),
+                files: Vec::new(),
+                beside: Vec::new(),
+                claim: table.in_progress().claim(),
+                rows: 0,
+            },
             table_name: table.name().to_owned(),
             table_schema: Arc::clone(table.schema()),
             schema: file_schema(table.schema()),
@@ -166,7 +214,7 @@ impl TableWriter {
         }
         let (_, writer) = match &mut self.current {
             Some(current) => current,
-            None => self.current.insert(open_file(&self.pending, self.names, &self.schema, &self.order)?),
+            None => self.current.insert(open_file(&mut self.pending, self.names, &self.schema, &self.order)?),
         };
         writer.write(&batch).await.map_err(parquet_error)?;
         if writer.in_progress_size() > ROW_GROUP_BYTES {
@@ -207,12 +255,13 @@ impl TableWriter {
 }
 
 fn open_file(
-    pending: &PendingFiles,
+    pending: &mut PendingFiles,
     names: FileNames,
     schema: &SchemaRef,
     order: &[usize],
 ) -> Result<(String, AsyncArrowWriter<BufWriter>)> {
     let name = names.name(pending.files.len());
+    pending.claim.add(&name);
     let output = BufWriter::with_capacity(Arc::clone(&pending.store), pending.folder.clone().join(name.as_str()), PART_BYTES);
     // Without Arrow's own schema in the file: Delta's log is what says the types.
     let options = ArrowWriterOptions::new().with_properties(properties(order)).with_skip_arrow_metadata(true);

@@ -127,6 +127,8 @@ fn the_examples_of_the_reference() {
         QUICK,
         "CREATE EXTERNAL TABLE events STORED AS PARQUET LOCATION 'online_retail/events/';",
         "CREATE EXTERNAL TABLE sessions STORED AS PARQUET LOCATION 'online_shoppers/sessions.parquet';",
+        "CREATE TABLE kept_events (user_id bigint, event_time timestamp) \
+         WITH (user_column = user_id, time_column = event_time, retention = '400 days');",
         "CREATE VIEW visitors AS SELECT * FROM sessions LIMIT 100;",
         "CREATE AUDIENCE buyers AS SELECT user_id FROM events WHERE event_type = 'purchase';",
         "CREATE AUDIENCE germans AS SELECT user_id FROM events WHERE country = 'Germany';",

@@ -3,8 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use datafusion::execution::RecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::StreamExt;
 use portrait::engine::{Engine, Session};
-use portrait::error::Code;
+use portrait::error::{Code, Error};
+use portrait::sql::{self, Outcome, RunOptions};
+use portrait::storage::IngestOptions;
 
 use crate::events::{engine, rows};
 
@@ -197,5 +202,195 @@ async fn many_users_by_query_and_who_may() {
     assert_eq!(one(&session, "SELECT count(*), count(DISTINCT user_id) FROM events").await, before);
     assert_eq!(one(&session, "SELECT count(DISTINCT erasure) FROM ml.erasure_audit").await, "2");
     drop((session, analyst));
+    engine.shutdown().await;
+}
+
+/// Starts a statement that takes rows or gives them.
+async fn started(session: &Session, text: &str) -> Outcome {
+    sql::run(session, &sql::parse(text).unwrap().remove(0), RunOptions::default()).await.unwrap()
+}
+
+/// What was planned while the user's rows were still there must not write them once they are gone, whatever takes the rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_read_before_an_erasure_is_not_written_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, session) = filled(folder.path()).await;
+    let catalog = engine.catalog();
+    rows(&session, "CREATE TABLE names (name text, n bigint)").await.unwrap();
+    let begun = catalog.erasures_begun();
+    let options = IngestOptions { now_us: 0, future_tolerance_us: i64::MAX, erasures: begun };
+    let read = |text: &str| {
+        let (session, text) = (session.clone(), text.replace("$1", &format!("'{USER}'")));
+        async move {
+            let Outcome::Rows { stream, schema, .. } = started(&session, &text).await else { panic!("{text}") };
+            let batches: Vec<_> = stream.collect().await;
+            Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches)))
+        }
+    };
+    // Read, and not yet written.
+    let of_plain = read("SELECT user_id, 7 AS n FROM events WHERE user_id = $1").await;
+    let of_events = read("SELECT event_id + 1000000, user_id, event_time, event, price, ingested_at FROM events WHERE user_id = $1").await;
+    let of_new = read("SELECT user_id FROM events WHERE user_id = $1").await;
+    let of_others = read("SELECT event AS name, count(*) AS n FROM events GROUP BY event").await;
+    let (mut copy, mut copied) = (Vec::new(), Vec::new());
+    for (text, line) in [
+        ("COPY scores FROM STDIN", format!("{USER}\t9\n")),
+        ("COPY events (event_id, user_id, event_time) FROM STDIN", format!("5000000\t{USER}\t2024-01-01\n")),
+    ] {
+        let Outcome::CopyIn(mut started) = started(&session, text).await else { panic!("{text}") };
+        started.push(line.as_bytes());
+        copy.push(started);
+    }
+    rows(&session, &format!("SELECT * FROM erase_user('{USER}', suppress => false)")).await.unwrap();
+    let refused = |done: Result<String, Error>| assert_eq!(done.unwrap_err().code, Code::Serialization);
+    for copy in copy {
+        copied.push(copy.finish().await);
+    }
+    copied.into_iter().for_each(refused);
+    refused(catalog.insert("scores", of_plain, options).await.map(|done| done.to_string()));
+    refused(catalog.insert("events", of_events, options).await.map(|done| done.to_string()));
+    refused(catalog.create_managed_as("late", of_new.schema(), begun, of_new, "portrait").await.map(|done| done.to_string()));
+    assert!(catalog.describe("late").is_none());
+    let mut members = catalog.audience_builder(begun).await.unwrap();
+    let batch = read("SELECT $1 AS user_id").await.next().await.unwrap().unwrap();
+    assert_eq!(members.push(batch.column(0)).unwrap_err().code, Code::Serialization);
+    assert_eq!(traces(&session).await, "0|0|0|0");
+    assert_eq!(naming(folder.path(), USER), Vec::<PathBuf>::new());
+    // A table that says of no row whose it is takes what it was given.
+    assert_eq!(catalog.insert("names", of_others, options).await.unwrap().new, 1);
+    // The user is not suppressed: what comes later is taken.
+    rows(&session, &format!("INSERT INTO scores VALUES ('{USER}', 1)")).await.unwrap();
+    assert_eq!(traces(&session).await, "0|0|1|0");
+    drop(session);
+    engine.shutdown().await;
+}
+
+/// Statements that copy a user's rows over and over while the user is erased: none of them may be the last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn copies_race_erasures_and_lose() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, session) = filled(folder.path()).await;
+    for user in ["user-1", "user-2", "user-3"] {
+        let copying = |session: Session, text: String| {
+            tokio::spawn(async move {
+                for _ in 0..8 {
+                    match rows(&session, &text).await {
+                        Ok(_) => {}
+                        // Files of older versions go while somebody reads them.
+                        Err(error) => assert!(matches!(error.code, Code::Serialization | Code::Io), "{error:?}"),
+                    }
+                }
+            })
+        };
+        let text = format!("INSERT INTO scores SELECT user_id, 1 FROM events WHERE user_id = '{user}' LIMIT 3");
+        let other = format!(
+            "INSERT INTO events SELECT event_id + 10000000, user_id, event_time, event, price, ingested_at FROM events WHERE user_id = '{user}'"
+        );
+        let tasks = [copying(engine.session("portrait").unwrap(), text), copying(engine.session("portrait").unwrap(), other)];
+        rows(&session, &format!("SELECT * FROM erase_user('{user}', suppress => false)")).await.unwrap();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let left = format!(
+            "SELECT (SELECT count(*) FROM scores WHERE user_id = '{user}'), (SELECT count(*) FROM events WHERE user_id = '{user}')"
+        );
+        assert_eq!(one(&session, &left).await, "0|0", "{user}");
+    }
+    drop(session);
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_survives_what_interrupts_its_erasure() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, session) = filled(folder.path()).await;
+    let eraser = engine.catalog().eraser();
+    eraser.begin(&[USER.to_owned()], false, "portrait").await.unwrap();
+    eraser.erase_rows(false).await.unwrap();
+    // The process ends here, as it seems: whoever goes on finds no rows any more.
+    drop((session, eraser));
+    engine.shutdown().await;
+    drop(engine);
+    let engine = crate::events::engine(folder.path()).await;
+    let session = engine.session("portrait").unwrap();
+    let open = "SELECT count(*) FROM ml.erasure_audit WHERE finished_at IS NULL";
+    for _ in 0..600 {
+        if one(&session, open).await == "0" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let receipt = "SELECT object, removed FROM ml.erasure_audit WHERE kind IN ('table', 'audience') AND removed > 0 ORDER BY object";
+    assert_eq!(rows(&session, receipt).await.unwrap(), ["events|80", "events_quarantine|20", "everybody|1", "scores|1"]);
+    drop(session);
+    engine.shutdown().await;
+}
+
+/// A thousand users and more are in a file of their own, not in the one that is written with every change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_suppressed_users_are_kept_beside_the_catalog() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path()).await;
+    let session = engine.session("portrait").unwrap();
+    rows(&session, "CREATE TABLE t (user_id bigint, n bigint)").await.unwrap();
+    rows(&session, "INSERT INTO t SELECT n, n FROM generate_series(1, 3000) g(n)").await.unwrap();
+    rows(&session, "SELECT * FROM suppress_user(2999)").await.unwrap();
+    rows(&session, "SELECT * FROM erase_users($$SELECT n AS u FROM generate_series(1, 2500) g(n)$$)").await.unwrap();
+    let size = std::fs::metadata(folder.path().join("catalog/catalog.json")).unwrap().len();
+    assert!(size < 20_000, "{size}");
+    let counted = "SELECT users, length(user_hashes) FROM ml.suppressed_users";
+    assert_eq!(one(&session, counted).await, "2501|32999");
+    assert_eq!(one(&session, "SELECT changed FROM unsuppress_user(7)").await, "t");
+    assert_eq!(one(&session, "SELECT changed FROM unsuppress_user(7)").await, "f");
+    assert_eq!(one(&session, "SELECT changed FROM suppress_user(8)").await, "f");
+    let taken = "INSERT INTO t VALUES (7, 0), (8, 0), (2999, 0), (3000, 0)";
+    let check = async |session: &Session| {
+        assert_eq!(one(session, "SELECT count(*) FROM t WHERE n = 0").await, "2");
+        assert_eq!(one(session, "SELECT users FROM ml.suppressed_users").await, "2500");
+        assert_eq!(one(session, "SELECT users, length(user_hashes) FROM ml.erasure_audit WHERE kind = 'table'").await, "2500|32999");
+    };
+    rows(&session, taken).await.unwrap();
+    check(&session).await;
+    drop(session);
+    engine.shutdown().await;
+    drop(engine);
+    let engine = crate::events::engine(folder.path()).await;
+    let session = engine.session("portrait").unwrap();
+    check(&session).await;
+    assert_eq!(one(&session, "SELECT changed FROM suppress_user(7)").await, "t");
+    rows(&session, taken).await.unwrap();
+    assert_eq!(one(&session, "SELECT count(*) FROM t WHERE n = 0").await, "3");
+    drop(session);
+    engine.shutdown().await;
+}
+
+/// Files of a plain table that no version names go with an erasure and with VACUUM; those of others stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_killed_statements_left_is_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, session) = filled(folder.path()).await;
+    let tables: Vec<PathBuf> = std::fs::read_dir(folder.path().join("tables")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let leave = || {
+        for table in &tables {
+            std::fs::write(table.join("part-00077-left.zstd.parquet"), USER).unwrap();
+            std::fs::write(table.join("notes.txt"), "somebody's").unwrap();
+        }
+    };
+    let left = || files(folder.path()).into_iter().filter(|path| path.to_string_lossy().contains("-left.zstd")).count();
+    // The first use of a table sweeps it, too.
+    rows(&session, "SELECT * FROM totals; SELECT * FROM scores; SELECT * FROM events_quarantine; SELECT * FROM events").await.unwrap();
+    leave();
+    assert_eq!(left(), 4);
+    rows(&session, &format!("SELECT * FROM erase_user('{USER}')")).await.unwrap();
+    // totals had none of the user's rows, and keeps its versions and whatever lies there.
+    assert_eq!(left(), 1);
+    leave();
+    rows(&session, "VACUUM RETAIN 1 HOURS").await.unwrap();
+    assert_eq!(left(), 4, "they may be of somebody who is still writing");
+    rows(&session, "VACUUM RETAIN 0 HOURS").await.unwrap();
+    assert_eq!(left(), 0);
+    assert_eq!(files(folder.path()).iter().filter(|path| path.ends_with("notes.txt")).count(), 4);
+    assert_eq!(one(&session, "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM scores)").await, "20000|200");
+    drop(session);
     engine.shutdown().await;
 }

@@ -9,6 +9,7 @@ mod erasure;
 mod events;
 mod identity;
 mod materialized_views;
+mod retention;
 mod statements;
 mod storage;
 mod tidy;

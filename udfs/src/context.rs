@@ -21,7 +21,7 @@ use object_store::path::Path;
 use tokio_util::sync::CancellationToken;
 
 pub use audiences::{AudienceInfo, AudienceKey, AudienceProvider, AudienceRef, AudienceVersion, NoAudiences, UserNumbers};
-pub use erasure::{ErasedFrom, ErasureInfo, ErasureProvider, NoErasure};
+pub use erasure::{ErasedFrom, ErasureInfo, ErasureProvider, NoErasure, Retained};
 pub use identity::{IdentityProvider, LinkOf, LinkWriter, Linked, NoIdentities, PERSON_IDS};
 pub use profiles::{NoProfiles, ProfileInfo, ProfileInput, ProfileProvider, ProfileRefresh};
 

@@ -157,7 +157,7 @@ impl Fixture {
         let ctx = SessionContext::new_with_config(config);
         ctx.register_catalog(DATABASE, catalog.catalog_provider());
         let rows = ctx.sql(events).await.unwrap().execute_stream().await.unwrap();
-        catalog.create_managed_as("events", rows.schema(), rows, "portrait").await.unwrap();
+        catalog.create_managed_as("events", rows.schema(), 0, rows, "portrait").await.unwrap();
         let sql = "SELECT * FROM events".to_owned();
         let columns = resolve_columns(&ctx.state(), &sql, "auto").await.unwrap().0;
         let histories = HistoryIndex::open(catalog.store()).unwrap();

@@ -56,7 +56,7 @@ async fn every_type_comes_back_as_it_went_in() {
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let schema = batch.schema();
     let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), futures::stream::iter([Ok(batch)])));
-    at.catalog.create_managed_as("t", schema, stream, "portrait").await.unwrap();
+    at.catalog.create_managed_as("t", schema, 0, stream, "portrait").await.unwrap();
     assert_eq!(
         at.rows("SELECT dict, large, at, real FROM t").await,
         ["x|a|1970-01-01T00:00:00.001|1.5", "|||NaN", "y||1969-12-31T23:59:59.999|-0.0"]
@@ -108,12 +108,12 @@ async fn a_cancelled_statement_leaves_nothing() {
     assert!(
         tokio::time::timeout(
             limit,
-            at.catalog.insert("t", endless(&schema), crate::storage::IngestOptions { now_us: 0, future_tolerance_us: 0 })
+            at.catalog.insert("t", endless(&schema), crate::storage::IngestOptions { now_us: 0, future_tolerance_us: 0, erasures: 0 })
         )
         .await
         .is_err()
     );
-    let create = at.catalog.create_managed_as("half", Arc::clone(&schema), endless(&schema), "portrait");
+    let create = at.catalog.create_managed_as("half", Arc::clone(&schema), 0, endless(&schema), "portrait");
     assert!(tokio::time::timeout(limit, create).await.is_err());
     assert_eq!(at.rows("SELECT count(*) FROM t").await, ["1"]);
     assert!(at.catalog.describe("half").is_none());
@@ -349,7 +349,7 @@ impl Fixture {
 
     async fn create_as(&self, name: &str, sql: &str) -> Result<u64> {
         let stream = self.stream(sql).await.map_err(crate::storage::engine_error)?;
-        self.catalog.create_managed_as(name, stream.schema(), stream, "portrait").await
+        self.catalog.create_managed_as(name, stream.schema(), 0, stream, "portrait").await
     }
 
     async fn insert(&self, name: &str, sql: &str) -> Result<u64> {

@@ -5,6 +5,7 @@
 //! that must not exist, so no number is given twice even by a program that lost its memory. In memory it is a table of texts
 //! that is read at the first use and counts against the query memory.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, StringArray, StringBuilder};
@@ -48,18 +49,35 @@ struct Table {
 }
 
 impl Table {
-    /// The names without `users`, and the numbers that were theirs.
-    fn without(&self, users: &Users) -> (Vec<String>, Vec<usize>) {
-        let mut gone = Vec::new();
-        let name = |code: u32| match self.names.get(code) {
-            user if users.contains(user) => {
-                gone.push(code as usize);
-                format!("{NOBODY}{code}")
-            }
-            user => user.to_owned(),
-        };
-        let names = (0..self.names.len()).filter_map(|code| u32::try_from(code).ok()).map(name).collect();
-        (names, gone)
+    /// The name of a number, unless it is one of `gone`, which ascend.
+    fn name_but(&self, code: u32, gone: &[u32]) -> Cow<'_, str> {
+        match gone.binary_search(&code) {
+            Ok(_) => Cow::Owned(format!("{NOBODY}{code}")),
+            Err(_) => Cow::Borrowed(self.names.get(code)),
+        }
+    }
+
+    /// The numbers from `first` on that are those of `users`, ascending.
+    fn numbers_of(&self, users: &Users, first: u32) -> Vec<u32> {
+        let end = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        (first..end).filter(|code| users.contains(self.names.get(*code))).collect()
+    }
+
+    /// Takes the names of `gone` out of memory, and those of `users` that came after the first `seen` numbers.
+    fn forget(&mut self, users: &Users, mut gone: Vec<u32>, seen: usize) {
+        gone.extend(self.numbers_of(users, u32::try_from(seen).unwrap_or(u32::MAX)));
+        // Both tables are there for a moment. It must go on all the same: the users have to be forgotten.
+        if let Some(memory) = &self.memory {
+            memory.grow(self.names.bytes());
+        }
+        let mut names = Interner::default();
+        for code in 0..u32::try_from(self.names.len()).unwrap_or(u32::MAX) {
+            names.intern(&self.name_but(code, &gone));
+        }
+        self.names = names;
+        if let Some(memory) = &self.memory {
+            memory.resize(self.names.bytes());
+        }
     }
 
     fn count_memory(&self) -> Result<()> {
@@ -128,9 +146,7 @@ impl Dictionary {
 
     /// The numbers of users who are among `users`.
     pub(crate) fn numbers_of(&self, users: &Users) -> Vec<u64> {
-        let table = self.table.read();
-        let codes = (0..table.names.len()).filter_map(|code| u32::try_from(code).ok());
-        codes.filter(|code| users.contains(table.names.get(*code))).map(u64::from).collect()
+        self.table.read().numbers_of(users, 0).into_iter().map(u64::from).collect()
     }
 
     /// Takes the ids of `users` out; their numbers stay, and are nobody's.
@@ -139,10 +155,9 @@ impl Dictionary {
     /// 58030: then some segments still have them, and another call goes on.
     pub(crate) async fn forget(&self, users: &Users) -> Result<()> {
         let _one_at_a_time = self.gate.lock().await;
-        let (names, gone, stored) = {
+        let (gone, stored, seen) = {
             let table = self.table.read();
-            let (names, gone) = table.without(users);
-            (names, gone, table.stored.unwrap_or(0))
+            (table.numbers_of(users, 0), table.stored.unwrap_or(0), table.names.len())
         };
         if gone.is_empty() {
             return Ok(());
@@ -154,16 +169,18 @@ impl Dictionary {
         firsts.sort_unstable();
         for (at, first) in firsts.iter().enumerate() {
             let end = firsts.get(at + 1).copied().unwrap_or(stored);
-            if gone.iter().any(|code| (*first..end).contains(code)) {
-                let segment = write_segment(names[*first..end.min(names.len())].iter().map(String::as_str), *first);
+            if gone.iter().any(|code| (*first..end).contains(&(*code as usize))) {
+                let segment = {
+                    let table = self.table.read();
+                    let codes = (*first..end.min(table.names.len())).filter_map(|code| u32::try_from(code).ok());
+                    write_segment(codes.map(|code| table.name_but(code, &gone)), *first)
+                };
                 let path = Path::from(format!("{FOLDER}/{first:010}.ids"));
                 self.store.put_opts(&path, segment.into(), PutOptions::default()).await.map_err(store_error)?;
             }
         }
         // Last: until every segment is written, the next call must find them.
-        let mut table = self.table.write();
-        let (names, _) = table.without(users);
-        table.names = names.iter().map(String::as_str).collect();
+        self.table.write().forget(users, gone, seen);
         Ok(())
     }
 
@@ -236,9 +253,10 @@ fn damaged(path: &Path, what: &str) -> Error {
     Error::new(Code::DataCorrupted, format!("file \"{path}\" is damaged: {what}"))
 }
 
-fn write_segment<'a>(names: impl Iterator<Item = &'a str>, first: usize) -> Vec<u8> {
+fn write_segment<T: AsRef<str>>(names: impl Iterator<Item = T>, first: usize) -> Vec<u8> {
     let (mut body, mut count) = (Vec::new(), 0_u64);
-    for name in names.map(str::as_bytes) {
+    for name in names {
+        let name = name.as_ref().as_bytes();
         count += 1;
         let mut length = name.len();
         while length >= 0x80 {
@@ -333,6 +351,34 @@ mod tests {
         assert_eq!(numbers(&dictionary, &["new", "", "lost"]), [4, 1, 5]);
         let names = dictionary.names(&[5, 3, 1, 99, u64::MAX]);
         assert_eq!(names.iter().collect::<Vec<_>>(), [Some("lost"), Some(long.as_str()), Some(""), None, None]);
+    }
+
+    #[tokio::test]
+    async fn forgotten_ids_are_nobodys_and_the_others_stay() {
+        use crate::storage::erasure::hash_of;
+
+        let folder = tempfile::tempdir().unwrap();
+        let dictionary = open(folder.path()).await;
+        let key = [3; 32];
+        let gone = Users::new(key, ["b", "late"].into_iter().map(|user| hash_of(&key, user)).collect());
+        numbers(&dictionary, &["a", "b"]);
+        dictionary.keep().await.unwrap();
+        numbers(&dictionary, &["c"]);
+        dictionary.keep().await.unwrap();
+        // Has a number, and is in no segment yet.
+        numbers(&dictionary, &["late", "d"]);
+        dictionary.forget(&gone).await.unwrap();
+        let expected = [Some("a"), None, Some("c"), None, Some("d")];
+        assert_eq!(dictionary.names(&[0, 1, 2, 3, 4]).iter().collect::<Vec<_>>(), expected);
+        assert_eq!(numbers(&dictionary, &["b", "d"]), [5, 4]);
+        dictionary.keep().await.unwrap();
+        let again = open(folder.path()).await;
+        assert_eq!(again.names(&[0, 1, 2, 3, 4]).iter().collect::<Vec<_>>(), expected);
+        assert_eq!(again.find(&users(&["b", "late", "d"])), [Some(5), None, Some(4)]);
+        for file in std::fs::read_dir(folder.path().join("audiences/ids")).unwrap() {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            assert!(!bytes.windows(4).any(|part| part == b"late"));
+        }
     }
 
     #[tokio::test]

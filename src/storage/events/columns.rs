@@ -1,10 +1,12 @@
 //! Which columns of an event table are the user, the time, the event's id and the time of arrival.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use portrait_udfs::error::{Code, Error, Result};
+use portrait_udfs::functions::relation::duration_text;
 use serde::{Deserialize, Serialize};
 
 use super::ids::IdSource;
@@ -27,6 +29,8 @@ pub struct EventOptions {
     pub event_id: Option<String>,
     /// `ingested_at`.
     pub ingested_at: Option<String>,
+    /// `retention`, in microseconds.
+    pub retention_us: Option<i64>,
 }
 
 /// The columns of an event table that mean something to the store.
@@ -42,6 +46,10 @@ pub struct EventColumns {
     pub ingested_at: String,
     /// The relation that holds events that were refused.
     pub quarantine: String,
+    /// How much older than the newest event one may be, in microseconds; `None` = all are kept. What the catalog says counts;
+    /// an open table has it as `DeltaTable::retention_us`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_us: Option<i64>,
 }
 
 /// What a managed table is for.
@@ -133,6 +141,7 @@ impl EventColumns {
             event_id: options.event_id.clone(),
             ingested_at,
             quarantine: format!("{name}_quarantine"),
+            retention_us: options.retention_us,
         };
         let own = [Some(&columns.user), Some(&columns.time), columns.event_id.as_ref(), Some(&columns.ingested_at)];
         let parts: Vec<&String> = own.into_iter().flatten().collect();
@@ -183,14 +192,17 @@ impl EventColumns {
     }
 
     /// The declaration as `CREATE TABLE … WITH (…)` takes it, for catalogs.
-    pub fn storage_parameters(&self) -> BTreeMap<&'static str, &str> {
+    pub fn storage_parameters(&self) -> BTreeMap<&'static str, Cow<'_, str>> {
         let mut found = BTreeMap::from([
-            ("user_column", self.user.as_str()),
-            ("time_column", self.time.as_str()),
-            ("ingested_at", self.ingested_at.as_str()),
+            ("user_column", Cow::from(&self.user)),
+            ("time_column", Cow::from(&self.time)),
+            ("ingested_at", Cow::from(&self.ingested_at)),
         ]);
         if let Some(id) = &self.event_id {
-            found.insert("event_id", id);
+            found.insert("event_id", Cow::from(id));
+        }
+        if let Some(retention_us) = self.retention_us {
+            found.insert("retention", Cow::from(duration_text(retention_us)));
         }
         found
     }
@@ -235,7 +247,7 @@ mod tests {
     }
 
     fn options(user: &str, time: &str, event_id: Option<&str>) -> EventOptions {
-        EventOptions { user: user.into(), time: time.into(), event_id: event_id.map(Into::into), ingested_at: None }
+        EventOptions { user: user.into(), time: time.into(), event_id: event_id.map(Into::into), ..EventOptions::default() }
     }
 
     #[test]

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::TimestampMicrosecondType;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::StreamExt;
 use portrait_udfs::error::{Error, Result};
@@ -28,33 +29,65 @@ pub(crate) struct Erased {
 /// Rows that are written again, and those that are not.
 pub(super) struct Keep<'a> {
     users: Option<(&'a Users, &'a [usize])>,
+    /// A column of times, and the first one that stays.
+    since: Option<(usize, i64)>,
     gone: u64,
 }
 
 impl<'a> Keep<'a> {
     /// All of them.
     pub(super) fn all() -> Self {
-        Self { users: None, gone: 0 }
+        Self { users: None, since: None, gone: 0 }
     }
 
     /// Those of others than `users`, who are in these columns.
     fn others(users: &'a Users, columns: &'a [usize]) -> Self {
-        Self { users: Some((users, columns)), gone: 0 }
+        Self { users: Some((users, columns)), since: None, gone: 0 }
+    }
+
+    /// Those that are not before a time by a column, or have none there.
+    pub(super) fn since(column: usize, first_us: i64) -> Self {
+        Self { users: None, since: Some((column, first_us)), gone: 0 }
+    }
+
+    /// How many were not written again.
+    pub(super) fn gone(&self) -> u64 {
+        self.gone
     }
 
     pub(super) fn rows(&mut self, rows: RecordBatch) -> Result<RecordBatch> {
-        let Some((users, columns)) = self.users else { return Ok(rows) };
-        let Some(others) = users.others_in(columns.iter().map(|column| rows.column(*column)))? else { return Ok(rows) };
-        self.gone += (others.len() - others.true_count()) as u64;
-        filter_record_batch(&rows, &others).map_err(|error| Error::internal(error.to_string()))
+        let rows = match self.users {
+            Some((users, columns)) => match users.others_in(columns.iter().map(|column| rows.column(*column)))? {
+                Some(others) => self.filtered(&rows, &others)?,
+                None => rows,
+            },
+            None => rows,
+        };
+        let Some((column, first_us)) = self.since else { return Ok(rows) };
+        let times = rows.column(column).as_primitive_opt::<TimestampMicrosecondType>();
+        let times = times.ok_or_else(|| Error::internal("a column of times has another type"))?;
+        let kept: BooleanArray = times.iter().map(|time| Some(time.is_none_or(|time| time >= first_us))).collect();
+        self.filtered(&rows, &kept)
+    }
+
+    fn filtered(&mut self, rows: &RecordBatch, kept: &BooleanArray) -> Result<RecordBatch> {
+        self.gone += (kept.len() - kept.true_count()) as u64;
+        filter_record_batch(rows, kept).map_err(|error| Error::internal(error.to_string()))
     }
 }
 
-/// Takes the rows of `users` out of the latest version; `columns` say whose a row is.
+/// Takes the rows of `users` out of the latest version; `columns` say whose a row is. What will be gone is announced before
+/// it is.
 ///
 /// # Errors
-/// 40001 when another program removed files meanwhile; failures of the store. Then nothing has changed.
-pub(crate) async fn erase(table: &Arc<DeltaTable>, env: &Arc<RuntimeEnv>, columns: &[usize], users: &Users) -> Result<Erased> {
+/// 40001 when another program removed files meanwhile; failures of the store, and `announce`'s. Then nothing has changed.
+pub(crate) async fn erase<F: Future<Output = Result<()>> + Send>(
+    table: &Arc<DeltaTable>,
+    env: &Arc<RuntimeEnv>,
+    columns: &[usize],
+    users: &Users,
+    announce: impl FnOnce(Erased) -> F,
+) -> Result<Erased> {
     let _turn = table.ingest_turn().await;
     let snapshot = table.snapshot().await?;
     let mut held = Vec::new();
@@ -73,7 +106,8 @@ pub(crate) async fn erase(table: &Arc<DeltaTable>, env: &Arc<RuntimeEnv>, column
         None => rewrite_rows(table, env, &snapshot, &groups, &mut keep).await?,
     };
     let removed: Vec<String> = held.iter().map(|&file| file_name(&snapshot, file)).collect();
-    let done = Erased { rows: keep.gone, files: removed.len() as u64 };
+    let done = Erased { rows: keep.gone(), files: removed.len() as u64 };
+    announce(done).await?;
     if table.commit(pending, Change::Erase { removed }).await? == Committed::Conflict {
         return Err(table.overtaken());
     }

@@ -141,7 +141,7 @@ fn columns() -> (super::super::columns::EventColumns, SchemaRef) {
         Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), true),
         Field::new("id", DataType::Int64, true),
     ]));
-    let options = EventOptions { user: "user".into(), time: "at".into(), event_id: Some("id".into()), ingested_at: None };
+    let options = EventOptions { user: "user".into(), time: "at".into(), event_id: Some("id".into()), ..EventOptions::default() };
     super::super::columns::EventColumns::resolve("e", &schema, &options).unwrap()
 }
 
@@ -166,7 +166,7 @@ fn rows(ids: Range<i64>) -> RecordBatch {
 
 impl Tables {
     async fn ingest(&self, ids: Range<i64>) -> Result<Arrivals> {
-        let options = IngestOptions { now_us: 1_000_000_000, future_tolerance_us: 0 };
+        let options = IngestOptions { now_us: 1_000_000_000, future_tolerance_us: 0, erasures: 0 };
         let mut intake = Intake::new(&self.events, &self.quarantine, &self.env, options)?;
         intake.add(&rows(ids)).await?;
         intake.finish().await

@@ -18,7 +18,7 @@ use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::StreamExt;
-use portrait_udfs::error::{Code, Error, Result};
+use portrait_udfs::error::{Error, Result};
 use roaring::RoaringTreemap;
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ use super::sift::{Sift, unspool};
 use super::spans::boundaries;
 use super::table::{ids_location, known_ids};
 use crate::storage::delta::{Change, Committed, DeltaTable, TableSnapshot};
-use crate::storage::erasure::{Forgotten, Users};
+use crate::storage::erasure::Refusal;
 use crate::storage::history::layout::Keys;
 use crate::storage::sort::{Sorted, Sorter};
 use crate::storage::types::conform;
@@ -52,6 +52,9 @@ pub struct IngestOptions {
     pub now_us: i64,
     /// Events later than now by more than this, in microseconds, are from the future.
     pub future_tolerance_us: i64,
+    /// What the catalog's `erasures_begun` said before the statement was planned: what was read before an erasure is not
+    /// written after it.
+    pub erasures: u64,
 }
 
 /// What became of a statement's rows.
@@ -87,31 +90,8 @@ pub(crate) struct Intake {
     refused: Spool,
     read: u64,
     suppressed: u64,
-    forgotten: Option<Arc<Refusal>>,
-}
-
-/// Users whose events are not taken, as they are when a statement begins.
-struct Refusal {
-    forgotten: Arc<Forgotten>,
-    users: Arc<Users>,
-    generation: u64,
-}
-
-impl Refusal {
-    fn new(forgotten: &Arc<Forgotten>) -> Self {
-        // First the generation: whoever is added after it makes the statement fail.
-        let generation = forgotten.generation();
-        Self { forgotten: Arc::clone(forgotten), users: forgotten.suppressed(), generation }
-    }
-
-    /// Succeeds when nobody was erased since: what was read before may be theirs.
-    fn still_holds(&self, table: &DeltaTable) -> Result<()> {
-        if self.generation == self.forgotten.generation() {
-            return Ok(());
-        }
-        Err(Error::new(Code::Serialization, format!("users were erased while rows for table \"{}\" were read", table.name()))
-            .hint("Run the statement again."))
-    }
+    refusal: Option<Arc<Refusal>>,
+    begun: bool,
 }
 
 impl Intake {
@@ -138,13 +118,14 @@ impl Intake {
             refused,
             read: 0,
             suppressed: 0,
-            forgotten: None,
+            refusal: None,
+            begun: false,
         })
     }
 
     /// Leaves out events of users who are suppressed, and commits nothing when users are erased meanwhile.
-    pub(crate) fn refusing(mut self, forgotten: &Arc<Forgotten>) -> Self {
-        self.forgotten = Some(Arc::new(Refusal::new(forgotten)));
+    pub(crate) fn refusing(mut self, refusal: Arc<Refusal>) -> Self {
+        self.refusal = Some(refusal);
         self
     }
 
@@ -153,9 +134,12 @@ impl Intake {
     /// # Errors
     /// As [`conform`]: then nothing of the statement may be kept.
     pub(crate) async fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.sift.refuse_before(self.table.cutoff().await?);
+        }
         let mut rows = conform(rows, self.table.schema(), self.table.name())?;
-        if let Some(refusal) = &self.forgotten
-            && let Some(others) = refusal.users.others(rows.column(self.indices.user))?
+        if let Some(refusal) = &self.refusal
+            && let Some(others) = refusal.users().others(rows.column(self.indices.user))?
         {
             let kept = filter_record_batch(&rows, &others).map_err(|error| Error::internal(error.to_string()))?;
             self.suppressed += (rows.num_rows() - kept.num_rows()) as u64;
@@ -184,16 +168,16 @@ impl Intake {
     /// # Errors
     /// 40001 when other writers came first again and again; 53100; failures of the store. Then no event is kept.
     pub(crate) async fn finish(self) -> Result<Arrivals> {
-        let Self { table, quarantine, env, indices, events, refused, read, suppressed, forgotten, .. } = self;
+        let Self { table, quarantine, env, indices, events, refused, read, suppressed, refusal, .. } = self;
         let quarantined = refused.count;
         if quarantined > 0 {
-            let source = Staged::new(quarantine, refused, Shape::Refused, forgotten.clone()).await?;
+            let source = Staged::new(quarantine, refused, Shape::Refused, refusal.clone()).await?;
             source.commit(&env).await?;
         }
         let accepted = events.count;
         let new = match accepted {
             0 => 0,
-            _ => Staged::new(Arc::clone(&table), events, Shape::Events(indices), forgotten).await?.commit(&env).await?,
+            _ => Staged::new(Arc::clone(&table), events, Shape::Events(indices), refusal).await?.commit(&env).await?,
         };
         if new > 0
             && let Ok(snapshot) = table.snapshot().await
@@ -289,7 +273,7 @@ impl Staged {
         // Comparing and committing is one statement's at a time: what one commits, the next one compares with.
         let _turn = table.ingest_turn().await;
         if let Some(refusal) = &self.refusal {
-            refusal.still_holds(&table)?;
+            refusal.still_holds_for(table.name())?;
         }
         for _ in 0..ATTEMPTS {
             let snapshot = table.snapshot().await?;

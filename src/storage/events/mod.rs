@@ -9,8 +9,10 @@
 //! - **Exactly once.** An event whose id the table holds already is dropped, whatever file, statement or process brought
 //!   it: [`ids`] keeps the ids of each commit, sorted, beside its files. They are derived: missing or damaged ones are
 //!   made again from the data.
-//! - **Quarantine.** Events without user, time or id, and events from the future, go to `<table>_quarantine` with the
+//! - **Quarantine.** Events without user, time or id, from the future or older than the table keeps them, go to `<table>_quarantine` with the
 //!   reason; [`sift`] decides.
+//! - **Retention.** `retention = '400 days'` hides events that are that much older than the newest one, and takes them out
+//!   of the files in time: [`retain`].
 //! - **Two times.** When it happened (the time column) and when it came (`ingested_at`, filled in where it is NULL).
 //!
 //! Life of an INSERT, COPY or import ([`ingest`]): rows are checked against the table → sifted → spooled, sorted, in
@@ -30,6 +32,7 @@ mod ids;
 pub(crate) mod ingest;
 pub(super) mod merge;
 pub(crate) mod optimize;
+pub(crate) mod retain;
 pub(super) mod scan;
 mod sift;
 mod spans;

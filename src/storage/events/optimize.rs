@@ -29,6 +29,7 @@ use super::erase::Keep;
 use super::files::{FileNames, run_of};
 use super::ids::{IdSorter, IdsWriter, duplicates};
 use super::ingest::{Cutter, ranges_beside};
+use super::retain;
 use super::scan::EventScan;
 use super::spans::{SMALL_FILE_ROWS, UserSpan, overlapping};
 use super::table::{ids_location, known_ids, read_files, rows_of};
@@ -62,13 +63,25 @@ pub(crate) enum Scope {
     SmallCommits,
 }
 
-/// Joins small commits, once there are many: in the background, and one table's once at a time.
+/// Joins small commits, once there are many, and takes events out that are too old, once they are worth it: in the
+/// background, and one table's once at a time.
 pub(super) fn in_background(table: &Arc<DeltaTable>, env: &Arc<RuntimeEnv>, snapshot: &TableSnapshot) {
-    if small_commits(snapshot).len() < SMALL_COMMITS_MAX || table.compacting.swap(true, Ordering::AcqRel) {
+    let (small, old) = (small_commits(snapshot).len() >= SMALL_COMMITS_MAX, retain::is_due(table, snapshot));
+    if !(small || old) || table.compacting.swap(true, Ordering::AcqRel) {
         return;
     }
     let (table, env) = (Arc::clone(table), Arc::clone(env));
     tokio::spawn(async move {
+        if old {
+            match retain::apply(&table, &env, None, retain::Extent::Due).await {
+                Ok((_, gone)) => tracing::info!(table = %table.name(), rows = gone.rows, files = gone.files, "old events removed"),
+                Err(error) => tracing::warn!(table = %table.name(), %error, "old events not removed"),
+            }
+        }
+        if !small {
+            table.compacting.store(false, Ordering::Release);
+            return;
+        }
         match optimize(&table, &env, Scope::SmallCommits).await {
             Ok(done) => {
                 tracing::info!(table = %table.name(), removed = done.removed, added = done.added, rows = done.rows, "small files joined")
@@ -196,7 +209,7 @@ pub(super) async fn rewrite_events(
 }
 
 /// Some files of a version, as if they were all.
-fn part_of(table: &DeltaTable, snapshot: &TableSnapshot, files: &[usize]) -> Result<TableSnapshot> {
+pub(super) fn part_of(table: &DeltaTable, snapshot: &TableSnapshot, files: &[usize]) -> Result<TableSnapshot> {
     let spans = files.iter().map(|&file| snapshot.spans[file].clone()).collect();
     let files: Vec<_> = files.iter().map(|&file| snapshot.files[file].clone()).collect();
     let each = files.iter().filter_map(|file| file.statistics.as_deref());

@@ -33,6 +33,8 @@ pub(super) struct Sift {
     now_us: i64,
     /// Later events are from the future.
     latest_us: i64,
+    /// Earlier events are older than the table keeps them.
+    earliest_us: Option<i64>,
 }
 
 struct Reasons {
@@ -40,6 +42,7 @@ struct Reasons {
     long_user: String,
     no_time: String,
     future: String,
+    old: String,
     no_id: String,
 }
 
@@ -58,9 +61,15 @@ impl Sift {
             long_user: format!("{} is longer than {USER_BYTES_MAX} bytes", columns.user),
             no_time: format!("{} is null", columns.time),
             future: format!("{} is in the future", columns.time),
+            old: format!("{} is older than the table's retention", columns.time),
             no_id: columns.event_id.as_ref().map(|id| format!("{id} is null")).unwrap_or_default(),
         };
-        Ok(Self { indices, schema: Arc::clone(schema), spool, refused, reasons, now_us, latest_us })
+        Ok(Self { indices, schema: Arc::clone(schema), spool, refused, reasons, now_us, latest_us, earliest_us: None })
+    }
+
+    /// From now on refuses events before this time.
+    pub(super) fn refuse_before(&mut self, earliest_us: Option<i64>) {
+        self.earliest_us = earliest_us;
     }
 
     /// The columns of a spooled event; the first three are its order.
@@ -116,6 +125,9 @@ impl Sift {
             }
             if times.value(row) > self.latest_us {
                 return Some(self.reasons.future.as_str());
+            }
+            if self.earliest_us.is_some_and(|earliest| times.value(row) < earliest) {
+                return Some(self.reasons.old.as_str());
             }
             id.filter(|id| id.is_null(row)).map(|_| self.reasons.no_id.as_str())
         };
@@ -182,7 +194,7 @@ mod tests {
             Field::new("who", DataType::Int64, true),
             Field::new("id", DataType::Utf8View, true),
         ]));
-        let options = EventOptions { user: "who".into(), time: "at".into(), event_id: Some("id".into()), ingested_at: None };
+        let options = EventOptions { user: "who".into(), time: "at".into(), event_id: Some("id".into()), ..EventOptions::default() };
         let (columns, schema) = EventColumns::resolve("e", &schema, &options).unwrap();
         let rows = RecordBatch::try_new(
             Arc::clone(&schema),
@@ -195,7 +207,7 @@ mod tests {
             ],
         )
         .unwrap();
-        let sift = Sift::new(&columns, &schema, 7, 10).unwrap();
+        let mut sift = Sift::new(&columns, &schema, 7, 10).unwrap();
         let (events, refusals) = sift.split(&rows, 100).unwrap();
         assert_eq!(events.schema().field(0).name(), "who");
         assert_eq!(events.column(2).as_ref(), &UInt64Array::from(vec![100, 104]));
@@ -205,5 +217,10 @@ mod tests {
         let reasons: Vec<&str> = refusals.column_by_name(REASON).unwrap().as_string_view().iter().flatten().collect();
         assert_eq!(reasons, ["who is null", "at is null", "at is in the future"]);
         assert_eq!(refusals.column(0).as_ref(), &UInt64Array::from(vec![101, 102, 103]));
+        sift.refuse_before(Some(6));
+        let (events, refusals) = sift.split(&rows, 0).unwrap();
+        assert_eq!(events.column(2).as_ref(), &UInt64Array::from(vec![4]));
+        let reasons: Vec<&str> = refusals.column_by_name(REASON).unwrap().as_string_view().iter().flatten().collect();
+        assert_eq!(reasons[0], "at is older than the table's retention");
     }
 }

@@ -26,7 +26,9 @@ pub struct ErasedFrom {
 pub struct ErasureInfo {
     /// Its number.
     pub id: u64,
-    /// Keyed hashes of the users, hexadecimal.
+    /// How many users.
+    pub count: u64,
+    /// Keyed hashes of the users, hexadecimal: of the first thousand.
     pub users: Vec<String>,
     /// Whether events of these users are refused from then on.
     pub suppressed: bool,
@@ -40,7 +42,20 @@ pub struct ErasureInfo {
     pub removed: Vec<ErasedFrom>,
 }
 
-/// Forgets users.
+/// What was removed of a table because it was too old.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retained {
+    /// The table.
+    pub table: String,
+    /// What happened before this time went, in microseconds since 1970 UTC; `None` = there are no events.
+    pub cutoff_us: Option<i64>,
+    /// Rows that went.
+    pub removed: u64,
+    /// Files that held them.
+    pub files: u64,
+}
+
+/// Forgets users, and what is too old.
 #[async_trait]
 pub trait ErasureProvider: Send + Sync + fmt::Debug {
     /// Takes users, called by their ids as text, out of everything. When it returns, their bytes are gone.
@@ -63,6 +78,19 @@ pub trait ErasureProvider: Send + Sync + fmt::Debug {
 
     /// Every erasure, the oldest first.
     fn list(&self) -> Vec<ErasureInfo>;
+
+    /// How many users there are whose events are not taken, and hashes of a thousand of them, as in [`ErasureInfo::users`].
+    fn suppressed(&self) -> (u64, Vec<String>) {
+        (0, Vec::new())
+    }
+
+    /// Takes events out of a table that are older than it keeps them: as of its newest event, or as of another time.
+    ///
+    /// # Errors
+    /// 42P01, 42809, 42501; 55000 for a table that keeps all; failures of the store.
+    async fn apply_retention(&self, _table: &str, _as_of_us: Option<i64>, _caller: &str) -> Result<Vec<Retained>> {
+        Err(nothing())
+    }
 }
 
 /// Nothing to forget: the default of a program that keeps no events.

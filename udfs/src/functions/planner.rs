@@ -39,7 +39,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::MlContext;
 use super::prepass::{self, FORM_ARGUMENT, SQL_ARGUMENT};
 use super::reference::signature;
-use super::relation::{Argument, Arguments, Call, Kind, MlRelation, Parameter, Source, conform, unknown_argument};
+use super::relation::{Argument, Arguments, Call, Effect, Kind, MlRelation, Parameter, Source, conform, unknown_argument};
 use crate::context::StatementContext;
 use crate::error::{Code, Error, Result};
 use crate::registry::ModelAction;
@@ -152,7 +152,7 @@ fn bind(
     context: &mut dyn RelationPlannerContext,
 ) -> DfResult<RelationNode> {
     let Written { bound, form, sql: whole } = by_parameter(relation.as_ref(), written, context)?;
-    if relation.trains() && form.is_none() {
+    if relation.has_effects() && form.is_none() {
         return Err(prepass::misplaced(relation.name()).into());
     }
     let (mut slots, mut exprs, mut given) = (vec![], vec![], vec![]);
@@ -428,6 +428,27 @@ impl UserDefinedLogicalNodeCore for RelationNode {
         }
         Ok(Self { exprs, inputs, ..self.clone() })
     }
+}
+
+/// The call at the top of a statement that does something besides answering: its name, and what it does.
+pub fn effect_of(plan: &LogicalPlan) -> Option<(&'static str, Effect)> {
+    let mut found = None;
+    // Cannot fail: the visitor does not.
+    let _ = plan.apply(|node| {
+        if let LogicalPlan::Extension(extension) = node
+            && let Some(call) = extension.node.as_any().downcast_ref::<RelationNode>()
+        {
+            found = found.or(call.relation.effect().map(|effect| (call.relation.name(), effect)));
+        }
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    found
+}
+
+/// Whether executing `plan` runs a call with effects: `LIMIT 0` and `WHERE false` leave nothing to run.
+pub fn runs_effects(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let runs = plan.downcast_ref::<RelationExec>().is_some_and(|call| call.relation.has_effects());
+    runs || plan.children().into_iter().any(runs_effects)
 }
 
 /// Turns [`RelationNode`] into [`RelationExec`].

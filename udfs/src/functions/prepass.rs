@@ -2,7 +2,7 @@
 //!
 //! DataFusion finds the tables of a statement in its syntax tree, before any planner runs, so a table that is
 //! named only inside a string would never be found. Therefore: a named `source` becomes a subquery, a bare
-//! `SELECT f(…)` of a table-like function becomes `SELECT f FROM f(…)` as JSON, and a call that trains is marked
+//! `SELECT f(…)` of a table-like function becomes `SELECT f FROM f(…)` as JSON, and a call that trains or erases is marked
 //! when it is the statement's own top level and refused everywhere else.
 //!
 //! This page knows syntax only: no tables, no models, no plans.
@@ -33,14 +33,14 @@ pub(super) const SQL_ARGUMENT: &str = "__sql";
 struct Known {
     /// Where the sources are: position, name, and the default as it would be written in SQL.
     sources: Vec<(usize, &'static str, &'static str)>,
-    trains: bool,
+    has_effects: bool,
 }
 
 static KNOWN: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
     let known = super::relations().into_iter().map(|relation| {
         let sources =
             relation.parameters().iter().enumerate().filter(|(_, p)| p.kind == Kind::Source).map(|(i, p)| (i, p.name, p.default)).collect();
-        (relation.name(), Known { sources, trains: relation.trains() })
+        (relation.name(), Known { sources, has_effects: relation.has_effects() })
     });
     known.collect()
 });
@@ -98,12 +98,19 @@ pub(super) fn misplaced(name: &str) -> Error {
         .hint(format!("Run SELECT * FROM {name}(…) as a statement of its own."))
 }
 
+/// The error for `LATERAL f(…)`.
+fn not_lateral(name: &str) -> Error {
+    Error::new(Code::FeatureNotSupported, format!("LATERAL before {name} is not supported"))
+        .detail("The arguments of a table function are constants: it cannot run once for each row of another table.")
+        .hint(format!("Leave out LATERAL: FROM {name}(…)."))
+}
+
 fn analyzed() -> Error {
     Error::new(Code::FeatureNotSupported, "EXPLAIN ANALYZE cannot run what trains or erases")
         .hint("Use EXPLAIN without ANALYZE, or run the statement itself.")
 }
 
-/// Marks the one call that may train, turns a bare `SELECT f(…)` into its JSON form; true when it trains.
+/// Marks the one call that may have effects, turns a bare `SELECT f(…)` into its JSON form; true when it has.
 fn mark_top_level(statement: &mut Statement, analyze: bool) -> Result<bool> {
     let query = match statement {
         Statement::Query(query) => query,
@@ -121,14 +128,15 @@ fn mark_top_level(statement: &mut Statement, analyze: bool) -> Result<bool> {
     let [TableWithJoins { relation: TableFactor::Table { name, args: Some(args), .. }, joins }] = select.from.as_mut_slice() else {
         return Ok(false);
     };
-    let trains = joins.is_empty() && function_name(name).and_then(|name| KNOWN.get(name.as_str())).is_some_and(|known| known.trains);
-    if trains && analyze {
+    let has_effects =
+        joins.is_empty() && function_name(name).and_then(|name| KNOWN.get(name.as_str())).is_some_and(|known| known.has_effects);
+    if has_effects && analyze {
         return Err(analyzed());
     }
-    if trains && hidden(&args.args, FORM_ARGUMENT).is_none() {
+    if has_effects && hidden(&args.args, FORM_ARGUMENT).is_none() {
         args.args.push(hidden_argument(FORM_ARGUMENT, "row"));
     }
-    Ok(trains)
+    Ok(has_effects)
 }
 
 fn is_analyze(option: &UtilityOption) -> bool {
@@ -213,9 +221,9 @@ fn normal(ident: &Ident) -> String {
 
 #[derive(Default)]
 struct PrePass {
-    /// Calls that may train.
+    /// Calls that may have effects.
     allowed: usize,
-    trains: usize,
+    effects: usize,
     /// Common table expressions in sight, already rewritten.
     scope: Vec<(String, bool, Cte)>,
     /// Of the queries that are being visited: their WITH, and how much of the scope was there before it.
@@ -225,9 +233,9 @@ struct PrePass {
 impl PrePass {
     fn call(&mut self, name: &str, args: &mut Vec<FunctionArg>) -> Result<()> {
         let Some(known) = KNOWN.get(name) else { return Ok(()) };
-        if known.trains {
-            self.trains += 1;
-            if self.trains > self.allowed {
+        if known.has_effects {
+            self.effects += 1;
+            if self.effects > self.allowed {
                 return Err(misplaced(name));
             }
         }
@@ -333,6 +341,12 @@ impl VisitorMut for PrePass {
         {
             return flow(self.call(&name, &mut args.args));
         }
+        if let TableFactor::Function { name, .. } = factor
+            && let Some(name) = function_name(name)
+            && let Some(known) = KNOWN.get(name.as_str())
+        {
+            return flow(Err(if known.has_effects { misplaced(&name) } else { not_lateral(&name) }));
+        }
         ControlFlow::Continue(())
     }
 
@@ -344,7 +358,7 @@ impl VisitorMut for PrePass {
         if let Some(name) = function_name(&call.name)
             && let Some(known) = KNOWN.get(name.as_str())
         {
-            if known.trains {
+            if known.has_effects {
                 return flow(Err(misplaced(&name)));
             }
             let error = Error::new(Code::FeatureNotSupported, format!("{name} returns rows and cannot be used in an expression"))
@@ -650,6 +664,9 @@ mod tests {
             format!("SELECT upper({train})"),
             format!("SELECT * FROM train_profile_model('m', (SELECT * FROM {train}))"),
             format!("SELECT a FROM e WHERE {train} IS NULL"),
+            format!("SELECT * FROM LATERAL {train}"),
+            format!("SELECT * FROM e, LATERAL {train} AS t"),
+            format!("SELECT * FROM TABLE({train})"),
             "SELECT * FROM (SELECT * FROM train_profile_model('m', 'e', __form => 'row')) t".to_owned(),
         ] {
             refuse(&sql, Code::FeatureNotSupported, message);
@@ -678,6 +695,11 @@ mod tests {
         refuse("SELECT * FROM describe_events($1)", Code::InvalidParameter, &format!("{f} written in the statement, not a parameter"));
         refuse("SELECT * FROM describe_events('')", Code::InvalidParameter, "the source of describe_events is empty");
         refuse("SELECT * FROM describe_events('a-b')", Code::InvalidParameter, "\"a-b\" is not the name of a table");
+        refuse(
+            "SELECT * FROM e, LATERAL describe_events('e')",
+            Code::FeatureNotSupported,
+            "LATERAL before describe_events is not supported",
+        );
         refuse(
             "SELECT describe_events('e'), 1",
             Code::FeatureNotSupported,

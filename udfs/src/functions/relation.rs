@@ -464,6 +464,17 @@ impl Call {
     }
 }
 
+/// What a call does besides answering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Makes a model or a transform. A program that probes it with LIMIT 0 makes nothing.
+    Trains,
+    /// Changes what is stored; another call can change it back.
+    Changes,
+    /// Takes something away for good.
+    Erases,
+}
+
 /// One table-like SQL function.
 pub trait MlRelation: Send + Sync + Debug {
     /// The SQL name, lower case.
@@ -501,9 +512,14 @@ pub trait MlRelation: Send + Sync + Debug {
     /// Arguments that contradict each other.
     fn execute(&self, call: Call) -> Result<SendableRecordBatchStream>;
 
-    /// Whether it trains: then it is allowed only as the top level of a statement (0A000 elsewhere).
-    fn trains(&self) -> bool {
-        false
+    /// What it does besides answering: then it is allowed only as the top level of a statement (0A000 elsewhere).
+    fn effect(&self) -> Option<Effect> {
+        None
+    }
+
+    /// Whether it does anything besides answering.
+    fn has_effects(&self) -> bool {
+        self.effect().is_some()
     }
 
     /// Whether a training option may be written as a named argument (`epochs => 5`).

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::erased::{ContainsErased, OnErasure};
 use super::manifest::{ModelRef, VersionInfo};
 use crate::error::{Code, Error, Result};
 use crate::kernels::nearest::nearest;
@@ -32,6 +33,10 @@ pub struct ModelInfo {
     pub created_at_us: i64,
     /// The active version, or the newest one; `None` when its manifest is damaged.
     pub version: Option<Arc<VersionInfo>>,
+    /// Whether that version learned from users who were erased since.
+    pub contains_erased: ContainsErased,
+    /// What happens then.
+    pub on_erasure: OnErasure,
 }
 
 /// One row of `ml.model_versions`.
@@ -45,6 +50,8 @@ pub struct VersionEntry {
     pub info: Option<Arc<VersionInfo>>,
     /// Why it is `failed`.
     pub message: Option<String>,
+    /// Whether it learned from users who were erased since.
+    pub contains_erased: ContainsErased,
 }
 
 /// What may change of a model; each change is the next record.
@@ -67,6 +74,16 @@ pub(super) struct State {
     pub(super) first_version: u32,
     pub(super) dropped_versions: BTreeSet<u32>,
     pub(super) dropped: bool,
+    /// What happens when users are erased that it learned from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) on_erasure: OnErasure,
+    /// Versions that hold erased users, or may.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) erased: BTreeMap<u32, ContainsErased>,
+}
+
+fn is_default(policy: &OnErasure) -> bool {
+    *policy == OnErasure::default()
 }
 
 impl State {
@@ -212,6 +229,7 @@ impl Index {
                     state: model.state_of(version),
                     info: info.as_ref().ok().map(Arc::clone),
                     message: info.as_ref().err().map(ToString::to_string),
+                    contains_erased: model.contains_erased(version),
                 });
             }
         }
@@ -257,6 +275,8 @@ fn model_info(model: &Model) -> Option<ModelInfo> {
         bytes,
         created_at_us: model.state.created_at_us,
         version: info.as_ref().ok().map(Arc::clone),
+        contains_erased: model.contains_erased(version),
+        on_erasure: model.state.on_erasure,
     })
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use super::erased::OnErasure;
 use super::index::{Index, Model, State, check_name};
 use super::manifest::{FORMAT_VERSION, Manifest, ModelRef};
 use super::now_us;
@@ -129,6 +130,7 @@ impl Registry {
 
         let _writer = self.writer.lock().await;
         self.current_name(&reference)?;
+        self.inherit_erased(&reference, &manifest.info).await?;
         self.put_new(&self.store.manifest(&reference.id, reference.version), body).await?;
         let mut index = self.index.write();
         if let Some(model) = index.models.get_mut(&reference.id) {
@@ -245,6 +247,8 @@ impl Registry {
                     state.active = None;
                     state.activations.clear();
                     state.first_version = model.reserved.saturating_add(1);
+                    state.on_erasure = OnErasure::default();
+                    state.erased.clear();
                     state.dropped_versions.clear();
                     going = model.visible().map(|(version, _)| version).collect();
                 }
@@ -294,6 +298,8 @@ impl Registry {
             first_version: self.index.read().next_version(&request.name),
             dropped_versions: BTreeSet::new(),
             dropped: false,
+            on_erasure: OnErasure::default(),
+            erased: BTreeMap::new(),
         };
         self.put_new(&self.store.state(&id, 1), document(&state)?).await?;
         {
@@ -339,7 +345,7 @@ impl Registry {
 
     /// Publishes the next record of a model: `next` sees the newest one and says what shall be (`None` = as it is).
     /// The record before, and whether anything changed. The caller holds the writer's lock.
-    async fn change(&self, id: &Arc<str>, mut next: impl FnMut(&Model) -> Result<Option<State>>) -> Result<(Arc<State>, bool)> {
+    pub(super) async fn change(&self, id: &Arc<str>, mut next: impl FnMut(&Model) -> Result<Option<State>>) -> Result<(Arc<State>, bool)> {
         for _ in 0..ATTEMPTS_MAX {
             let model = self.index.read().models.get(id).cloned().ok_or_else(|| Error::internal("a model left the index"))?;
             if let Some(error) = model.damaged.as_ref().filter(|error| error.code != Code::DataCorrupted) {

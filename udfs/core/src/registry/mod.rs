@@ -16,6 +16,7 @@
 
 mod cache;
 mod checkpoints;
+mod erased;
 mod exact;
 mod exchange;
 mod index;
@@ -31,6 +32,7 @@ mod transforms;
 
 pub use cache::{CacheEntry, CacheStats, LoadedModel};
 pub use checkpoints::{Earlier, RunCheckpoints};
+pub use erased::{ContainsErased, OnErasure};
 pub use exchange::FolderExchange;
 pub use index::{ModelInfo, VersionEntry};
 pub use jobs::{JobHandle, JobInfo, JobProgress, JobRequest, JobState, Jobs};

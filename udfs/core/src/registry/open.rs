@@ -143,6 +143,15 @@ impl Registry {
         self.cache.get(reference, || self.read_model(reference)).await
     }
 
+    /// [`load`](Self::load) of a version that is to answer questions.
+    ///
+    /// # Errors
+    /// As there, and as [`may_answer`](Self::may_answer).
+    pub async fn load_to_answer(&self, reference: &ModelRef) -> Result<Arc<LoadedModel>> {
+        self.may_answer(reference)?;
+        self.load(reference).await
+    }
+
     /// Lets go of a version: memory is free when the statements that use it end. Whether it was loaded.
     pub fn unload(&self, reference: &ModelRef) -> bool {
         self.cache.remove(reference)

@@ -58,6 +58,8 @@ const CHANGES: &[(&str, Change)] = &[
     ("rename to a dropped name", |r| Box::pin(async { r.rename("a", "c").await.map(drop) })),
     ("drop a version", |r| Box::pin(async { r.drop_model("a", Some(2)).await.map(drop) })),
     ("drop", |r| Box::pin(async { r.drop_model("a", None).await.map(drop) })),
+    ("set a policy", |r| Box::pin(async { r.set_policy("a", OnErasure::Refuse).await.map(drop) })),
+    ("mark", |r| Box::pin(async { r.mark_erased(&r.resolve("a@2")?, ContainsErased::Yes).await })),
 ];
 
 /// Every change, with its n-th write gone wrong for every n: what the next process sees is the old state or the
@@ -417,4 +419,48 @@ async fn permissions_are_asked_with_the_owner() {
     let error = registry.authorize("bob", "a@1", ModelAction::Own).unwrap_err();
     assert_eq!((error.code, error.message.as_str()), (Code::InsufficientPrivilege, "must be owner of model \"a\""));
     registry.authorize("bob", "unheard", ModelAction::Own).unwrap();
+}
+
+#[tokio::test]
+async fn versions_that_hold_erased_users_are_known_and_what_comes_of_them() {
+    let store = Arc::new(InMemory::new());
+    let registry = open(&store).await;
+    let first = publish(&registry, "a", 1).await.unwrap();
+    publish(&registry, "b", 1).await.unwrap();
+    assert_eq!(registry.erased(&first), (ContainsErased::No, OnErasure::Disclose));
+    registry.mark_erased(&first, ContainsErased::Yes).await.unwrap();
+    // What is known is never made less.
+    registry.mark_erased(&first, ContainsErased::Unknown).await.unwrap();
+    registry.may_answer(&first).unwrap();
+    assert!(registry.set_policy("a", OnErasure::Refuse).await.unwrap());
+    assert!(!registry.set_policy("a", OnErasure::Refuse).await.unwrap());
+    assert_eq!(registry.set_policy("nothing", OnErasure::Refuse).await.unwrap_err().code, Code::UndefinedObject);
+    assert_eq!(registry.load_to_answer(&first).await.unwrap_err().code, Code::NotReady);
+    // It can be looked at, trained from and compared all the same.
+    registry.load(&first).await.unwrap();
+    // A version that is made of it holds them too; one that is being made while users are erased may.
+    let mut made = manifest();
+    made.info.options = serde_json::json!({ "warm_from": "a@1" });
+    let weights = parameters(&made, 2);
+    let child = registry.publish(registry.begin_version(request("a")).await.unwrap(), made, &weights).await.unwrap();
+    let ticket = registry.begin_version(request("a")).await.unwrap();
+    assert_eq!(registry.list_training(), [ticket.reference.clone()]);
+    registry.mark_erased(&ticket.reference, ContainsErased::Unknown).await.unwrap();
+    let made = manifest();
+    let weights = parameters(&made, 3);
+    let during = registry.publish(ticket, made, &weights).await.unwrap();
+    let later = publish(&registry, "a", 4).await.unwrap();
+    registry.rename("a", "c").await.unwrap();
+    let again = open(&store).await;
+    let found: Vec<ContainsErased> = [&first, &child, &during, &later].map(|version| again.erased(version).0).to_vec();
+    assert_eq!(found, [ContainsErased::Yes, ContainsErased::Yes, ContainsErased::Unknown, ContainsErased::No]);
+    assert_eq!(again.may_answer(&during).unwrap_err().code, Code::NotReady);
+    again.may_answer(&later).unwrap();
+    let shown: Vec<(String, &str, OnErasure)> =
+        again.list_models().into_iter().map(|model| (model.name, model.contains_erased.as_str(), model.on_erasure)).collect();
+    assert_eq!(shown, [("b".to_owned(), "no", OnErasure::Disclose), ("c".to_owned(), "no", OnErasure::Refuse)]);
+    // The strings that a version knows by name.
+    let known = again.manifest(&first).await.unwrap();
+    assert!(known.names_one(&|text| text == "FR") && known.names_one(&|text| text == "yes"));
+    assert!(!known.names_one(&|text| text == "PT"));
 }

@@ -68,7 +68,6 @@ mod group_bitmap_xor_state;
 mod in_audience;
 mod members;
 mod named;
-mod parts;
 mod states;
 mod stored;
 mod sub_bitmap;

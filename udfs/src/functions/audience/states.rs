@@ -7,10 +7,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, Int64Array};
 
 use super::arguments::{ids, member, read};
-use super::parts::Parts;
 use crate::error::{Code, Error, Result};
 use crate::functions::grouped::{Kernel, Rows, State, States, append};
-use crate::kernels::bitmap::{Bitmap, Bsi, Collector, Sums};
+use crate::kernels::bitmap::{Bitmap, Bsi, Collector, Parts, Sums};
 use crate::kernels::stats::wire::Reader;
 
 /// What comes of a group's set.

@@ -6,7 +6,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use super::{receipt, users};
 use crate::error::Result;
 use crate::functions::MlContext;
-use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter};
 
 /// See [`MlRelation::doc`].
 #[derive(Debug)]
@@ -26,13 +26,18 @@ impl MlRelation for EraseUser {
     }
 
     fn doc(&self) -> &'static str {
-        "Forgets a user, by every id that links (link_ids) say the person has. The user is hidden from every answer at once; then every managed table of events, its quarantine, and every \
-         managed table with a column called user_id, or as a table of events' user column (but for id), is written anew without the user's rows, \
-         audiences lose the member, links between ids lose the ids, copies of histories are removed, and files and log entries of older versions go: when the function \
-         returns, the user's rows are in no file of the data directory, and older versions can no longer be read AS OF. One row per \
-         object: what it lost, and what is left to do (models keep what they learned; files of external tables are not touched, and texts of views and audiences stay as they are \
-         written). ml.erasure_audit keeps the receipt, with a keyed hash in the place of the id. An erasure that is \
-         interrupted goes on at the next start. Statements that were reading older versions may fail. Superusers only."
+        "Forgets a user, by every id that links (link_ids) say the person has. It reaches every managed table of events by its column of \
+         users, their quarantines, every other managed table by a column called user_id or as a table of events' column of users (but for \
+         id), and materialized views by their column of users too. The user is hidden from answers of those at once; then they are written \
+         anew without the user's rows, audiences lose the member, links between ids lose the ids, copies of histories are removed, and \
+         files and log entries of older versions go: when the function returns, no file of these has the rows, and older versions can no \
+         longer be read AS OF. It does not reach users in columns of other names, bitmaps kept in tables, files of external tables, files \
+         outside the data directory, and the texts of views and audiences. Models keep what they learned: those that learned from the user, \
+         or of which it cannot be told, are marked (ml.model_versions, contains_erased) and treated as set_model_policy says. One row per \
+         object: what it lost, and what is left to do. ml.erasure_audit keeps the receipt, with a keyed hash in the place of the id. An \
+         erasure that is interrupted goes on at the next start. Statements that read the user's rows before and write them after fail with \
+         40001; those that were reading older versions may fail. It cannot be undone: it is refused inside a transaction block, and where a \
+         condition that is never true or LIMIT 0 would leave nothing to run. Superusers only."
     }
 
     fn example(&self) -> &'static str {
@@ -48,7 +53,7 @@ impl MlRelation for EraseUser {
         Ok(receipt::erase(call, async move { Ok(users) }))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Erases)
     }
 }

@@ -6,7 +6,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use super::{receipt, users};
 use crate::error::{Error, Result};
 use crate::functions::MlContext;
-use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter};
 
 /// See [`MlRelation::doc`].
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl MlRelation for EraseUsers {
         Ok(receipt::erase(call.clone(), users::all("erase_users", call)))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Erases)
     }
 }

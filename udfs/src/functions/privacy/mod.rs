@@ -1,4 +1,4 @@
-//! Privacy: users who must be forgotten, and users whose events must not be taken.
+//! Privacy: users who must be forgotten, users whose events must not be taken, and events that are too old.
 //!
 //! Life of an erasure: the ids come as one argument or as a query's first column, become texts, and go to the
 //! [`ErasureProvider`](crate::context::ErasureProvider) in one piece → what it took out of what comes back as rows. The functions
@@ -6,6 +6,7 @@
 //!
 //! What this room must never know: where events, audiences and models lie, and how they are rewritten.
 
+mod apply_retention;
 mod erase_user;
 mod erase_users;
 mod receipt;
@@ -20,6 +21,7 @@ use super::package::Package;
 pub fn package() -> Package {
     Package {
         relations: vec![
+            Arc::new(apply_retention::ApplyRetention),
             Arc::new(erase_user::EraseUser),
             Arc::new(erase_users::EraseUsers),
             Arc::new(suppress_user::SUPPRESS),

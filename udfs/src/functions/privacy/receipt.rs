@@ -9,6 +9,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use crate::context::ErasedFrom;
 use crate::error::{Error, Result};
 use crate::functions::relation::Call;
+use crate::registry::{OnErasure, Registry};
 
 pub(super) const SUPPRESS: &str =
     "Whether events of these users are refused from now on; otherwise a file that is imported again brings them back.";
@@ -40,9 +41,20 @@ fn rows(schema: &SchemaRef, removed: &[ErasedFrom]) -> Result<RecordBatch> {
     RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| Error::internal(error.to_string()))
 }
 
+/// The active versions on a receipt whose models' policy is to be trained again.
+fn to_retrain<'a>(registry: &'a Registry, removed: &'a [ErasedFrom]) -> impl Iterator<Item = &'a str> {
+    let asks = move |object: &str| {
+        let version = registry.resolve(object).ok()?;
+        let active = registry.resolve(&version.name).is_ok_and(|active| active == version);
+        (active && registry.erased(&version).1 == OnErasure::Retrain).then_some(())
+    };
+    removed.iter().filter(move |row| row.kind == "model" && asks(&row.object).is_some()).map(|row| row.object.as_str())
+}
+
 /// Erases the users that `users` finds. What has begun goes to its end, even when the statement is cancelled.
 pub(super) fn erase(call: Call, users: impl Future<Output = Result<Vec<String>>> + Send + 'static) -> SendableRecordBatchStream {
     let (erasure, caller) = (Arc::clone(&call.context.erasure), call.statement().user.clone());
+    let (registry, notice) = (Arc::clone(&call.context.registry), Arc::clone(&call.statement().notice));
     let (suppress, schema) = (call.args.boolean("suppress").unwrap_or(true), Arc::clone(&call.schema));
     call.once(async move {
         let users = users.await?;
@@ -51,6 +63,9 @@ pub(super) fn erase(call: Call, users: impl Future<Output = Result<Vec<String>>>
         }
         let done = tokio::spawn(async move { erasure.erase(users, suppress, &caller).await }).await;
         let done = done.map_err(|error| Error::internal(format!("erasure ended early: {error}")))??;
+        for model in to_retrain(&registry, &done.removed) {
+            notice(&format!("model \"{model}\" is to be trained again: it learned from users who were erased"));
+        }
         Ok(rows(&schema, &done.removed)?)
     })
 }

@@ -9,7 +9,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use super::users;
 use crate::error::{Error, Result};
 use crate::functions::MlContext;
-use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter};
 
 /// See [`MlRelation::doc`].
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl MlRelation for Suppression {
         }))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Changes)
     }
 }

@@ -14,6 +14,7 @@
 pub mod bsi;
 pub mod collect;
 pub mod format;
+mod parts;
 mod set;
 mod sums;
 #[cfg(test)]
@@ -22,5 +23,6 @@ mod tests;
 pub use bsi::{Bsi, Order};
 pub use collect::Collector;
 pub use format::Malformed;
+pub use parts::{Part, Parts};
 pub use set::Bitmap;
 pub use sums::Sums;

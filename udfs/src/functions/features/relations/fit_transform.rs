@@ -13,7 +13,7 @@ use super::read::{reservation, rows};
 use crate::error::{Error, Result};
 use crate::features::transform::{FittedTransform, Fitting};
 use crate::functions::MlContext;
-use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter};
 use crate::registry::{ModelAction, StoredTransform, check_transform_name};
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -75,8 +75,8 @@ impl MlRelation for FitTransform {
         Ok(Arc::clone(&SCHEMA))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Trains)
     }
 
     fn execute(&self, call: Call) -> Result<SendableRecordBatchStream> {

@@ -16,7 +16,7 @@ use crate::features::{Dataset, Rows};
 use crate::functions::MlContext;
 use crate::functions::ml::train::progress::Reporter;
 use crate::functions::ml::train::read::{Loaded, blocking};
-use crate::functions::relation::{Argument, Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::relation::{Argument, Arguments, Call, Effect, Kind, MlRelation, Parameter};
 use crate::functions::settings::{MlSettings, parse_object};
 use crate::kernels::nearest::nearest;
 use crate::models::ops::Distillation;
@@ -98,8 +98,8 @@ impl MlRelation for DistillModel {
         Ok(call.once(async move { run(&own, lesson).await }))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Trains)
     }
 
     fn takes_options(&self) -> bool {

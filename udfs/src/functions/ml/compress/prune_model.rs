@@ -13,7 +13,7 @@ use super::subject::{ACTIVATE, MODEL, Smaller, Subject, unread};
 use crate::error::{Error, Result};
 use crate::functions::MlContext;
 use crate::functions::ml::train::read::{Loaded, blocking};
-use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter};
 use crate::models::{Compressed, Network, Scheme, load_bytes};
 use crate::train::{Keep, Pruned, prune};
 
@@ -68,8 +68,8 @@ impl MlRelation for PruneModel {
         Ok(call.once(async move { run(&own, stay).await }))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Trains)
     }
 }
 

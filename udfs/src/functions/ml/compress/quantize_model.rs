@@ -12,7 +12,7 @@ use super::subject::{ACTIVATE, MODEL, Smaller, Subject, unread};
 use crate::error::{Error, Result};
 use crate::functions::MlContext;
 use crate::functions::ml::train::read::blocking;
-use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter};
 use crate::models::{Compressed, Network, Scheme, load_compressed};
 
 /// See [`MlRelation::doc`].
@@ -64,8 +64,8 @@ impl MlRelation for QuantizeModel {
         Ok(call.once(async move { run(&own, scheme).await }))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Trains)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::functions::ml::train::progress::Reporter;
 use crate::functions::ml::train::read::{EventCut, Loaded, Reader, blocking, report_spilled};
 use crate::functions::ml::train::resources::PoolBudget;
 use crate::functions::ml::train::spec::{ARCH, COLUMNS, HORIZON, Lesson, OPTIONS, TARGET};
-use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter};
 use crate::functions::source::columns_for;
 use crate::models::Task;
 use crate::registry::{JobHandle, JobRequest, JobState};
@@ -83,8 +83,8 @@ impl MlRelation for CrossValidate {
         Ok(call.once(async move { run(&own, &lesson, folds as u32).await }))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Trains)
     }
 
     fn takes_options(&self) -> bool {

@@ -86,7 +86,7 @@ async fn open(call: Call) -> DataFusionResult<SendableRecordBatchStream> {
     let registry = &call.context.registry;
     let reference = call.args.model("model").ok_or_else(|| call.args.missing("model"))?;
     registry.authorize(&statement.user, &reference.name, ModelAction::Execute)?;
-    let model = registry.load(reference).await?;
+    let model = registry.load_to_answer(reference).await?;
     let seed = call.args.integer_in("seed", SEED, 0..=i64::MAX)?.unsigned_abs();
     let (generator, total, schema) = (generator(&model, seed)?, count(&call.args)?, Arc::clone(&call.schema));
     let chunk = generator.batch_rows() as u64;

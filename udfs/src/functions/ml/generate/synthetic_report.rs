@@ -13,7 +13,7 @@ use crate::features::{Options, TableColumns, Target};
 use crate::functions::MlContext;
 use crate::functions::ml::evaluate::columns::{batch, doubles, schema, texts};
 use crate::functions::ml::train::read::{Reader, blocking};
-use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter};
 use crate::models::Architecture;
 use crate::registry::ModelAction;
 use crate::train::reality::judge_with;
@@ -76,8 +76,8 @@ impl MlRelation for SyntheticReport {
         Ok(call.once(async move { rows(&own).await }))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Trains)
     }
 }
 

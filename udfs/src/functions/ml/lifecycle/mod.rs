@@ -13,6 +13,7 @@ mod export_model;
 mod import_model;
 mod rename_model;
 mod rollback_model;
+mod set_model_policy;
 mod unload_model;
 mod wait_for_model;
 mod warm_model;
@@ -35,6 +36,7 @@ fn actions() -> Vec<Arc<dyn Action>> {
         Arc::new(import_model::ImportModel),
         Arc::new(rename_model::RenameModel),
         Arc::new(rollback_model::RollbackModel),
+        Arc::new(set_model_policy::SetModelPolicy),
         Arc::new(unload_model::UnloadModel),
         Arc::new(warm_model::WarmModel),
     ]

@@ -55,7 +55,7 @@ impl Models for RegisteredModels {
     async fn open(&self, model: &ModelRef, session: &Arc<SessionState>) -> Result<Arc<dyn Predictor>> {
         let caller = StatementContext::of(session.config());
         self.context.registry.authorize(&caller.user, &model.name, crate::registry::ModelAction::Execute)?;
-        let model = self.context.registry.load(model).await?;
+        let model = self.context.registry.load_to_answer(model).await?;
         let source = event_source(&model);
         Ok(Arc::new(LoadedPredictor {
             model,

@@ -99,7 +99,7 @@ pub(super) struct Subject {
 pub(super) async fn load(call: &Call) -> Result<Arc<LoadedModel>> {
     let reference = call.args.model("model").ok_or_else(|| call.args.missing("model"))?;
     call.context.registry.authorize(&call.statement().user, &reference.name, ModelAction::Execute)?;
-    call.context.registry.load(reference).await
+    call.context.registry.load_to_answer(reference).await
 }
 
 impl Subject {

@@ -35,7 +35,7 @@ async fn open(call: Call) -> DataFusionResult<SendableRecordBatchStream> {
     let registry = &call.context.registry;
     let reference = call.args.model("model").ok_or_else(|| call.args.missing("model"))?;
     registry.authorize(&call.statement().user, &reference.name, ModelAction::Execute)?;
-    let model = registry.load(reference).await?;
+    let model = registry.load_to_answer(reference).await?;
     if event_source(&model).is_some() {
         return Err(about_users(&reference.name).into());
     }

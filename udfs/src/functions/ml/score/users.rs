@@ -90,7 +90,7 @@ async fn open(call: Call, function: &'static str, columns: Columns) -> DataFusio
     let registry = &call.context.registry;
     let reference = call.args.model("model").ok_or_else(|| call.args.missing("model"))?;
     registry.authorize(&statement.user, &reference.name, ModelAction::Execute)?;
-    let model = registry.load(reference).await?;
+    let model = registry.load_to_answer(reference).await?;
     let mut source = event_source(&model).ok_or_else(|| not_about_users(&reference.name, function))?;
     if let Some(given) = &call.source {
         source.sql.clone_from(&given.sql);

@@ -13,7 +13,7 @@ use super::read::{Reader, blocking};
 use crate::error::{Error, Result};
 use crate::features::{Options, Share, TableColumns};
 use crate::functions::MlContext;
-use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter};
 use crate::registry::FolderExchange;
 use crate::train::federated::remote::{Joined, Joining, Plan, await_plan, check_name};
 
@@ -68,8 +68,8 @@ impl MlRelation for FederatedJoin {
         Ok(call.once(async move { run(&own).await }))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Trains)
     }
 }
 

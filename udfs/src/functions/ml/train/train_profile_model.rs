@@ -11,7 +11,7 @@ use super::spec::{ARCH, COLUMNS, HORIZON, OPTIONS, TARGET, TrainSpec};
 use crate::error::Result;
 use crate::features::Target;
 use crate::functions::MlContext;
-use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter};
 
 /// See [`MlRelation::doc`].
 #[derive(Debug)]
@@ -76,8 +76,8 @@ impl MlRelation for TrainProfileModel {
         Ok(call.once(async move { run(own, spec).await?.batch() }))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Trains)
     }
 
     fn takes_options(&self) -> bool {

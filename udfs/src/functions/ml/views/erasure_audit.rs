@@ -7,9 +7,6 @@ use super::view::{Column, Kind, View, big, text, time};
 use crate::context::{ErasedFrom, ErasureInfo};
 use crate::error::Result;
 
-/// Hashes of one erasure that are shown.
-const HASHES_SHOWN: usize = 1000;
-
 #[derive(Debug)]
 pub(super) struct ErasureAudit;
 
@@ -40,9 +37,8 @@ impl View for ErasureAudit {
         let erasures = context.erasure.list();
         let mut rows: Vec<(&ErasureInfo, Option<String>, Option<&ErasedFrom>)> = Vec::new();
         for erasure in &erasures {
-            // Beside the first object alone: an erasure of a million users has a million hashes.
-            let shown = &erasure.users[..erasure.users.len().min(HASHES_SHOWN)];
-            rows.push((erasure, Some(shown.join(" ")), erasure.removed.first()));
+            // Beside the first object alone: they are a thousand, perhaps.
+            rows.push((erasure, Some(erasure.users.join(" ")), erasure.removed.first()));
             rows.extend(erasure.removed.iter().skip(1).map(|object| (erasure, None, Some(object))));
         }
         Ok(vec![
@@ -50,7 +46,7 @@ impl View for ErasureAudit {
             text(&rows, |row| Some(&row.0.requested_by)),
             time(&rows, |row| Some(row.0.requested_at_us)),
             time(&rows, |row| row.0.finished_at_us),
-            big(&rows, |row| Some(row.0.users.len() as u64)),
+            big(&rows, |row| Some(row.0.count)),
             text(&rows, |row| row.1.as_deref()),
             text(&rows, |row| Some(if row.0.suppressed { "yes" } else { "no" })),
             text(&rows, |row| row.2.map(|object| object.kind.as_str())),

@@ -18,6 +18,7 @@ mod model_versions;
 mod models;
 mod profile_freshness;
 mod profile_lineage;
+mod suppressed_users;
 mod training_info;
 mod transform_features;
 mod transforms;
@@ -48,6 +49,7 @@ fn views() -> Vec<Arc<dyn View>> {
         Arc::new(models::Models),
         Arc::new(profile_freshness::ProfileFreshness),
         Arc::new(profile_lineage::ProfileLineage),
+        Arc::new(suppressed_users::SuppressedUsers),
         Arc::new(training_info::TrainingInfo),
         Arc::new(transform_features::TransformFeatures),
         Arc::new(transforms::Transforms),

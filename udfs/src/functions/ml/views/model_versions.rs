@@ -81,6 +81,7 @@ const COLUMNS: &[(&str, Kind)] = &[
     ("weights_hash", Kind::Text),
     ("message", Kind::Text),
     ("scheme", Kind::Text),
+    ("contains_erased", Kind::Text),
 ];
 
 #[async_trait]
@@ -176,5 +177,9 @@ fn origin_columns(rows: &[Row]) -> Vec<Column> {
         text(rows, |row| row.info().map(|info| info.weights_hash.as_str())),
         text(rows, Row::message),
         text(rows, |row| row.info().map(scheme)),
+        text(rows, |row| match row {
+            Row::Version(entry) => Some(entry.contains_erased.as_str()),
+            Row::Job(_) => None,
+        }),
     ]
 }

@@ -62,6 +62,8 @@ impl View for Models {
             ("created_at", Kind::Time),
             ("statement", Kind::Text),
             ("scheme", Kind::Text),
+            ("contains_erased", Kind::Text),
+            ("on_erasure", Kind::Text),
         ]
     }
 
@@ -98,6 +100,8 @@ impl View for Models {
                 Row::Job(job) => Some(&job.statement),
             }),
             text(&rows, |row| row.info().map(scheme)),
+            text(&rows, |row| row.model().map(|model| model.contains_erased.as_str())),
+            text(&rows, |row| row.model().map(|model| model.on_erasure.as_str())),
         ])
     }
 }

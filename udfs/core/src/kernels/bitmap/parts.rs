@@ -3,14 +3,16 @@
 //! Adding a small set to a great one costs the great one, so a million small sets would cost a million great ones. Here every part is
 //! at least twice as great as the next one: a set takes part in as many additions as the whole has doublings.
 
-use crate::error::Result;
-use crate::kernels::bitmap::{Bitmap, Bsi};
+use super::{Bitmap, Bsi};
 use crate::kernels::stats::wire::{Reader, put_bytes};
 
 /// What parts are.
-pub(super) trait Part: Clone {
+pub trait Part: Clone {
+    /// The memory that it holds.
     fn heap_bytes(&self) -> usize;
+    /// Its bytes.
     fn to_bytes(self) -> Vec<u8>;
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` for anything else.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
@@ -44,7 +46,7 @@ impl Part for Bsi {
 
 /// Parts of a whole, the greatest first.
 #[derive(Debug, Clone)]
-pub(super) struct Parts<T> {
+pub struct Parts<T> {
     parts: Vec<(T, usize)>,
     /// What all parts hold.
     bytes: usize,
@@ -61,7 +63,7 @@ impl<T: Part> Parts<T> {
     ///
     /// # Errors
     /// Those of `combine`.
-    pub(super) fn push(&mut self, part: T, combine: impl Fn(T, T) -> Result<T>) -> Result<()> {
+    pub fn push<E>(&mut self, part: T, combine: impl Fn(T, T) -> Result<T, E>) -> Result<(), E> {
         self.add(part);
         while let [.., (_, greater), (_, less)] = self.parts[..]
             && greater < 2 * less
@@ -75,7 +77,7 @@ impl<T: Part> Parts<T> {
     ///
     /// # Errors
     /// Those of `combine`.
-    pub(super) fn merge(&mut self, other: Self, combine: impl Fn(T, T) -> Result<T>) -> Result<()> {
+    pub fn merge<E>(&mut self, other: Self, combine: impl Fn(T, T) -> Result<T, E>) -> Result<(), E> {
         other.parts.into_iter().rev().try_for_each(|(part, _)| self.push(part, &combine))
     }
 
@@ -83,24 +85,26 @@ impl<T: Part> Parts<T> {
     ///
     /// # Errors
     /// Those of `combine`.
-    pub(super) fn whole(&mut self, combine: impl Fn(T, T) -> Result<T>) -> Result<Option<&T>> {
+    pub fn whole<E>(&mut self, combine: impl Fn(T, T) -> Result<T, E>) -> Result<Option<&T>, E> {
         while self.parts.len() > 1 {
             self.combine_last(&combine)?;
         }
         Ok(self.parts.first().map(|(whole, _)| whole))
     }
 
-    pub(super) fn heap_bytes(&self) -> usize {
+    /// The memory that they hold.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
         self.bytes + self.parts.capacity() * size_of::<(T, usize)>()
     }
 
     /// Appends the parts' bytes.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut Vec<u8>) {
         self.parts.iter().for_each(|(part, _)| put_bytes(out, &part.clone().to_bytes()));
     }
 
     /// Reads what [`encode`](Self::encode) wrote.
-    pub(super) fn decode(from: &mut Reader<'_>) -> Option<Self> {
+    pub fn decode(from: &mut Reader<'_>) -> Option<Self> {
         let mut found = Self::default();
         while !from.is_empty() {
             found.add(T::from_bytes(from.bytes()?)?);
@@ -114,7 +118,7 @@ impl<T: Part> Parts<T> {
         self.parts.push((part, bytes));
     }
 
-    fn combine_last(&mut self, combine: impl Fn(T, T) -> Result<T>) -> Result<()> {
+    fn combine_last<E>(&mut self, combine: impl Fn(T, T) -> Result<T, E>) -> Result<(), E> {
         if let (Some((less, few)), Some((greater, many))) = (self.parts.pop(), self.parts.pop()) {
             self.bytes -= few + many;
             self.add(combine(greater, less)?);
@@ -127,7 +131,7 @@ impl<T: Part> Parts<T> {
 mod tests {
     use super::*;
 
-    fn or(mut left: Bitmap, right: Bitmap) -> Result<Bitmap> {
+    fn or(mut left: Bitmap, right: Bitmap) -> Result<Bitmap, ()> {
         left.add(right);
         Ok(left)
     }
