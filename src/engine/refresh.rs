@@ -77,7 +77,7 @@ impl Engine {
         populate: bool,
     ) -> Result<(u64, Option<String>)> {
         let plan = self.catalog.plan_view(query).await?;
-        let read = inputs(&plan).await?;
+        let read = self.inputs(&plan).await?;
         let (user, reason) = match follow(state, &plan, &read) {
             Ok(followed) => (followed.user, None),
             Err(reason) => (None, Some(reason)),
@@ -121,7 +121,7 @@ impl Engine {
             None => error.detail(format!("The query of materialized view \"{}\" no longer works.", view.name)),
         })?;
         same_columns(view, &plan)?;
-        let read = inputs(&plan).await?;
+        let read = self.inputs(&plan).await?;
         let followed = follow(state, &plan, &read);
         let work = self.work(view, &read, &followed).await?;
         let (done, users, why) = match work {
@@ -188,7 +188,10 @@ impl Engine {
         match users_of(&events.table, &self.catalog.runtime(), files, events.column, limit).await? {
             None => whole(&format!("has new events of more than {limit} users")),
             Some(users) if users.len() == 0 => Ok(Work::Nothing),
-            Some(users) => {
+            Some(mut users) => {
+                if read.asks_links {
+                    users.add_persons(&self.ml.identities.people())?;
+                }
                 let (table, column) = (Arc::clone(&events.table), events.column);
                 Ok(Work::Users { events: table, column, users: Arc::new(users), key: followed.key })
             }
@@ -214,6 +217,15 @@ impl Engine {
     ) -> Result<Replaced> {
         let rows = rows_of(state, plan, None, Some((users, key))).await?;
         replace_users(&view.table, &self.catalog.runtime(), (users, key), rows).await
+    }
+
+    /// What a plan reads, in the versions of now.
+    async fn inputs(&self, plan: &LogicalPlan) -> Result<Inputs> {
+        // First the links: newer ones than those that are written down only make the next refresh do more.
+        let links = self.ml.identities.people().version();
+        let mut read = inputs(plan).await?;
+        read.links = read.asks_links.then_some(links);
+        Ok(read)
     }
 
     fn models(&self, read: &Inputs) -> Vec<String> {
@@ -444,7 +456,13 @@ fn versions(read: &Inputs) -> Vec<InputVersion> {
         };
         InputVersion { name: input.name.clone(), kind: kind.to_owned(), contents: input.contents.clone(), table }
     };
-    read.relations.iter().map(version).collect()
+    let links = read.links.map(|version| InputVersion {
+        name: "ml.identity_links".into(),
+        kind: "links between ids".into(),
+        contents: Some(version.to_string()),
+        table: None,
+    });
+    read.relations.iter().map(version).chain(links).collect()
 }
 
 fn kind_of(role: &Role) -> &'static str {
@@ -494,7 +512,7 @@ impl Engine {
     async fn profile(&self, view: &Materialized) -> Result<ProfileInfo> {
         // A view whose query no longer works still has rows and a history.
         let planned = match self.catalog.plan_view(&view.stored.query).await {
-            Ok(plan) => inputs(&plan).await.map(Some),
+            Ok(plan) => self.inputs(&plan).await.map(Some),
             Err(error) => Err(error),
         };
         let (now, error) = match planned {
@@ -504,11 +522,11 @@ impl Engine {
         let last = view.stored.last.as_ref();
         let (mut newest, mut pending, mut fresh) = (None, Some(0_u64), now.is_some() && last.is_some());
         let mut read = Vec::new();
-        for input in now.iter().flat_map(|now| &now.relations) {
-            let is = versions(&Inputs { relations: vec![input.clone()], ..Inputs::default() }).remove(0);
+        for (at, is) in now.iter().flat_map(versions).enumerate() {
             let was = last.and_then(|last| last.inputs.iter().find(|before| before.name == is.name));
             fresh &= was == Some(&is) && is.contents.is_some();
-            if let InputKind::Managed(table, version) = &input.kind {
+            let input = now.as_ref().and_then(|now| now.relations.get(at));
+            if let Some(InputKind::Managed(table, version)) = input.map(|input| &input.kind) {
                 newest = newest.max(watermark(table, None));
                 let since = was.and_then(|was| was.table).filter(|(id, _)| *id == table.id()).map(|(_, version)| version);
                 pending = pending.zip(since).map(|(pending, since)| pending + version.saturating_sub(since));

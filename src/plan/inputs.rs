@@ -11,6 +11,7 @@ use portrait_udfs::error::{Error, Result};
 use portrait_udfs::functions::ml::models_named_by;
 use portrait_udfs::functions::planner::RelationNode;
 
+use super::per_user::RESOLVE_USER;
 use crate::storage::delta::DeltaTable;
 use crate::storage::user_set::UserSet;
 use crate::storage::{ExternalTable, ManagedTable, Role};
@@ -44,6 +45,10 @@ pub(crate) struct Inputs {
     pub(crate) models: Vec<String>,
     /// What may give other rows although no input changes: `now()`, a function in FROM, …
     pub(crate) unsteady: Option<String>,
+    /// Whether it asks who is the same person.
+    pub(crate) asks_links: bool,
+    /// The version of the links between ids, where it asks them.
+    pub(crate) links: Option<u64>,
 }
 
 /// What the plan of a query reads, through views and subqueries.
@@ -53,7 +58,7 @@ pub(crate) struct Inputs {
 pub(crate) async fn inputs(plan: &LogicalPlan) -> Result<Inputs> {
     let mut found = Inputs::default();
     let mut scans = BTreeMap::new();
-    collect(plan, &mut scans, &mut found.unsteady).map_err(Error::from_engine)?;
+    collect(plan, &mut scans, &mut found).map_err(Error::from_engine)?;
     found.models = models_named_by(plan).map_err(Error::from_engine)?.into_iter().collect();
     for (name, provider) in scans {
         found.relations.push(input(name, provider.as_ref()).await?);
@@ -78,7 +83,7 @@ async fn input(name: String, provider: &dyn TableProvider) -> Result<Input> {
 
 type Scans = BTreeMap<String, Arc<dyn TableProvider>>;
 
-fn collect(plan: &LogicalPlan, scans: &mut Scans, unsteady: &mut Option<String>) -> datafusion::common::Result<()> {
+fn collect(plan: &LogicalPlan, scans: &mut Scans, found: &mut Inputs) -> datafusion::common::Result<()> {
     let mut views = Vec::new();
     plan.apply_with_subqueries(|node| {
         match node {
@@ -94,21 +99,25 @@ fn collect(plan: &LogicalPlan, scans: &mut Scans, unsteady: &mut Option<String>)
             LogicalPlan::Extension(extension) => {
                 let relation = extension.node.as_any().downcast_ref::<RelationNode>();
                 let name = relation.map_or_else(|| extension.node.name().to_owned(), |relation| relation.function().to_owned());
-                unsteady.get_or_insert(format!("it calls {name}"));
+                found.unsteady.get_or_insert(format!("it calls {name}"));
             }
             _ => {}
         }
         node.apply_expressions(|expr| {
             expr.apply(|part| {
-                if let Some(name) = unsteady_call(part) {
-                    unsteady.get_or_insert(format!("it calls {name}"));
+                match unsteady_call(part) {
+                    Some(RESOLVE_USER) => found.asks_links = true,
+                    Some(name) => {
+                        found.unsteady.get_or_insert(format!("it calls {name}"));
+                    }
+                    None => {}
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
         })
     })?;
     for view in views {
-        collect(&view, scans, unsteady)?;
+        collect(&view, scans, found)?;
     }
     Ok(())
 }

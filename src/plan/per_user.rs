@@ -7,12 +7,18 @@
 //! given in words.
 //!
 //! It reads optimised plans: subqueries are joins there, and conditions of joins are found.
+//!
+//! Where a query calls `resolve_user`, a user stands for the person: the promise is then about the events of all ids of a person,
+//! and whoever follows it must follow all of them.
 
 use std::collections::BTreeSet;
 
 use datafusion::common::{Column, JoinType};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Distinct, Expr, Join, LogicalPlan, Operator, TableScan, Unnest, Window};
+
+/// The function that gives the person behind an id.
+pub(super) const RESOLVE_USER: &str = "resolve_user";
 
 /// What a plan's rows depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,6 +244,7 @@ fn unalias(expr: &Expr) -> &Expr {
 fn column_of(expr: &Expr, input: &LogicalPlan) -> Option<usize> {
     match unalias(expr) {
         Expr::Column(column) => index(column, input),
+        Expr::ScalarFunction(call) if call.name() == RESOLVE_USER => call.args.first().and_then(|id| column_of(id, input)),
         _ => None,
     }
 }

@@ -19,6 +19,7 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use portrait_udfs::error::{Error, Result};
+use portrait_udfs::kernels::identity::{People, whole};
 
 /// So many users are looked for in the statistics of files and pages.
 const FEW: usize = 512;
@@ -106,6 +107,31 @@ impl UserSet {
             terms = terms.chunks(2).map(or).collect();
         }
         terms.pop()
+    }
+
+    /// Adds the other ids of the persons behind these users.
+    ///
+    /// # Errors
+    /// 53200.
+    pub(crate) fn add_persons(&mut self, people: &People) -> Result<()> {
+        if people.are_plain() {
+            return Ok(());
+        }
+        let (reader, mut grown) = (people.read(), 0);
+        match &mut self.users {
+            Names::Numbers(users) => {
+                let ids = |user: &i64| reader.ids(&user.to_string()).unwrap_or_default().into_iter().filter_map(whole).collect::<Vec<_>>();
+                let more: Vec<i64> = users.iter().flat_map(ids).collect();
+                grown += more.len() * (ENTRY_BYTES + size_of::<i64>());
+                users.extend(more);
+            }
+            Names::Texts(users) => {
+                let more: Vec<Box<str>> = users.iter().filter_map(|user| reader.ids(user)).flatten().map(Into::into).collect();
+                grown += more.iter().map(|id| ENTRY_BYTES + size_of::<Box<str>>() + id.len()).sum::<usize>();
+                users.extend(more);
+            }
+        }
+        self.memory.try_grow(grown).map_err(crate::storage::engine_error)
     }
 
     /// Which rows are theirs. A NULL is nobody.
