@@ -120,7 +120,7 @@ impl Catalog {
     pub async fn audience_builder(&self) -> Result<AudienceBuilder> {
         let pool = Arc::clone(&self.inner.env.read().memory_pool);
         let erasures = self.inner.state().definitions.erasures.begun();
-        let members = Builder::new(Arc::clone(&self.inner.store), Arc::clone(&self.inner.dictionary), &pool).await?;
+        let members = Builder::new(Arc::clone(self.inner.store.objects()), Arc::clone(&self.inner.dictionary), &pool).await?;
         Ok(AudienceBuilder { members, erasures, suppressed: self.inner.forgotten.suppressed(), inner: Arc::clone(&self.inner) })
     }
 
@@ -158,7 +158,7 @@ impl Catalog {
             })
             .await;
         if made.as_ref().map_or_else(refused, |made| *made == Created::Existed) {
-            remove_set(&self.inner.store, file).await;
+            remove_set(self.inner.store.objects().as_ref(), file).await;
         }
         made
     }
@@ -199,7 +199,7 @@ impl Catalog {
             })
             .await;
         if refreshed.as_ref().map_or_else(refused, |refreshed| !refreshed.changed) {
-            remove_set(&self.inner.store, file).await;
+            remove_set(self.inner.store.objects().as_ref(), file).await;
         }
         refreshed
     }
@@ -219,7 +219,7 @@ impl Catalog {
             })
             .await?;
         for version in dropped.iter().flat_map(|found| &found.versions) {
-            remove_set(&self.inner.store, version.file).await;
+            remove_set(self.inner.store.objects().as_ref(), version.file).await;
         }
         Ok(dropped.is_some())
     }
@@ -313,7 +313,7 @@ impl AudienceProvider for Audiences {
         if let Some(set) = self.kept.lock().sets.get(&file) {
             return Ok(Arc::clone(set));
         }
-        let set = Arc::new(read_set(&inner.store, file).await?);
+        let set = Arc::new(read_set(inner.store.objects().as_ref(), file).await?);
         let bytes = set.heap_bytes();
         let mut kept = self.kept.lock();
         if kept.bytes + bytes > KEPT_BYTES {

@@ -250,7 +250,7 @@ impl Eraser {
             };
             let begun = inner.change(move |definitions| begin(definitions, erasure, &sets)).await?;
             for file in if begun { old } else { new } {
-                remove_set(&inner.store, file).await;
+                remove_set(inner.store.objects().as_ref(), file).await;
             }
             if begun {
                 return Ok(());
@@ -432,9 +432,9 @@ impl Sets {
                 if numbers.is_empty() {
                     continue;
                 }
-                let set = read_set(&inner.store, version.file).await?;
+                let set = read_set(inner.store.objects().as_ref(), version.file).await?;
                 if set.meets(numbers) {
-                    found.replaced.insert(version.file, replace_set(&inner.store, set.and_not(numbers)).await?);
+                    found.replaced.insert(version.file, replace_set(inner.store.objects().as_ref(), set.and_not(numbers)).await?);
                     versions += 1;
                 }
             }

@@ -94,14 +94,14 @@ impl Call<'_> {
     /// Refuses a write in a read-only transaction, and says once that it will not wait for COMMIT.
     ///
     /// # Errors
-    /// [`Code::ReadOnly`].
+    /// [`Code::ReadOnly`], also for a store that is open for reading only.
     pub(super) fn before_write(&self) -> Result<()> {
         let read_only =
             self.session.with_settings(|settings| settings.bool("transaction_read_only") || settings.bool("default_transaction_read_only"));
         if read_only {
             return Err(Error::new(Code::ReadOnly, format!("cannot execute {} in a read-only transaction", self.statement.tag())));
         }
-        Ok(())
+        self.running.engine().catalog().may_write()
     }
 
     /// After a write inside a transaction block: it is durable already, and the client should know.
