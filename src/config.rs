@@ -48,6 +48,10 @@ pub struct TlsFiles {
 pub struct Options {
     /// The folder that holds everything.
     pub data_dir: Option<PathBuf>,
+    /// Where tables, audiences, models and users lie instead: `s3://bucket/prefix`.
+    pub store: Option<String>,
+    /// Takes the store from the server that has it.
+    pub take_over: Option<bool>,
     /// Folders (or object-store prefixes) whose files SQL may read, besides `<data_dir>/files`.
     pub data_roots: Option<Vec<String>>,
     /// Address of the Postgres listener.
@@ -97,6 +101,8 @@ impl Options {
     pub fn or(self, lower: Self) -> Self {
         Self {
             data_dir: self.data_dir.or(lower.data_dir),
+            store: self.store.or(lower.store),
+            take_over: self.take_over.or(lower.take_over),
             data_roots: self.data_roots.or(lower.data_roots),
             listen: self.listen.or(lower.listen),
             auth: self.auth.or(lower.auth),
@@ -120,6 +126,10 @@ impl Options {
 pub struct Config {
     /// The folder that holds everything; made at the first start.
     pub data_dir: PathBuf,
+    /// Where tables, audiences, models and users lie, when not in `data_dir`: `s3://bucket/prefix`.
+    pub store: Option<String>,
+    /// Takes the store from the server that has it.
+    pub take_over: bool,
     /// Folders (or object-store prefixes) whose files SQL may read, besides `<data_dir>/files`.
     pub data_roots: Vec<String>,
     /// Address of the Postgres listener.
@@ -181,6 +191,8 @@ impl Config {
         };
         let config = Self {
             data_dir,
+            store: options.store.filter(|location| !location.is_empty()),
+            take_over: options.take_over.unwrap_or_default(),
             data_roots: options.data_roots.unwrap_or_default(),
             listen: options.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5433))),
             auth: options.auth.unwrap_or_default(),

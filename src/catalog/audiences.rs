@@ -116,7 +116,7 @@ impl Catalog {
     /// XX001 when the dictionary of user ids is damaged, 53200.
     pub async fn audience_builder(&self, erasures: u64) -> Result<AudienceBuilder> {
         let pool = Arc::clone(&self.inner.env.read().memory_pool);
-        let members = Builder::new(Arc::clone(&self.inner.store), Arc::clone(&self.inner.dictionary), &pool).await?;
+        let members = Builder::new(Arc::clone(self.inner.store.objects()), Arc::clone(&self.inner.dictionary), &pool).await?;
         Ok(AudienceBuilder { members, refusal: self.refusal(erasures) })
     }
 
@@ -154,7 +154,7 @@ impl Catalog {
             })
             .await;
         if made.as_ref().map_or_else(refused, |made| *made == Created::Existed) {
-            remove_set(&self.inner.store, file).await;
+            remove_set(self.inner.store.objects().as_ref(), file).await;
         }
         made
     }
@@ -195,7 +195,7 @@ impl Catalog {
             })
             .await;
         if refreshed.as_ref().map_or_else(refused, |refreshed| !refreshed.changed) {
-            remove_set(&self.inner.store, file).await;
+            remove_set(self.inner.store.objects().as_ref(), file).await;
         }
         refreshed
     }
@@ -215,7 +215,7 @@ impl Catalog {
             })
             .await?;
         for version in dropped.iter().flat_map(|found| &found.versions) {
-            remove_set(&self.inner.store, version.file).await;
+            remove_set(self.inner.store.objects().as_ref(), version.file).await;
         }
         Ok(dropped.is_some())
     }
@@ -306,7 +306,7 @@ impl AudienceProvider for Audiences {
         if let Some(set) = self.kept.lock().sets.get(&file) {
             return Ok(Arc::clone(set));
         }
-        let set = Arc::new(read_set(&inner.store, file).await?);
+        let set = Arc::new(read_set(inner.store.objects().as_ref(), file).await?);
         let bytes = set.heap_bytes();
         let mut kept = self.kept.lock();
         if kept.bytes + bytes > KEPT_BYTES {

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::file::Definitions;
 use super::open::{Inner, Object, State};
 use super::roles::random_bytes;
-use crate::storage::DurableLocal;
+use crate::storage::Store;
 use crate::storage::Role;
 use crate::storage::audience::{StoredSet, read_set, remove_set, replace_set};
 use crate::storage::delta::DeltaTable;
@@ -136,9 +136,9 @@ impl StoredErasures {
     ///
     /// # Errors
     /// XX001 naming a damaged one.
-    pub(super) async fn load(&mut self, store: &DurableLocal) -> Result<()> {
+    pub(super) async fn load(&mut self, store: &Store) -> Result<()> {
         for file in self.named() {
-            self.lists.insert(file, HashList::read(store, file).await?);
+            self.lists.insert(file, HashList::read(store.objects().as_ref(), file).await?);
         }
         Ok(())
     }
@@ -353,7 +353,7 @@ impl Eraser {
         let key = inner.change(|definitions| definitions.erasures.make_key()).await?;
         let hashes: Vec<UserHash> = users.iter().map(|user| hash_of(&key, user)).collect();
         let erased = Users::new(key, hashes.iter().copied().collect());
-        let list = if hashes.len() > FEW { Some(HashList::write(&inner.store, hashes.clone()).await?) } else { None };
+        let list = if hashes.len() > FEW { Some(HashList::write(inner.store.objects().as_ref(), hashes.clone()).await?) } else { None };
         let pool = Arc::clone(&inner.env.read().memory_pool);
         inner.dictionary.load(&pool).await?;
         for _ in 0..ATTEMPTS {
@@ -379,14 +379,14 @@ impl Eraser {
             let own = list.clone();
             let begun = inner.change(move |definitions| begin(definitions, erasure, own, &sets)).await?;
             for file in if begun { old } else { new } {
-                remove_set(&inner.store, file).await;
+                remove_set(inner.store.objects().as_ref(), file).await;
             }
             if begun {
                 return Ok(());
             }
         }
         if let Some(list) = list {
-            HashList::remove(&inner.store, list.file).await;
+            HashList::remove(inner.store.objects().as_ref(), list.file).await;
         }
         Err(Error::new(Code::Serialization, "audiences were changed by other statements again and again").hint("Run the statement again."))
     }
@@ -515,7 +515,7 @@ impl Eraser {
         let inner = self.inner()?;
         let few = bytes_of(inner.state().definitions.erasures.suppressed.iter());
         if few.len() + users.len() > FEW && !few.is_empty() {
-            let list = HashList::write(&inner.store, few.into_iter().collect()).await?;
+            let list = HashList::write(inner.store.objects().as_ref(), few.into_iter().collect()).await?;
             inner
                 .change(move |definitions| {
                     definitions.erasures.move_to_list(list);
@@ -619,9 +619,9 @@ impl Sets {
                 if numbers.is_empty() {
                     continue;
                 }
-                let set = read_set(&inner.store, version.file).await?;
+                let set = read_set(inner.store.objects().as_ref(), version.file).await?;
                 if set.meets(numbers) {
-                    found.replaced.insert(version.file, replace_set(&inner.store, set.and_not(numbers)).await?);
+                    found.replaced.insert(version.file, replace_set(inner.store.objects().as_ref(), set.and_not(numbers)).await?);
                     versions += 1;
                 }
             }

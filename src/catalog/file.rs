@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use portrait_udfs::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::erasure::StoredErasures;
 use super::materialized::StoredMaterialized;
-use crate::storage::{DurableLocal, ExternalSource, Role, store_error};
+use super::owner::StoredOwner;
+use crate::storage::{ExternalSource, Role, Store, Tag};
 
 /// The newest format that this program reads and the one it writes.
 const FORMAT_VERSION: u32 = 1;
@@ -45,6 +45,9 @@ pub(super) struct Definitions {
     /// Users who are forgotten.
     #[serde(default, skip_serializing_if = "StoredErasures::is_empty")]
     pub(super) erasures: StoredErasures,
+    /// The server that writes to the store, where several can reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) owner: Option<StoredOwner>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +115,7 @@ impl Default for Definitions {
             audiences: BTreeMap::new(),
             materialized: BTreeMap::new(),
             erasures: StoredErasures::default(),
+            owner: None,
         }
     }
 }
@@ -124,21 +128,25 @@ impl Definitions {
         oid
     }
 
-    /// Reads the catalog of a data directory; a new one is empty.
-    pub(super) async fn read(store: &DurableLocal) -> Result<Self> {
-        let bytes = match store.get(&Path::from(FILE)).await {
-            Ok(found) => found.bytes().await.map_err(store_error)?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(Self::default()),
-            Err(error) => return Err(store_error(error)),
-        };
-        Self::decode(&bytes)
+    /// Reads the catalog of a store, and what its file was; a new one is empty.
+    pub(super) async fn read(store: &Store) -> Result<(Self, Tag)> {
+        match store.read(&Path::from(FILE)).await? {
+            Some((bytes, tag)) => Ok((Self::decode(&bytes)?, tag)),
+            None => Ok((Self::default(), Tag::default())),
+        }
     }
 
     /// Replaces the catalog; durable when it returns.
-    pub(super) async fn write(&self, store: &DurableLocal) -> Result<()> {
-        let bytes = self.encode()?;
-        store.put_opts(&Path::from(FILE), bytes.into(), object_store::PutOptions::default()).await.map_err(store_error)?;
-        Ok(())
+    ///
+    /// # Errors
+    /// 40001 when it is no longer what `tag` says; failures of the store.
+    pub(super) async fn write(&self, store: &Store, tag: &mut Tag) -> Result<()> {
+        store.replace(&Path::from(FILE), self.encode()?.into(), tag).await
+    }
+
+    /// Whether the catalog's file is what `tag` says.
+    pub(super) async fn is_still(store: &Store, tag: &Tag) -> Result<bool> {
+        store.is_still(&Path::from(FILE), tag).await
     }
 
     fn encode(&self) -> Result<Vec<u8>> {

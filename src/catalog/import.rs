@@ -36,7 +36,7 @@ impl Catalog {
     /// # Errors
     /// 58030 and 42501 for the location; 42703 when no column fits; 42804 for one of another kind.
     pub async fn import_sources(&self, session: &dyn Session, location: &str, table: &SchemaRef) -> Result<Vec<ImportSource>> {
-        let listing = self.inner.roots.list(location, &|name| kind_of_name(name).is_some())?;
+        let listing = self.inner.roots.list(location, |name| kind_of_name(name).is_some()).await?;
         let told = "Files are told by their names: .parquet, .csv, .tsv, .json, .jsonl or .ndjson, also compressed.";
         if listing.files.is_empty() {
             return Err(Error::new(Code::Io, format!("no files to import at \"{location}\"")).hint(told));
@@ -46,8 +46,8 @@ impl Catalog {
             let path = text_of(&file.path);
             let kind = kind_of_name(&path).ok_or_else(|| Error::invalid(format!("\"{path}\" is a file of no known kind")).hint(told))?;
             match kinds.iter_mut().find(|(found, _)| *found == kind) {
-                Some((_, files)) => files.push((path, file.size)),
-                None => kinds.push((kind, vec![(path, file.size)])),
+                Some((_, files)) => files.push((path, file.meta.size)),
+                None => kinds.push((kind, vec![(path, file.meta.size)])),
             }
         }
         let mixed = kinds.len() > 1;

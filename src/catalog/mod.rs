@@ -1,4 +1,5 @@
-//! What SQL can see: tables, views, materialized views, audiences, roles and links between ids, durable in the data directory.
+//! What SQL can see: tables, views, materialized views, audiences, roles and links between ids, durable in the data directory or in an
+//! object store.
 //!
 //! One small versioned [`file`] holds every definition and is replaced atomically: a relation is visible only once that
 //! file names it, and its bytes are removed only after the file no longer does. Planning reads an in-memory copy.
@@ -17,6 +18,7 @@ mod identity;
 mod import;
 mod materialized;
 mod open;
+mod owner;
 mod provenance;
 mod public;
 mod retention;
@@ -32,6 +34,7 @@ use datafusion::common::TableReference;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
+use object_store::ObjectStore;
 use portrait_udfs::error::{Code, Error, Result};
 
 pub use audiences::{AudienceBuilder, CreateAudience, Members, Refreshed};
@@ -49,7 +52,7 @@ pub use crate::storage::versions::AsOf;
 use crate::storage::delta::DeltaTable;
 use crate::storage::erasure::Refusal;
 use crate::storage::types::{schema_to_text, table_schema};
-use crate::storage::{Arrivals, DataRoots, DurableLocal, ExternalSource, ExternalTable};
+use crate::storage::{Arrivals, DataRoots, ExternalSource, ExternalTable, Store};
 use file::{Body, Relation};
 use open::Inner;
 
@@ -78,12 +81,48 @@ impl Catalog {
     /// # Errors
     /// 55000 when another process has it open, XX001 when the catalog is damaged.
     pub async fn open(data_dir: &std::path::Path, roots: Arc<DataRoots>) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self { inner: Inner::open(data_dir, roots).await? }))
+        Ok(Arc::new(Self { inner: Inner::open(data_dir, None, roots, false).await? }))
     }
 
-    /// The store of the data directory; others of this program keep their own folders in it.
-    pub fn store(&self) -> &Arc<DurableLocal> {
-        &self.inner.store
+    /// As [`open`](Self::open), for definitions and tables that lie in `store`: `data_dir` keeps the lock, the name of this
+    /// server, and what can be made again. With `take_over` the store is taken from the server that has it.
+    ///
+    /// # Errors
+    /// As there, and 55000 when another server has the store.
+    pub async fn open_in(store: Store, data_dir: &std::path::Path, roots: Arc<DataRoots>, take_over: bool) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self { inner: Inner::open(data_dir, Some(store), roots, take_over).await? }))
+    }
+
+    /// Lets another server have the store. Call last: nothing can be changed afterwards.
+    ///
+    /// # Errors
+    /// Failures of the store: then another server must be told to take over.
+    pub async fn release(&self) -> Result<()> {
+        self.inner.release().await
+    }
+
+    /// Looks whether the store is still this server's, as it does by itself every few seconds.
+    #[cfg(test)]
+    pub(crate) async fn check_owner(&self) -> Result<()> {
+        self.inner.check_owner().await
+    }
+
+    /// The store of tables and definitions; others of this program keep their own folders in it.
+    pub fn objects(&self) -> &Arc<dyn ObjectStore> {
+        self.inner.store.objects()
+    }
+
+    /// The data directory: absolute, without symbolic links.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.inner.folder
+    }
+
+    /// Fails where nothing can be written.
+    ///
+    /// # Errors
+    /// 25006 for a store that is open for reading only, 55000 when another server has it.
+    pub fn may_write(&self) -> Result<()> {
+        self.inner.store.may_write()
     }
 
     /// The folders whose files SQL may read.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::catalog::SchemaProvider;
@@ -13,19 +13,21 @@ use uuid::Uuid;
 
 use super::definitions::{ObjectKind, TableInfo};
 use super::file::{Body, Definitions, Relation};
-use super::{PUBLIC, ViewPlanner};
+use super::{PUBLIC, ViewPlanner, owner};
 use crate::storage::audience::{Dictionary, Merging, sweep_sets};
 use crate::storage::delta::{DeltaTable, sweep_tables};
 use crate::storage::erasure::Forgotten;
 use crate::storage::hash_list::sweep_lists;
 use crate::storage::identity::Identities;
 use crate::storage::types::schema_from_text;
-use crate::storage::{DataRoots, DurableLocal, ExternalTable, Role};
+use crate::storage::{DataRoots, DurableLocal, ExternalTable, Role, Store, Tag, make_folder};
 
 /// What every handle of the catalog shares.
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) store: Arc<DurableLocal>,
+    pub(super) store: Store,
+    /// The data directory: what stays on this machine.
+    pub(super) folder: PathBuf,
     pub(super) roots: Arc<DataRoots>,
     pub(super) attached: RwLock<BTreeMap<String, Arc<dyn SchemaProvider>>>,
     pub(super) planner: RwLock<Option<Arc<dyn ViewPlanner>>>,
@@ -40,8 +42,8 @@ pub(super) struct Inner {
     /// Where writers take their memory and their spill files from.
     pub(super) env: RwLock<Arc<RuntimeEnv>>,
     state: RwLock<Arc<State>>,
-    /// One change at a time.
-    gate: tokio::sync::Mutex<()>,
+    /// One change at a time; what the catalog's file is.
+    gate: tokio::sync::Mutex<Tag>,
     /// Locked as long as the catalog is open.
     _lock: File,
 }
@@ -81,30 +83,31 @@ pub(super) enum Object {
 }
 
 impl Inner {
-    pub(super) async fn open(data_dir: &Path, roots: Arc<DataRoots>) -> Result<Arc<Self>> {
-        let store = DurableLocal::open(data_dir)?;
-        let lock = lock(store.root())?;
-        let staged = store.sweep_staged()?;
-        let mut definitions = Definitions::read(&store).await?;
-        let named: HashSet<Uuid> = definitions.relations.values().filter_map(|relation| folder_of(&relation.body)).collect();
-        let tables = sweep_tables(&store, &named)?;
-        let sets = definitions.audiences.values().flat_map(|audience| &audience.versions).map(|version| version.file).collect();
-        let sets = sweep_sets(&store, &sets)?;
-        let lists = sweep_lists(&store, &definitions.erasures.named()).await?;
-        definitions.erasures.load(&store).await?;
-        if staged + tables + sets + lists > 0 {
-            tracing::info!(staged, tables, sets, lists, "swept what an interrupted process left");
+    /// Opens the catalog in `shared`, or in the data directory itself.
+    pub(super) async fn open(data_dir: &Path, shared: Option<Store>, roots: Arc<DataRoots>, take_over: bool) -> Result<Arc<Self>> {
+        make_folder(data_dir)?;
+        let folder = std::fs::canonicalize(data_dir)?;
+        let lock = lock(&folder)?;
+        let mut store = match shared {
+            Some(store) => store,
+            None => Store::folder(DurableLocal::open(&folder)?),
+        };
+        let (mut definitions, mut tag) = Definitions::read(&store).await?;
+        if store.may_write().is_ok() && owner::take(&store, &folder, &mut definitions, &mut tag, take_over).await? {
+            store = store.without_sweeps();
         }
-        let store = Arc::new(store);
+        sweep(&store, &definitions).await?;
+        definitions.erasures.load(&store).await?;
         let forgotten = Arc::new(Forgotten::default());
         forgotten.set(definitions.erasures.hidden(), definitions.erasures.suppressed());
-        let identities = Identities::open(&store, &forgotten)?;
-        let dictionary = Dictionary::new(Arc::clone(&store));
+        let own = Arc::new(DurableLocal::open(&folder)?);
+        let identities = Identities::open(&own, store.shared_name().is_none(), &forgotten)?;
+        let dictionary = Dictionary::new(Arc::clone(store.objects()));
         let mut entries = BTreeMap::new();
         for (name, relation) in &definitions.relations {
             entries.insert(name.clone(), Arc::new(make_entry(name, relation, &store, &roots, None)?));
         }
-        Ok(Arc::new(Self {
+        let inner = Arc::new(Self {
             roots,
             attached: RwLock::default(),
             planner: RwLock::default(),
@@ -112,12 +115,39 @@ impl Inner {
             dictionary,
             identities,
             store,
+            folder,
             forgotten,
             env: RwLock::default(),
             state: RwLock::new(Arc::new(State { definitions, entries })),
-            gate: tokio::sync::Mutex::new(()),
+            gate: tokio::sync::Mutex::new(tag),
             _lock: lock,
-        }))
+        });
+        owner::watch(&inner);
+        Ok(inner)
+    }
+
+    /// Looks whether the store is still this server's; if it is not, nothing is written any more.
+    pub(super) async fn check_owner(&self) -> Result<()> {
+        let tag = self.gate.lock().await;
+        self.store.may_write()?;
+        match Definitions::is_still(&self.store, &tag).await? {
+            true => Ok(()),
+            false => Err(owner::lost(&self.store)),
+        }
+    }
+
+    /// Another server may have the store from now on; this one makes no change any more.
+    pub(super) async fn release(self: &Arc<Self>) -> Result<()> {
+        if self.state().definitions.owner.is_none() || self.store.may_write().is_err() {
+            return Ok(());
+        }
+        self.change(|definitions| {
+            definitions.owner = None;
+            Ok(())
+        })
+        .await?;
+        self.store.refuse_writes(Error::new(Code::Shutdown, "the server is shutting down"));
+        Ok(())
     }
 
     /// The catalog of now.
@@ -146,12 +176,16 @@ impl Inner {
     }
 
     async fn change_now<T>(&self, made: Vec<Arc<DeltaTable>>, change: impl FnOnce(&mut Definitions) -> Result<T> + Send) -> Result<T> {
-        let _one_at_a_time = self.gate.lock().await;
+        self.store.may_write()?;
+        let mut tag = self.gate.lock().await;
         let before = self.state();
         let mut definitions = before.definitions.clone();
         let value = change(&mut definitions)?;
         let entries = self.entries_of(&definitions, &before, &made)?;
-        definitions.write(&self.store).await?;
+        definitions.write(&self.store, &mut tag).await.map_err(|error| match error.code {
+            Code::Serialization => owner::lost(&self.store),
+            _ => error,
+        })?;
         for (name, entry) in &entries {
             let is_new = !before.entries.get(name).is_some_and(|old| Arc::ptr_eq(old, entry));
             if let (true, Object::Managed(table)) = (is_new, &entry.object) {
@@ -195,13 +229,24 @@ impl Inner {
     }
 }
 
-fn make_entry(
-    name: &str,
-    relation: &Relation,
-    store: &Arc<DurableLocal>,
-    roots: &Arc<DataRoots>,
-    made: Option<Arc<DeltaTable>>,
-) -> Result<Entry> {
+/// Removes what an interrupted process left.
+async fn sweep(store: &Store, definitions: &Definitions) -> Result<()> {
+    if !store.sweeps() {
+        return Ok(());
+    }
+    let staged = store.sweep_staged()?;
+    let named: HashSet<Uuid> = definitions.relations.values().filter_map(|relation| folder_of(&relation.body)).collect();
+    let tables = sweep_tables(store, &named).await?;
+    let sets = definitions.audiences.values().flat_map(|audience| &audience.versions).map(|version| version.file).collect();
+    let sets = sweep_sets(store.objects().as_ref(), &sets).await?;
+    let lists = sweep_lists(store.objects().as_ref(), &definitions.erasures.named()).await?;
+    if staged + tables + sets + lists > 0 {
+        tracing::info!(staged, tables, sets, lists, "swept what an interrupted process left");
+    }
+    Ok(())
+}
+
+fn make_entry(name: &str, relation: &Relation, store: &Store, roots: &Arc<DataRoots>, made: Option<Arc<DeltaTable>>) -> Result<Entry> {
     let schema = Arc::new(schema_from_text(&relation.schema)?);
     let (kind, definition, object) = match &relation.body {
         Body::Managed { folder, role } => {

@@ -216,7 +216,7 @@ impl super::Catalog {
             return Ok(None);
         }
         let password = random_password()?;
-        let path = self.inner.store.root().join("passfile");
+        let path = self.inner.folder.join("passfile");
         write_secret(&path, &format!("*:*:*:{name}:{password}\n"))?;
         let options = RoleOptions { superuser: Some(true), login: Some(true), password: Some(Some(password)) };
         self.create_role(name, options).await?;
@@ -279,7 +279,8 @@ fn random_password() -> Result<String> {
     Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect())
 }
 
-fn write_secret(path: &std::path::Path, text: &str) -> Result<()> {
+/// Writes a file that only this user may read.
+pub(super) fn write_secret(path: &std::path::Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let _ = std::fs::remove_file(path);

@@ -22,14 +22,15 @@ use crate::sql::{self, ImportProgress, RunOptions};
 #[command(after_help = "\
 Examples:
   portrait import --data-dir portrait-data --table events logs/2024-05-01.parquet
-  portrait import --data-dir portrait-data --table events logs/ 'more/*.csv.gz'")]
+  portrait import --data-dir portrait-data --table events logs/ 'more/*.csv.gz'
+  portrait import --data-dir portrait-data --table events s3://bucket/logs/")]
 pub(super) struct Import {
     #[command(flatten)]
     common: Common,
     /// The table, which must exist
     #[arg(short, long, value_name = "TABLE")]
     table: String,
-    /// Files, folders or quoted globs; the kind is told by the names
+    /// Files, folders or quoted globs, also s3://bucket/…; the kind is told by the names
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<String>,
     /// Show no progress
@@ -82,6 +83,10 @@ impl Import {
 
 /// The folder that a path lies in, and the path, both absolute.
 fn locate(path: &str) -> Result<(String, String)> {
+    if path.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("s3://")) {
+        let fixed = path.find(['*', '?', '[']).and_then(|glob| path[..glob].rfind('/')).map_or(path, |slash| &path[..slash]);
+        return Ok((fixed.to_owned(), path.to_owned()));
+    }
     let absolute = std::path::absolute(path)?;
     let is_glob = |part: &Path| part.to_string_lossy().contains(['*', '?', '[']);
     let mut fixed: PathBuf = absolute.clone();

@@ -62,8 +62,15 @@ struct Common {
     /// The folder that holds tables, models and users; made at the first start [default: portrait-data]
     #[arg(long, value_name = "DIR", env = "PORTRAIT_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// A folder whose files SQL may read (repeatable); <data-dir>/files always counts
-    #[arg(long = "data-root", value_name = "DIR", env = "PORTRAIT_DATA_ROOT", value_delimiter = ',')]
+    /// Keep tables, models and users in object storage instead: s3://bucket/prefix, with credentials from AWS_* variables; the
+    /// data directory then holds what belongs to this machine (lock, spill files, copies that can be made again)
+    #[arg(long, value_name = "URL", env = "PORTRAIT_STORE")]
+    store: Option<String>,
+    /// Take the store from another server, which must be gone for good
+    #[arg(long)]
+    take_over: bool,
+    /// A folder, or s3://bucket/prefix, whose files SQL may read (repeatable); <data-dir>/files always counts
+    #[arg(long = "data-root", value_name = "DIR|URL", env = "PORTRAIT_DATA_ROOT", value_delimiter = ',')]
     data_roots: Vec<String>,
     /// Settings file [default: portrait.toml here or in the data directory, when there is one]
     #[arg(long, value_name = "FILE", env = "PORTRAIT_CONFIG")]
@@ -96,6 +103,8 @@ impl Common {
     fn options(self) -> Options {
         Options {
             data_dir: self.data_dir,
+            store: self.store,
+            take_over: self.take_over.then_some(true),
             data_roots: (!self.data_roots.is_empty()).then_some(self.data_roots),
             memory_limit: self.memory_limit,
             spill_limit: self.spill_limit,

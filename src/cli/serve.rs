@@ -25,6 +25,7 @@ Examples:
   portrait serve --data-dir portrait-data --data-root ./logs
   portrait serve --data-dir portrait-data --listen 0.0.0.0:5433 --tls-cert server.pem --tls-key server.key
   portrait serve --data-dir portrait-data --auth trust        (loopback only: nobody is asked for a password)
+  portrait serve --data-dir portrait-data --store s3://bucket/portrait --data-root s3://bucket/logs
 
 A listener beyond loopback needs TLS and passwords.")]
 pub(super) struct Serve {
@@ -117,7 +118,8 @@ fn print_welcome(config: &Config, address: SocketAddr) {
     };
     let host = if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() };
     let tls = if config.tls.is_some() { " sslmode=require" } else { "" };
-    println!("Portrait {} serves {}", env!("CARGO_PKG_VERSION"), config.data_dir.display());
+    let place = config.store.clone().unwrap_or_else(|| config.data_dir.display().to_string());
+    println!("Portrait {} serves {place}", env!("CARGO_PKG_VERSION"));
     println!();
     println!("  {password}psql \"host={host} port={} user={SUPERUSER} dbname=portrait{tls}\"", address.port());
     println!();

@@ -27,7 +27,6 @@ use std::time::Duration;
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::object_store::ObjectStore;
 use datafusion::object_store::path::Path as StorePath;
 use datafusion::sql::sqlparser::ast::Statement;
 use parking_lot::RwLock;
@@ -39,7 +38,7 @@ use portrait_udfs::registry::{Jobs, Registry};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::plan::SliceJoins;
-use crate::storage::{DataRoots, HistoryIndex};
+use crate::storage::{DataRoots, HistoryIndex, Store};
 
 pub use functions::session_of;
 pub use refresh::Refreshed;
@@ -91,16 +90,28 @@ impl Engine {
     /// # Errors
     /// When the directory cannot be made or read, another process has it open, or something in it is damaged.
     pub async fn open(config: &Config) -> Result<Arc<Self>> {
+        let store = match &config.store {
+            Some(location) => Some(Store::remote(location).await?),
+            None => None,
+        };
+        Self::open_in(config, store).await
+    }
+
+    /// As [`open`](Self::open), with tables and models in `store`.
+    pub(crate) async fn open_in(config: &Config, store: Option<Store>) -> Result<Arc<Self>> {
         std::fs::create_dir_all(&config.data_dir)?;
         let configured: Vec<std::path::PathBuf> = config.data_roots.iter().map(std::path::PathBuf::from).collect();
         let roots = Arc::new(DataRoots::new(&config.data_dir, &configured)?);
         // First, for its lock: nothing of the folder is touched while another process works in it.
-        let catalog = Catalog::open(&config.data_dir, Arc::clone(&roots)).await?;
+        let catalog = match store {
+            Some(store) => Catalog::open_in(store, &config.data_dir, Arc::clone(&roots), config.take_over).await?,
+            None => Catalog::open(&config.data_dir, Arc::clone(&roots)).await?,
+        };
         let runtime = QueryRuntime::start(config)?;
         catalog.set_runtime(runtime.env());
-        let store: Arc<dyn ObjectStore> = Arc::clone(catalog.store()) as _;
+        let store = Arc::clone(catalog.objects());
         let registry = Arc::new(Registry::open(Arc::clone(&store), StorePath::from(MODELS_PREFIX), config.model_cache).await?);
-        let histories = HistoryIndex::open(catalog.store())?;
+        let histories = HistoryIndex::open(catalog.folder())?;
         let erasures = erasure::Erasures::new(catalog.eraser(), Arc::clone(&histories), Arc::clone(&registry));
         erasures.resume();
         let jobs = Jobs::open(store, StorePath::from(MODELS_PREFIX), TRAININGS_MAX).await?;
@@ -182,6 +193,9 @@ impl Engine {
     pub async fn shutdown(&self) {
         self.ml.jobs.shutdown(TRAINING_GRACE).await;
         self.runtime.shutdown();
+        if let Err(error) = self.catalog.release().await {
+            tracing::warn!(%error, "the store is still in this server's name: another one must be told to take over");
+        }
     }
 
     /// The state that a new session starts from.

@@ -45,6 +45,7 @@ pub async fn import(
 ) -> Result<Arrivals> {
     let running = session.statement("import", &run.cancel, run.notice)?;
     let catalog = Arc::clone(running.engine().catalog());
+    catalog.may_write()?;
     let info = catalog.describe(table).ok_or_else(|| catalog.undefined_table(table))?;
     let tolerance_ms = session.with_settings(|settings| settings.integer("event_future_tolerance"));
     let options = IngestOptions {

@@ -23,6 +23,8 @@ mod drop;
 mod event_options;
 mod execute;
 mod explain;
+#[cfg(test)]
+mod faults;
 mod guard;
 mod import;
 mod insert;
@@ -234,6 +236,14 @@ struct Call<'a> {
 /// As [`Engine::open`].
 pub async fn open(config: &Config) -> Result<Arc<Engine>> {
     let engine = Engine::open(config).await?;
+    views::install(&engine);
+    Ok(engine)
+}
+
+/// As [`open`], over a store of a test's.
+#[cfg(test)]
+async fn open_in(config: &Config, store: crate::storage::Store) -> Result<Arc<Engine>> {
+    let engine = Engine::open_in(config, Some(store)).await?;
     views::install(&engine);
     Ok(engine)
 }

@@ -94,7 +94,7 @@ impl Call<'_> {
     /// Refuses a write in a read-only transaction, and says once that it will not wait for COMMIT.
     ///
     /// # Errors
-    /// [`Code::ReadOnly`].
+    /// [`Code::ReadOnly`], also for a store that is open for reading only.
     pub(super) fn before_write(&self) -> Result<()> {
         self.before_write_of(self.statement.tag())
     }
@@ -109,7 +109,7 @@ impl Call<'_> {
         if read_only {
             return Err(Error::new(Code::ReadOnly, format!("cannot execute {what} in a read-only transaction")));
         }
-        Ok(())
+        self.running.engine().catalog().may_write()
     }
 
     /// After a write inside a transaction block: it is durable already, and the client should know.

@@ -32,15 +32,17 @@ use object_store::{ObjectMeta, ObjectStore};
 use portrait_udfs::error::{Code, Error, Result};
 use uuid::Uuid;
 
-use super::durable::DurableLocal;
 use super::events::{self, Role, StoredIds, UserSpan};
 use super::intake::PlainIntake;
+use super::objects::Store;
 use super::types::{log_schema, schema_to_text};
 use super::writer::{InProgress, PendingFiles, WrittenFile, delete_quietly, write_stream};
 use super::{statistics, store_error};
 
 /// Folder of all managed tables below the data directory.
 const TABLES: &str = "tables";
+/// What to do after a commit that neither succeeded nor failed.
+const UNKNOWN: &str = "Whether the statement took effect is not known: look before you run it again.";
 /// Where the exact Arrow schema is kept in Delta's metadata.
 const SCHEMA_KEY: &str = "portrait.arrowSchema";
 
@@ -126,18 +128,15 @@ pub(crate) enum Committed {
 /// Keeps a table's folder on the disk while a plan reads it; the last one out removes the folder of a dropped table.
 #[derive(Debug)]
 pub(crate) struct TableLease {
-    folder: std::path::PathBuf,
+    store: Store,
+    folder: Path,
     dropped: AtomicBool,
 }
 
 impl Drop for TableLease {
     fn drop(&mut self) {
-        if self.dropped.load(Ordering::Acquire)
-            && let Err(error) = std::fs::remove_dir_all(&self.folder)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            // The catalog no longer names it: the next start sweeps it.
-            tracing::warn!(%error, folder = %self.folder.display(), "folder of a dropped table not removed");
+        if self.dropped.load(Ordering::Acquire) {
+            self.store.remove_folder_later(&self.folder);
         }
     }
 }
@@ -145,7 +144,7 @@ impl Drop for TableLease {
 impl DeltaTable {
     /// Makes an empty table in a new folder. It is removed with this handle unless it is
     /// [kept](Self::mark_kept).
-    pub(crate) async fn create(store: &DurableLocal, name: &str, schema: SchemaRef, role: Role) -> Result<Self> {
+    pub(crate) async fn create(store: &Store, name: &str, schema: SchemaRef, role: Role) -> Result<Self> {
         let table = Self::handle(store, Uuid::new_v4(), name, schema, role)?;
         table.mark_dropped();
         table.create_with(Vec::new()).await?;
@@ -155,7 +154,7 @@ impl DeltaTable {
     /// Makes a table whose first version holds every row of `stream`, in one commit. Returns the rows. It is
     /// removed with this handle unless it is [kept](Self::mark_kept).
     pub(crate) async fn create_as(
-        store: &DurableLocal,
+        store: &Store,
         name: &str,
         schema: SchemaRef,
         stream: SendableRecordBatchStream,
@@ -171,20 +170,14 @@ impl DeltaTable {
     }
 
     /// Opens the table whose folder is called `id`. Its log is read when it is first used.
-    pub(crate) fn open(store: &DurableLocal, id: Uuid, name: &str, schema: SchemaRef, role: Role) -> Result<Self> {
+    pub(crate) fn open(store: &Store, id: Uuid, name: &str, schema: SchemaRef, role: Role) -> Result<Self> {
         Self::handle(store, id, name, schema, role)
     }
 
-    fn handle(store: &DurableLocal, id: Uuid, name: &str, schema: SchemaRef, role: Role) -> Result<Self> {
-        let path = store.root().join(TABLES).join(id.to_string());
-        let store: Arc<dyn ObjectStore> = Arc::new(store.clone());
-        Self::handle_in(&store, path, id, name, schema, role)
-    }
-
-    /// A table in another store.
+    /// A table over a store of a test's.
     #[cfg(test)]
     pub(crate) fn over(store: &Arc<dyn ObjectStore>, id: Uuid, name: &str, schema: SchemaRef, role: Role) -> Result<Self> {
-        Self::handle_in(store, std::path::PathBuf::new(), id, name, schema, role)
+        Self::handle(&Store::over(store), id, name, schema, role)
     }
 
     /// Makes the table of this handle, without rows.
@@ -193,18 +186,11 @@ impl DeltaTable {
         self.create_with(Vec::new()).await
     }
 
-    fn handle_in(
-        store: &Arc<dyn ObjectStore>,
-        path: std::path::PathBuf,
-        id: Uuid,
-        name: &str,
-        schema: SchemaRef,
-        role: Role,
-    ) -> Result<Self> {
+    fn handle(own: &Store, id: Uuid, name: &str, schema: SchemaRef, role: Role) -> Result<Self> {
         let folder = Path::from_iter([TABLES, &id.to_string()]);
         let location = url::Url::parse(&format!("portrait:///{folder}/")).map_err(|error| Error::internal(error.to_string()))?;
-        let lease = Arc::new(TableLease { folder: path, dropped: AtomicBool::new(false) });
-        let store = Arc::clone(store);
+        let lease = Arc::new(TableLease { store: own.clone(), folder: folder.clone(), dropped: AtomicBool::new(false) });
+        let store = Arc::clone(own.objects());
         let inside: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(Arc::clone(&store), folder));
         let role_retention_us = role.events().and_then(|columns| columns.retention_us);
         let log = default_logstore(inside, Arc::clone(&store), &location, &StorageConfig::default());
@@ -222,7 +208,7 @@ impl DeltaTable {
             in_progress: InProgress::default(),
             retention_us: AtomicI64::new(role_retention_us.unwrap_or(0)),
             compacting: AtomicBool::new(false),
-            swept: AtomicBool::new(false),
+            swept: AtomicBool::new(!own.sweeps()),
             lease,
         })
     }
@@ -448,12 +434,21 @@ impl DeltaTable {
                 Ok(Committed::Yes)
             }
             Ok(false) if is_race(&error) => Ok(Committed::Conflict),
-            Ok(false) => Err(self.delta_error(error)),
+            Ok(false) => {
+                let error = self.delta_error(error);
+                let refused = matches!(error.code, Code::ReadOnly | Code::NotReady | Code::InsufficientPrivilege | Code::Serialization);
+                if self.lease.store.shared_name().is_none() || refused {
+                    return Err(error);
+                }
+                // A request that is still on its way may land yet: its files must be there then.
+                pending.keep();
+                Err(error.hint(UNKNOWN))
+            }
             Err(unknown) => {
                 // Files that the log may name must stay; the next start sweeps them when it does not.
                 pending.keep();
                 tracing::warn!(error = %unknown, table = %self.name, "the log cannot be read after a failed commit");
-                Err(self.delta_error(error).hint("Whether the statement took effect is not known: look before you run it again."))
+                Err(self.delta_error(error).hint(UNKNOWN))
             }
         }
     }
@@ -556,6 +551,9 @@ impl DeltaTable {
     }
 
     pub(super) fn delta_error(&self, error: DeltaTableError) -> Error {
+        if let Some(found) = Error::find(&error).cloned().or_else(|| self.lease.store.failure_in(&error.to_string())) {
+            return found;
+        }
         let io = super::io_cause(&error).map(|cause| Error::from(std::io::Error::from(cause.kind())).code);
         match (&error, io) {
             (_, Some(code)) => Error::new(code, format!("table \"{}\": {error}", self.name)),
@@ -563,25 +561,22 @@ impl DeltaTable {
                 Error::new(Code::Serialization, format!("table \"{}\" was changed by another writer: {error}", self.name))
                     .hint("Run the statement again.")
             }
+            _ if self.lease.store.shared_name().is_some() && error.to_string().contains("object store") => {
+                Error::new(Code::Io, format!("the log of table \"{}\" cannot be read", self.name))
+            }
             _ => Error::new(Code::DataCorrupted, format!("the log of table \"{}\" cannot be used: {error}", self.name)),
         }
     }
 }
 
 /// Removes folders of tables that `named` does not name: half-made or dropped when the process was killed.
-pub(crate) fn sweep_tables(store: &DurableLocal, named: &HashSet<Uuid>) -> Result<usize> {
-    let folder = store.root().join(TABLES);
-    let entries = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error.into()),
-    };
+pub(crate) async fn sweep_tables(store: &Store, named: &HashSet<Uuid>) -> Result<usize> {
+    let listed = store.objects().list_with_delimiter(Some(&Path::from(TABLES))).await.map_err(store_error)?;
     let mut removed = 0;
-    for entry in entries {
-        let entry = entry?;
-        let id = entry.file_name().to_str().and_then(|name| Uuid::parse_str(name).ok());
+    for folder in listed.common_prefixes {
+        let id = folder.filename().and_then(|name| Uuid::parse_str(name).ok());
         if id.is_some_and(|id| !named.contains(&id)) {
-            std::fs::remove_dir_all(entry.path())?;
+            store.remove_folder(&folder).await?;
             removed += 1;
         }
     }

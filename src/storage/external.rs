@@ -1,7 +1,7 @@
 //! External tables: files that others write, read where they lie.
 //!
 //! The files are listed at each scan, so a file that arrives is seen by the next statement and no listing can go stale.
-//! Their statistics are kept per (path, size, time of change). A scan is DataFusion's stock one over the listed files.
+//! Their statistics are kept per (path, size, time of change, an object's tag). A scan is DataFusion's stock one over the listed files.
 //! Texts come as `Utf8View` whatever the writer chose (dictionary, large, plain); hive folders (`day=2024-05-01/`)
 //! become columns.
 
@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
@@ -112,8 +111,7 @@ pub struct ExternalTable {
 
 #[derive(Debug, Clone)]
 struct KnownFile {
-    size: u64,
-    modified: SystemTime,
+    meta: ObjectMeta,
     statistics: Arc<Statistics>,
 }
 
@@ -191,9 +189,10 @@ impl ExternalTable {
         }
         for file in &listing.files {
             hash.update(file.path.as_os_str().as_encoded_bytes());
-            let modified = file.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-            hash.update(&modified.to_le_bytes());
-            hash.update(&file.size.to_le_bytes());
+            let modified = file.meta.last_modified.timestamp_nanos_opt().unwrap_or_default();
+            hash.update(&i128::from(modified).to_le_bytes());
+            hash.update(&file.meta.size.to_le_bytes());
+            hash.update(file.meta.e_tag.as_deref().unwrap_or_default().as_bytes());
         }
         Ok(format!("files:{}", hash.finalize().to_hex()))
     }
@@ -211,7 +210,7 @@ impl ExternalTable {
         let mut files = Vec::with_capacity(listing.files.len());
         for file in &listing.files {
             let values = self.partition_values(&listing.base, &file.path)?;
-            files.push(PartitionedFile::new_from_meta(object_meta(file)?).with_partition_values(values));
+            files.push(PartitionedFile::new_from_meta(file.meta.clone()).with_partition_values(values));
         }
         let mut statistics = Statistics::new_unknown(&self.schema);
         if self.source.kind == FileKind::Parquet && state.config_options().execution.collect_statistics {
@@ -221,7 +220,8 @@ impl ExternalTable {
         }
         let table_schema = TableSchema::builder(Arc::clone(&self.file_schema)).with_table_partition_cols(self.partitions.clone()).build();
         let groups = FileGroup::new(files).split_files(state.config_options().execution.target_partitions);
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), format.file_source(table_schema))
+        let (url, _) = store_of(state, &listing)?;
+        let config = FileScanConfigBuilder::new(url, format.file_source(table_schema))
             .with_file_groups(groups)
             .with_statistics(statistics)
             .with_projection_indices(projection.cloned())
@@ -239,7 +239,8 @@ impl ExternalTable {
         listing: &Listing,
         files: Vec<PartitionedFile>,
     ) -> Result<Vec<PartitionedFile>> {
-        let reads = listing.files.iter().zip(files).map(|(on_disk, file)| self.known_file(state, format, on_disk, file));
+        let (_, store) = store_of(state, listing)?;
+        let reads = listing.files.iter().zip(files).map(|(on_disk, file)| self.known_file(state, &store, format, on_disk, file));
         // Collected first: the compiler cannot tell that a lazily mapped stream of such futures is `Send`.
         let found: Vec<_> = stream::iter(reads.collect::<Vec<_>>()).buffered(FOOTERS_AT_ONCE).try_collect().await?;
         let (files, known): (Vec<_>, Vec<_>) = found.into_iter().unzip();
@@ -251,21 +252,21 @@ impl ExternalTable {
     async fn known_file(
         &self,
         state: &dyn Session,
+        store: &Arc<dyn ObjectStore>,
         format: &dyn FileFormat,
         on_disk: &DataFile,
         file: PartitionedFile,
     ) -> Result<(PartitionedFile, KnownFile)> {
         let known = self.known.lock().get(&on_disk.path).cloned();
-        let statistics = match known.filter(|known| known.size == on_disk.size && known.modified == on_disk.modified) {
+        let statistics = match known.filter(|known| known.meta == on_disk.meta) {
             Some(known) => known.statistics,
             None => {
-                let store = local_store(state)?;
-                let read = format.infer_stats(state, &store, Arc::clone(&self.file_schema), &file.object_meta);
+                let read = format.infer_stats(state, store, Arc::clone(&self.file_schema), &file.object_meta);
                 Arc::new(whole(&on_disk.path, read).await?)
             }
         };
         let file = correct_nulls(file.with_statistics(Arc::clone(&statistics)));
-        Ok((file, KnownFile { size: on_disk.size, modified: on_disk.modified, statistics }))
+        Ok((file, KnownFile { meta: on_disk.meta.clone(), statistics }))
     }
 
     fn partition_values(&self, base: &Path, file: &Path) -> Result<Vec<ScalarValue>> {
@@ -333,10 +334,8 @@ impl TableProvider for ExternalTable {
 }
 
 async fn list(roots: &Arc<DataRoots>, source: &ExternalSource) -> Result<Listing> {
-    let (roots, location, kind) = (Arc::clone(roots), source.location.clone(), source.kind);
-    tokio::task::spawn_blocking(move || roots.list(&location, &|name| kind_of_name(name) == Some(kind) || other_text(name, kind)))
-        .await
-        .map_err(|error| Error::internal(format!("listing ended early: {error}")))?
+    let kind = source.kind;
+    roots.list(&source.location, move |name| kind_of_name(name) == Some(kind) || other_text(name, kind)).await
 }
 
 /// CSV files are often called `.txt`.
@@ -368,7 +367,8 @@ fn format_of(session: &dyn Session, source: &ExternalSource) -> Result<Arc<dyn F
 
 async fn infer(session: &dyn Session, source: &ExternalSource, listing: &Listing) -> Result<Schema> {
     let format = format_of(session, source)?;
-    let reads: Vec<_> = listing.files.iter().map(|file| file_columns(session, format.as_ref(), file)).collect();
+    let (_, store) = store_of(session, listing)?;
+    let reads: Vec<_> = listing.files.iter().map(|file| file_columns(session, &store, format.as_ref(), file)).collect();
     let schemas: Vec<_> = stream::iter(reads).buffered(FOOTERS_AT_ONCE).try_collect().await?;
     let mut columns: Vec<Field> = Vec::new();
     for (path, schema) in schemas {
@@ -390,9 +390,14 @@ async fn infer(session: &dyn Session, source: &ExternalSource, listing: &Listing
     Ok(Schema::new(columns))
 }
 
-async fn file_columns<'a>(session: &dyn Session, format: &dyn FileFormat, file: &'a DataFile) -> Result<(&'a Path, SchemaRef)> {
-    let (store, meta) = (local_store(session)?, [object_meta(file)?]);
-    Ok((&file.path, whole(&file.path, format.infer_schema(session, &store, &meta)).await?))
+async fn file_columns<'a>(
+    session: &dyn Session,
+    store: &Arc<dyn ObjectStore>,
+    format: &dyn FileFormat,
+    file: &'a DataFile,
+) -> Result<(&'a Path, SchemaRef)> {
+    let meta = [file.meta.clone()];
+    Ok((&file.path, whole(&file.path, format.infer_schema(session, store, &meta)).await?))
 }
 
 /// DataFusion takes a hive value for not NULL when it fills in statistics; `count(day)` would count the NULL folder.
@@ -410,8 +415,18 @@ fn correct_nulls(mut file: PartitionedFile) -> PartitionedFile {
     file
 }
 
-fn local_store(session: &dyn Session) -> Result<Arc<dyn ObjectStore>> {
-    session.runtime_env().object_store(ObjectStoreUrl::local_filesystem()).map_err(super::engine_error)
+/// The store of these files, and the name that the session's runtime knows it by.
+fn store_of(session: &dyn Session, listing: &Listing) -> Result<(ObjectStoreUrl, Arc<dyn ObjectStore>)> {
+    let runtime = session.runtime_env();
+    let Some(bucket) = &listing.bucket else {
+        let url = ObjectStoreUrl::local_filesystem();
+        let store = runtime.object_store(&url).map_err(super::engine_error)?;
+        return Ok((url, store));
+    };
+    if runtime.object_store(&bucket.url).is_err() {
+        runtime.register_object_store(bucket.url.as_ref(), Arc::clone(&bucket.objects));
+    }
+    Ok((bucket.url.clone(), Arc::clone(&bucket.objects)))
 }
 
 /// The type that holds the values of both without loss, or as well as a reader can expect.
@@ -486,12 +501,6 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
-fn object_meta(file: &DataFile) -> Result<ObjectMeta> {
-    let location = object_store::path::Path::from_absolute_path(&file.path)
-        .map_err(|error| Error::invalid(format!("file name \"{}\" cannot be used: {error}", file.path.display())))?;
-    Ok(ObjectMeta { location, last_modified: file.modified.into(), size: file.size, e_tag: None, version: None })
-}
-
 /// Reads a footer. The Parquet reader trusts some lengths in it, and panics where a damaged file lies.
 async fn whole<T>(path: &Path, read: impl Future<Output = EngineResult<T>>) -> Result<T> {
     match AssertUnwindSafe(read).catch_unwind().await {
@@ -501,6 +510,10 @@ async fn whole<T>(path: &Path, read: impl Future<Output = EngineResult<T>>) -> R
 }
 
 fn damaged(path: &Path, error: datafusion::error::DataFusionError) -> Error {
+    // A store that does not answer says so itself.
+    if let Some(found) = Error::find(&error) {
+        return found.clone();
+    }
     let error = super::engine_error(error);
     match error.code {
         Code::Io | Code::DataCorrupted => Error::new(Code::DataCorrupted, format!("file \"{}\" cannot be read: {error}", path.display())),

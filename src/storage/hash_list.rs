@@ -13,7 +13,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use uuid::Uuid;
 
 use super::erasure::UserHash;
-use super::{DurableLocal, store_error};
+use super::store_error;
 
 const FOLDER: &str = "erasures";
 const MAGIC: &[u8; 8] = b"PHASHES\x01";
@@ -45,7 +45,7 @@ impl HashList {
     }
 
     /// Writes a list; durable when it returns, and swept at the next start unless a catalog names it by then.
-    pub(crate) async fn write(store: &DurableLocal, mut hashes: Vec<UserHash>) -> Result<Self> {
+    pub(crate) async fn write(store: &dyn ObjectStore, mut hashes: Vec<UserHash>) -> Result<Self> {
         hashes.sort_unstable();
         hashes.dedup();
         let body = hashes.as_flattened();
@@ -63,7 +63,7 @@ impl HashList {
     ///
     /// # Errors
     /// XX001 naming the file when it is damaged.
-    pub(crate) async fn read(store: &DurableLocal, file: Uuid) -> Result<Self> {
+    pub(crate) async fn read(store: &dyn ObjectStore, file: Uuid) -> Result<Self> {
         let path = place(file);
         let bytes = store.get(&path).await.map_err(store_error)?.bytes().await.map_err(store_error)?;
         let hashes = decode(&bytes).map_err(|what| Error::new(Code::DataCorrupted, format!("file \"{path}\" is damaged: {what}")))?;
@@ -71,7 +71,7 @@ impl HashList {
     }
 
     /// Removes a list that no catalog names; what cannot be removed now is swept at the next start.
-    pub(crate) async fn remove(store: &DurableLocal, file: Uuid) {
+    pub(crate) async fn remove(store: &dyn ObjectStore, file: Uuid) {
         if let Err(error) = store.delete(&place(file)).await {
             tracing::debug!(%error, %file, "list of hashes not removed");
         }
@@ -96,7 +96,7 @@ fn decode(bytes: &[u8]) -> Result<Vec<UserHash>, &'static str> {
 }
 
 /// Removes lists that the catalog does not name. Call only while nothing else works in the folder.
-pub(crate) async fn sweep_lists(store: &DurableLocal, named: &HashSet<Uuid>) -> Result<usize> {
+pub(crate) async fn sweep_lists(store: &dyn ObjectStore, named: &HashSet<Uuid>) -> Result<usize> {
     let listed: Vec<_> = store.list(Some(&Path::from(FOLDER))).try_collect().await.map_err(store_error)?;
     let mut removed = 0;
     for object in listed {
@@ -112,6 +112,7 @@ pub(crate) async fn sweep_lists(store: &DurableLocal, named: &HashSet<Uuid>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::DurableLocal;
 
     #[tokio::test]
     async fn lists_come_back_and_damage_is_noticed() {

@@ -24,7 +24,6 @@ use object_store::ObjectStore;
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::delta::{DeltaTable, TableSnapshot};
-use super::durable::DurableLocal;
 use super::erasure::{Users, hide, with_columns};
 use super::user_set::{UserSet, among};
 use super::events::EventScan;
@@ -44,7 +43,7 @@ pub struct ManagedTable {
     /// the column's name nor the right code. The rows are checked when they are written.
     schema: SchemaRef,
     table: Arc<DeltaTable>,
-    store: Arc<DurableLocal>,
+    store: Arc<dyn ObjectStore>,
     /// The version that is read; `None` = the latest.
     as_of: Option<AsOf>,
     /// Users whose rows are left out, and the columns that they are in.
@@ -54,7 +53,7 @@ pub struct ManagedTable {
 }
 
 impl ManagedTable {
-    pub(crate) fn new(name: &str, table: Arc<DeltaTable>, store: Arc<DurableLocal>, as_of: Option<AsOf>) -> Self {
+    pub(crate) fn new(name: &str, table: Arc<DeltaTable>, store: Arc<dyn ObjectStore>, as_of: Option<AsOf>) -> Self {
         let fields = table.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
         let schema = Arc::new(Schema::new(fields.collect::<Fields>()));
         Self { name: name.to_owned(), schema, table, store, as_of, hidden: None, only: None }
@@ -166,7 +165,7 @@ impl ManagedTable {
         let url = store_url()?;
         let runtime = state.runtime_env();
         if runtime.object_store(&url).is_err() {
-            runtime.register_object_store(url.as_ref(), Arc::clone(&self.store) as Arc<dyn ObjectStore>);
+            runtime.register_object_store(url.as_ref(), Arc::clone(&self.store));
         }
         if let Some(indices) = self.table.event_indices() {
             let pruning = self.pruning();

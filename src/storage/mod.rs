@@ -6,7 +6,7 @@
 //! [`delta`] or [`external`] lists the files of now and hands DataFusion a stock `DataSourceExec`. Life of a
 //! prediction for one user: [`history`] keeps a derived, user-ordered copy of an event source and reads only the
 //! pages that hold that user. Sets of users and the numbers that their bitmaps are made of: [`audience`]. Links between ids:
-//! [`identity`]. The rows of a query that are kept: [`derived`].
+//! [`identity`]. The rows of a query that are kept: [`derived`]. All of it lies in a folder, or in a bucket ([`objects`]).
 //!
 //! Absent on purpose: SQL text, the wire protocol, models. Nothing outside this room builds an object path.
 
@@ -22,6 +22,7 @@ pub mod history;
 pub(crate) mod identity;
 mod intake;
 pub mod managed;
+pub mod objects;
 pub mod roots;
 mod run_merge;
 mod sort;
@@ -32,17 +33,23 @@ pub(crate) mod versions;
 mod writer;
 
 pub use durable::DurableLocal;
+pub(crate) use durable::make_folder;
 pub use events::{Arrivals, EventColumns, EventOptions, IngestOptions, Role};
 pub use external::{ExternalSource, ExternalTable, FileKind};
 pub use history::HistoryIndex;
 pub(crate) use intake::PlainIntake;
 pub use managed::ManagedTable;
+pub use objects::Store;
+pub(crate) use objects::Tag;
 pub use roots::DataRoots;
 
 use portrait_udfs::error::{Code, Error};
 
 /// A store's failure as an error of ours: disk full and missing files keep their meaning.
 pub(crate) fn store_error(error: object_store::Error) -> Error {
+    if let Some(found) = Error::find(&error) {
+        return found.clone();
+    }
     if let object_store::Error::NotFound { path, .. } = &error {
         return Error::new(Code::Io, format!("file \"{path}\" does not exist"));
     }

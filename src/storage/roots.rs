@@ -4,17 +4,18 @@
 //! checked twice: as it is written (no `..`, no other scheme) and as it really is, after every symbolic link has been
 //! followed; a link that leads out of the roots is refused, whoever made it. The check runs at each use, not only when a
 //! table is created. Nothing is told about files outside the roots, not even whether they exist.
+//!
+//! A root may be a prefix of a bucket (`s3://bucket/prefix`); then locations below it are written like it.
 
-use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use object_store::ObjectStore;
+use object_store::{ObjectMeta, ObjectStore};
 use portrait_udfs::context::FileAccess;
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::durable::{DurableLocal, make_folder};
+use super::objects::{Bucket, RemoteRoot, is_remote};
 
 /// Folders inside folders inside …: beyond this a folder is taken for a loop of links.
 const DEPTH_MAX: usize = 32;
@@ -23,17 +24,16 @@ const DEPTH_MAX: usize = 32;
 #[derive(Debug, Clone)]
 pub struct DataRoots {
     roots: Vec<PathBuf>,
+    remote: Vec<RemoteRoot>,
 }
 
 /// One file as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFile {
-    /// Absolute, as found below the listed folder (links inside it are not replaced).
+    /// Absolute, as found below the listed folder (links inside it are not replaced); `s3://bucket/key` for an object.
     pub path: PathBuf,
-    /// Bytes.
-    pub size: u64,
-    /// When it was last written.
-    pub modified: SystemTime,
+    /// Where it lies in its store, its size, and when it was last written.
+    pub meta: ObjectMeta,
 }
 
 /// What a location stands for.
@@ -43,16 +43,22 @@ pub struct Listing {
     pub base: PathBuf,
     /// Its files, by path.
     pub files: Vec<DataFile>,
+    /// The bucket that they lie in; `None` for files of this machine.
+    pub(crate) bucket: Option<Bucket>,
 }
 
 impl DataRoots {
     /// Takes the configured roots, then `<data_dir>/files`, which is made when it does not exist.
     ///
     /// # Errors
-    /// A configured root that is not a folder.
+    /// A configured root that is not a folder; an object store's for which the environment has no credentials.
     pub fn new(data_dir: &Path, configured: &[PathBuf]) -> Result<Self> {
-        let mut roots = Vec::with_capacity(configured.len() + 1);
+        let (mut roots, mut remote) = (Vec::with_capacity(configured.len() + 1), Vec::new());
         for root in configured {
+            if let Some(location) = root.to_str().filter(|root| is_remote(root)) {
+                remote.push(RemoteRoot::open(location, &remote)?);
+                continue;
+            }
             let canonical = std::fs::canonicalize(root).ok().filter(|path| path.is_dir());
             roots.push(canonical.ok_or_else(|| {
                 Error::invalid(format!("data root \"{}\" is not a folder", root.display()))
@@ -62,10 +68,17 @@ impl DataRoots {
         let files = data_dir.join("files");
         make_folder(&files)?;
         roots.push(std::fs::canonicalize(files)?);
-        Ok(Self { roots })
+        Ok(Self { roots, remote })
     }
 
-    /// The roots: absolute, without symbolic links, the data directory's own `files/` last.
+    /// With another root, in a store of a test's.
+    #[cfg(test)]
+    pub(crate) fn with_remote(mut self, root: RemoteRoot) -> Self {
+        self.remote.push(root);
+        self
+    }
+
+    /// The local roots: absolute, without symbolic links, the data directory's own `files/` last.
     pub fn roots(&self) -> &[PathBuf] {
         &self.roots
     }
@@ -113,11 +126,25 @@ impl DataRoots {
 
     /// The files a location stands for: itself, the data files of a folder and its sub-folders whose names `accept`
     /// takes, or the matches of a glob (`*`, `?`, `[…]`, `**`). Names that start with `.` or `_` are left out.
-    /// Blocking.
     ///
     /// # Errors
-    /// As [`resolve`](Self::resolve), and 42501 for a link that leads out of the roots.
-    pub fn list(&self, location: &str, accept: &dyn Fn(&str) -> bool) -> Result<Listing> {
+    /// As [`resolve`](Self::resolve), 42501 for a link that leads out of the roots, and an object store's.
+    pub async fn list<F: Fn(&str) -> bool + Send + Sync + 'static>(self: &Arc<Self>, location: &str, accept: F) -> Result<Listing> {
+        if is_remote(location) {
+            for root in &self.remote {
+                if let Some(listing) = root.list(location, &accept).await? {
+                    return Ok(listing);
+                }
+            }
+            return Err(self.denied(location));
+        }
+        let (roots, location) = (Arc::clone(self), location.to_owned());
+        tokio::task::spawn_blocking(move || roots.list_local(&location, &accept))
+            .await
+            .map_err(|error| Error::internal(format!("listing ended early: {error}")))?
+    }
+
+    fn list_local(&self, location: &str, accept: &dyn Fn(&str) -> bool) -> Result<Listing> {
         let written = self.written_path(location)?;
         let Some((base, pattern)) = split_glob(&written) else {
             let path = self.resolve_path(&written, location)?;
@@ -125,10 +152,11 @@ impl DataRoots {
             if metadata.is_dir() {
                 let mut files = Vec::new();
                 self.walk(&path, 0, location, &mut |path, name, _| accept(name).then(|| path.to_path_buf()), &mut files)?;
-                return Ok(Listing { base: path, files: in_order(files) });
+                return Ok(Listing { base: path, files: in_order(files), bucket: None });
             }
             let file = data_file(path.clone(), &metadata)?;
-            return Ok(Listing { base: path.parent().map(Path::to_path_buf).unwrap_or_default(), files: vec![file] });
+            let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
+            return Ok(Listing { base, files: vec![file], bucket: None });
         };
         let pattern = glob::Pattern::new(&pattern)
             .map_err(|error| Error::invalid(format!("\"{location}\" is not a valid pattern: {}", error.msg)))?;
@@ -145,7 +173,7 @@ impl DataRoots {
             },
             &mut files,
         )?;
-        Ok(Listing { base, files: in_order(files) })
+        Ok(Listing { base, files: in_order(files), bucket: None })
     }
 
     /// Whether a name used as a table looks like a location: it has a separator, a pattern or a data file's ending.
@@ -206,7 +234,8 @@ impl DataRoots {
                 .and_then(|url| url.to_file_path().ok())
                 .ok_or_else(|| Error::invalid(format!("\"{location}\" is not a valid file location")))?,
             Some((scheme, _)) => {
-                return Err(Error::invalid(format!("locations of scheme \"{scheme}\" are not supported")).hint(self.hint()));
+                let what = if is_remote(location) { "for reading tables only" } else { "not supported" };
+                return Err(Error::invalid(format!("locations of scheme \"{scheme}\" are {what}")).hint(self.hint()));
             }
         };
         // `Url::parse` resolves `..`; look at the text as well.
@@ -254,13 +283,22 @@ impl DataRoots {
     }
 
     fn hint(&self) -> String {
-        let roots: Vec<_> = self.roots.iter().map(|root| format!("\"{}\"", root.display())).collect();
+        let remote = self.remote.iter().map(|root| format!("\"{root}\""));
+        let roots: Vec<_> = remote.chain(self.roots.iter().map(|root| format!("\"{}\"", root.display()))).collect();
         format!("Files can be read under {}. Start the server with --data-root to add a folder.", roots.join(", "))
     }
 }
 
 impl FileAccess for DataRoots {
     fn folder(&self, path: &str, _caller: &str, write: bool) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path)> {
+        if is_remote(path) && !write {
+            for root in &self.remote {
+                if let Some(place) = root.locate(path)? {
+                    return Ok((Arc::clone(&root.bucket().objects), place));
+                }
+            }
+            return Err(self.denied(path));
+        }
         let folder = if write { self.resolve_new(path)? } else { self.resolve(path)? };
         let root = self.roots.iter().find(|root| folder.starts_with(root)).ok_or_else(|| self.denied(path))?;
         let relative = folder.strip_prefix(root).map_err(|_| self.denied(path))?;
@@ -275,8 +313,11 @@ impl FileAccess for DataRoots {
     }
 }
 
-fn data_file(path: PathBuf, metadata: &std::fs::Metadata) -> io::Result<DataFile> {
-    Ok(DataFile { path, size: metadata.len(), modified: metadata.modified()? })
+fn data_file(path: PathBuf, metadata: &std::fs::Metadata) -> Result<DataFile> {
+    let location = object_store::path::Path::from_absolute_path(&path)
+        .map_err(|error| Error::invalid(format!("file name \"{}\" cannot be used: {error}", path.display())))?;
+    let meta = ObjectMeta { location, last_modified: metadata.modified()?.into(), size: metadata.len(), e_tag: None, version: None };
+    Ok(DataFile { path, meta })
 }
 
 fn in_order(mut files: Vec<DataFile>) -> Vec<DataFile> {
@@ -335,7 +376,7 @@ mod tests {
             "/etc/*",
             "file:/etc/passwd",
         ] {
-            let error = roots.list(location, &|_| true).unwrap_err();
+            let error = roots.list_local(location, &|_| true).unwrap_err();
             assert_eq!(error.code, Code::InsufficientPrivilege, "{location}: {error}");
             assert!(error.hint.unwrap().contains(root.to_str().unwrap()));
             if !location.contains('*') {
@@ -347,14 +388,14 @@ mod tests {
             assert_eq!(roots.resolve(location).unwrap_err().code, Code::InvalidParameter, "{location}");
         }
         // A link met inside a folder is refused as well, not silently left out.
-        assert_eq!(roots.list(".", &|_| true).unwrap_err().code, Code::InsufficientPrivilege);
+        assert_eq!(roots.list_local(".", &|_| true).unwrap_err().code, Code::InsufficientPrivilege);
     }
 
     #[test]
     fn lists_folders_and_globs() {
         let (_folder, roots) = roots();
         let names = |location: &str| -> Vec<String> {
-            let listing = roots.list(location, &|name| name.ends_with(".parquet")).unwrap();
+            let listing = roots.list_local(location, &|name| name.ends_with(".parquet")).unwrap();
             listing.files.iter().map(|file| file.path.strip_prefix(&listing.base).unwrap().display().to_string()).collect()
         };
         assert_eq!(names("events"), ["a.parquet", "day=1/b.parquet"]);

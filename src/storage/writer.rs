@@ -36,8 +36,8 @@ const ROW_GROUP_BYTES: usize = 64 << 20;
 /// A file is closed and the next one begun beyond this.
 const FILE_BYTES: usize = 512 << 20;
 
-/// Bytes that are written to the disk at once.
-const PART_BYTES: usize = 4 << 20;
+/// Bytes that are written to the store at once: S3 takes no smaller part of an upload.
+const PART_BYTES: usize = 5 << 20;
 
 /// One whole data file that no commit names yet.
 #[derive(Debug, Clone)]
@@ -284,6 +284,9 @@ fn properties(order: &[usize]) -> WriterProperties {
 
 /// A failure while Parquet is written or read: disk full keeps its meaning.
 pub(crate) fn parquet_error(error: parquet::errors::ParquetError) -> Error {
+    if let Some(found) = Error::find(&error) {
+        return found.clone();
+    }
     let code = super::io_cause(&error).map_or(portrait_udfs::Code::Io, |cause| Error::from(std::io::Error::from(cause.kind())).code);
     if code == portrait_udfs::Code::DiskFull {
         return Error::new(code, "could not write file: no space left on device")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Real drivers against a real server: psql, psycopg 3, asyncpg and JDBC, each with a password; other programs of Delta
-# Lake on the same files; and the examples that need a driver.
+# Lake on the same files; object storage (moto, on loopback); and the examples that need a driver.
 #
 #   tests/clients/run.sh            all of them
 #   tests/clients/run.sh psql jdbc  some of them
@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 here=$PWD
-clients=${*:-psql psycopg asyncpg jdbc lake examples}
+clients=${*:-psql psycopg asyncpg jdbc lake s3 examples}
 cache=${PORTRAIT_CLIENTS_CACHE:-$HOME/.cache/portrait/clients}
 work=$(mktemp -d)
 server=
@@ -87,6 +87,8 @@ run_psycopg() { need_python && "$cache/venv/bin/python" psycopg/check.py; }
 run_asyncpg() { need_python && "$cache/venv/bin/python" asyncpg/check.py; }
 
 run_lake() { need_python && "$cache/venv/bin/python" lake/check.py "$work/data"; }
+
+run_s3() { need_python && mkdir -p "$work/s3" && "$cache/venv/bin/python" s3/check.py "$PORTRAIT" "$work/s3"; }
 
 run_jdbc() {
   need javac default-jdk-headless

@@ -160,7 +160,7 @@ impl Fixture {
         catalog.create_managed_as("events", rows.schema(), 0, rows, "portrait").await.unwrap();
         let sql = "SELECT * FROM events".to_owned();
         let columns = resolve_columns(&ctx.state(), &sql, "auto").await.unwrap().0;
-        let histories = HistoryIndex::open(catalog.store()).unwrap();
+        let histories = HistoryIndex::open(catalog.folder()).unwrap();
         Self { catalog, ctx, histories, source: EventSource { sql, columns }, _folder: folder }
     }
 
@@ -169,7 +169,7 @@ impl Fixture {
     }
 
     fn reopen(&mut self) {
-        self.histories = HistoryIndex::open(self.catalog.store()).unwrap();
+        self.histories = HistoryIndex::open(self.catalog.folder()).unwrap();
     }
 
     async fn sql(&self, sql: &str) {
@@ -177,7 +177,7 @@ impl Fixture {
     }
 
     fn folders(&self) -> Vec<PathBuf> {
-        let folder = self.catalog.store().root().join("histories");
+        let folder = self.catalog.folder().join("histories");
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! The catalog through a plain DataFusion session: what survives, what is refused, what is left behind.
 
 mod history;
+mod remote;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -446,8 +447,12 @@ impl Fixture {
 }
 
 async fn open(folder: &Path) -> (Arc<Catalog>, SessionContext) {
-    let data = folder.join("data");
-    let roots = Arc::new(DataRoots::new(&data, &[folder.join("lake")]).unwrap());
+    let roots = DataRoots::new(&folder.join("data"), &[folder.join("lake")]).unwrap();
+    open_with(folder, roots).await
+}
+
+async fn open_with(folder: &Path, roots: DataRoots) -> (Arc<Catalog>, SessionContext) {
+    let (data, roots) = (folder.join("data"), Arc::new(roots));
     let catalog = Catalog::open(&data, roots).await.unwrap();
     let mut config = SessionConfig::new().with_default_catalog_and_schema(DATABASE, PUBLIC);
     config.options_mut().sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;

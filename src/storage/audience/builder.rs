@@ -6,17 +6,17 @@ use datafusion::arrow::array::{ArrayRef, AsArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use object_store::ObjectStore;
 use portrait_udfs::error::{Error, Result};
 use portrait_udfs::kernels::bitmap::Collector;
 
 use super::dictionary::Dictionary;
 use super::sets::{StoredSet, write_set};
-use crate::storage::DurableLocal;
 
 /// Takes user ids, a column at a time.
 #[derive(Debug)]
 pub(crate) struct Builder {
-    store: Arc<DurableLocal>,
+    store: Arc<dyn ObjectStore>,
     dictionary: Arc<Dictionary>,
     members: Collector,
     memory: MemoryReservation,
@@ -27,7 +27,7 @@ impl Builder {
     ///
     /// # Errors
     /// As [`Dictionary::load`].
-    pub(crate) async fn new(store: Arc<DurableLocal>, dictionary: Arc<Dictionary>, pool: &Arc<dyn MemoryPool>) -> Result<Self> {
+    pub(crate) async fn new(store: Arc<dyn ObjectStore>, dictionary: Arc<Dictionary>, pool: &Arc<dyn MemoryPool>) -> Result<Self> {
         dictionary.load(pool).await?;
         let memory = MemoryConsumer::new("AudienceBuilder").register(pool);
         Ok(Self { store, dictionary, members: Collector::default(), memory })
@@ -52,6 +52,6 @@ impl Builder {
     pub(crate) async fn finish(mut self) -> Result<StoredSet> {
         self.dictionary.keep().await?;
         let set = std::mem::take(self.members.set());
-        write_set(&self.store, set).await
+        write_set(self.store.as_ref(), set).await
     }
 }

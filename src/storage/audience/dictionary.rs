@@ -18,7 +18,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::kernels::intern::Interner;
 
 use crate::storage::erasure::Users;
-use crate::storage::{DurableLocal, store_error};
+use crate::storage::store_error;
 
 const FOLDER: &str = "audiences/ids";
 const MAGIC: &[u8; 8] = b"PUSERID\x01";
@@ -34,7 +34,7 @@ const IDS_MAX: usize = u32::MAX as usize - 1;
 /// All user ids that have numbers.
 #[derive(Debug)]
 pub(crate) struct Dictionary {
-    store: Arc<DurableLocal>,
+    store: Arc<dyn ObjectStore>,
     table: RwLock<Table>,
     /// One load or append at a time.
     gate: tokio::sync::Mutex<()>,
@@ -88,7 +88,7 @@ impl Table {
 
 impl Dictionary {
     /// A dictionary that is not read yet.
-    pub(crate) fn new(store: Arc<DurableLocal>) -> Arc<Self> {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Arc<Self> {
         Arc::new(Self { store, table: RwLock::default(), gate: tokio::sync::Mutex::new(()) })
     }
 
@@ -314,6 +314,7 @@ mod tests {
     use datafusion::execution::memory_pool::UnboundedMemoryPool;
 
     use super::*;
+    use crate::storage::DurableLocal;
 
     fn users(names: &[&str]) -> StringArray {
         StringArray::from(names.to_vec())

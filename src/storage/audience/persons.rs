@@ -217,7 +217,7 @@ mod tests {
         let dictionary = Dictionary::new(Arc::clone(&store));
         let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
         dictionary.load(&pool).await.unwrap();
-        let identities = Identities::open(&store, &Arc::default()).unwrap();
+        let identities = Identities::open(&store, true, &Arc::default()).unwrap();
         let merging = Merging::new(&dictionary, &identities);
         let random = |round: u64, of: u64| splitmix::at(11 + of, round);
         let id = |seed: u64| if seed.is_multiple_of(3) { format!("{}", seed % 20) } else { format!("c{}", seed % 20) };

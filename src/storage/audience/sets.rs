@@ -8,7 +8,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::kernels::bitmap::Bitmap;
 use uuid::Uuid;
 
-use crate::storage::{DurableLocal, store_error};
+use crate::storage::store_error;
 
 const FOLDER: &str = "audiences/sets";
 const MAGIC: &[u8; 8] = b"PAUDSET\x01";
@@ -32,7 +32,7 @@ fn place(file: Uuid) -> Path {
 }
 
 /// Writes a set; durable when it returns, and swept at the next start unless a catalog names it by then.
-pub(crate) async fn write_set(store: &DurableLocal, mut set: Bitmap) -> Result<StoredSet> {
+pub(crate) async fn write_set(store: &dyn ObjectStore, mut set: Bitmap) -> Result<StoredSet> {
     let members = set.len();
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&[0; 32]);
@@ -50,7 +50,7 @@ pub(crate) async fn write_set(store: &DurableLocal, mut set: Bitmap) -> Result<S
 ///
 /// # Errors
 /// XX001 naming the file when it is damaged.
-pub(crate) async fn read_set(store: &DurableLocal, file: Uuid) -> Result<Bitmap> {
+pub(crate) async fn read_set(store: &dyn ObjectStore, file: Uuid) -> Result<Bitmap> {
     let path = place(file);
     let bytes = store.get(&path).await.map_err(store_error)?.bytes().await.map_err(store_error)?;
     decode(&bytes).map_err(|what| Error::new(Code::DataCorrupted, format!("file \"{path}\" is damaged: {what}")))
@@ -66,25 +66,20 @@ fn decode(bytes: &[u8]) -> Result<Bitmap, String> {
 }
 
 /// Removes a set that no catalog names any more; what cannot be removed now is swept at the next start.
-pub(crate) async fn remove_set(store: &DurableLocal, file: Uuid) {
+pub(crate) async fn remove_set(store: &dyn ObjectStore, file: Uuid) {
     if let Err(error) = store.delete(&place(file)).await {
         tracing::debug!(%error, %file, "dropped audience not removed");
     }
 }
 
 /// Removes the sets that the catalog does not name. Call only while nothing else works in the folder.
-pub(crate) fn sweep_sets(store: &DurableLocal, named: &HashSet<Uuid>) -> Result<usize> {
-    let entries = match std::fs::read_dir(store.root().join(FOLDER)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error.into()),
-    };
+pub(crate) async fn sweep_sets(store: &dyn ObjectStore, named: &HashSet<Uuid>) -> Result<usize> {
+    let listed = store.list_with_delimiter(Some(&Path::from(FOLDER))).await.map_err(store_error)?;
     let mut removed = 0;
-    for entry in entries {
-        let path = entry?.path();
-        let id = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| Uuid::parse_str(stem).ok());
+    for file in listed.objects.into_iter().map(|object| object.location) {
+        let id = file.filename().and_then(|name| name.split('.').next()).and_then(|stem| Uuid::parse_str(stem).ok());
         if id.is_some_and(|id| !named.contains(&id)) {
-            std::fs::remove_file(&path)?;
+            store.delete(&file).await.map_err(store_error)?;
             removed += 1;
         }
     }
@@ -94,6 +89,7 @@ pub(crate) fn sweep_sets(store: &DurableLocal, named: &HashSet<Uuid>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::DurableLocal;
 
     #[tokio::test]
     async fn sets_come_back_and_damage_is_noticed() {
@@ -105,7 +101,7 @@ mod tests {
         assert_eq!((stored.members, &stored.hash), (4, &other.hash));
         assert_eq!(read_set(&store, stored.file).await.unwrap(), set);
 
-        assert_eq!(sweep_sets(&store, &HashSet::from([stored.file])).unwrap(), 1);
+        assert_eq!(sweep_sets(&store, &HashSet::from([stored.file])).await.unwrap(), 1);
         assert!(read_set(&store, other.file).await.is_err());
 
         let path = folder.path().join(format!("{FOLDER}/{}.set", stored.file));

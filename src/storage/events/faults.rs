@@ -2,131 +2,15 @@
 //! can be read and written afterwards.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use datafusion::arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray, new_null_array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use futures::stream::BoxStream;
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use object_store::path::Path;
-use object_store::{
-    CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, RenameOptions, Result as StoreResult, UploadPart,
-};
 
 use super::super::columns::{EventOptions, Role};
 use super::*;
-
-/// A store whose `n`th call fails.
-#[derive(Debug, Clone)]
-struct Faulty {
-    inner: Arc<InMemory>,
-    calls: Arc<AtomicUsize>,
-    /// The call that fails, and whether it has its effect first.
-    fails: Option<(usize, bool)>,
-}
-
-impl std::fmt::Display for Faulty {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Faulty")
-    }
-}
-
-fn broken() -> StoreError {
-    StoreError::Generic { store: "Faulty", source: "the store broke".into() }
-}
-
-impl Faulty {
-    /// Counts a call; an error when it fails before its effect, true when it fails after it.
-    fn begin(&self) -> StoreResult<bool> {
-        let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        match self.fails {
-            Some((fails, false)) if fails == call => Err(broken()),
-            Some((fails, true)) if fails == call => Ok(true),
-            _ => Ok(false),
-        }
-    }
-
-    fn end<T>(late: bool, result: StoreResult<T>) -> StoreResult<T> {
-        if late && result.is_ok() { Err(broken()) } else { result }
-    }
-}
-
-#[derive(Debug)]
-struct FaultyUpload {
-    inner: Box<dyn MultipartUpload>,
-    store: Faulty,
-}
-
-#[async_trait]
-impl MultipartUpload for FaultyUpload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        match self.store.begin() {
-            Err(error) => Box::pin(std::future::ready(Err(error))),
-            Ok(_) => self.inner.put_part(data),
-        }
-    }
-
-    async fn complete(&mut self) -> StoreResult<PutResult> {
-        let late = self.store.begin()?;
-        Faulty::end(late, self.inner.complete().await)
-    }
-
-    async fn abort(&mut self) -> StoreResult<()> {
-        self.inner.abort().await
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Faulty {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> StoreResult<PutResult> {
-        let late = self.begin()?;
-        Self::end(late, self.inner.put_opts(location, payload, options).await)
-    }
-
-    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> StoreResult<Box<dyn MultipartUpload>> {
-        self.begin()?;
-        Ok(Box::new(FaultyUpload { inner: self.inner.put_multipart_opts(location, options).await?, store: self.clone() }))
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> StoreResult<GetResult> {
-        let late = self.begin()?;
-        Self::end(late, self.inner.get_opts(location, options).await)
-    }
-
-    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> StoreResult<Vec<Bytes>> {
-        let late = self.begin()?;
-        Self::end(late, self.inner.get_ranges(location, ranges).await)
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, StoreResult<Path>>) -> BoxStream<'static, StoreResult<Path>> {
-        self.inner.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        match self.begin() {
-            Err(error) => Box::pin(futures::stream::once(std::future::ready(Err(error)))),
-            Ok(_) => self.inner.list(prefix),
-        }
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
-        let late = self.begin()?;
-        Self::end(late, self.inner.list_with_delimiter(prefix).await)
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
-        let late = self.begin()?;
-        Self::end(late, self.inner.copy_opts(from, to, options).await)
-    }
-
-    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> StoreResult<()> {
-        let late = self.begin()?;
-        Self::end(late, self.inner.rename_opts(from, to, options).await)
-    }
-}
+use crate::storage::objects::faults::{Fault, Faulty};
 
 /// A table of events and its quarantine over a store.
 struct Tables {
@@ -188,15 +72,15 @@ async fn no_failing_call_loses_or_doubles_an_event() {
     for late in [false, true] {
         for fails in 0.. {
             let memory = Arc::new(InMemory::new());
-            let store = Faulty { inner: Arc::clone(&memory), calls: Arc::default(), fails: None };
+            let store = Faulty::over(Arc::clone(&memory));
             let ids = (Uuid::new_v4(), Uuid::new_v4());
             let sound = tables(store.clone(), ids);
             sound.events.create_empty().await.unwrap();
             sound.quarantine.create_empty().await.unwrap();
             assert_eq!(sound.ingest(0..100).await.unwrap(), Arrivals { read: 100, new: 90, duplicate: 0, quarantined: 10, suppressed: 0 });
 
-            let calls: Arc<AtomicUsize> = Arc::default();
-            let broken = tables(Faulty { calls: Arc::clone(&calls), fails: Some((fails, late)), ..store.clone() }, ids);
+            let faulty = store.failing(Fault { call: fails, late });
+            let broken = tables(faulty.clone(), ids);
             let outcome = broken.ingest(50..150).await;
             drop(broken);
             // Files of a failed statement are removed behind its back.
@@ -212,7 +96,7 @@ async fn no_failing_call_loses_or_doubles_an_event() {
             let again = after.ingest(0..150).await.unwrap();
             assert_eq!((again.new, again.quarantined), (135 - count, 15), "call {fails}, late {late}");
             assert_eq!(after.count(&memory).await, 135);
-            if calls.load(Ordering::Relaxed) <= fails {
+            if faulty.calls() <= fails {
                 assert!(outcome.is_ok() && fails > 10);
                 break;
             }

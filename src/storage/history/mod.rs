@@ -25,7 +25,6 @@ use portrait_udfs::context::{EventSource, HistoryProvider, StatementContext, Use
 use portrait_udfs::error::{Error, Result};
 use portrait_udfs::functions::source::{SortedHistories, canonical_plan, plan_sql};
 
-use super::DurableLocal;
 use super::durable::make_folder;
 use fingerprint::{Fingerprint, fingerprint};
 use read::{CopyHistories, HistoryCopy};
@@ -53,8 +52,8 @@ impl HistoryIndex {
     ///
     /// # Errors
     /// The folder cannot be made or read.
-    pub fn open(store: &DurableLocal) -> Result<Arc<Self>> {
-        let folder = store.root().join(FOLDER);
+    pub fn open(data_dir: &Path) -> Result<Arc<Self>> {
+        let folder = data_dir.join(FOLDER);
         make_folder(&folder)?;
         for name in folder_names(&folder)? {
             if name.starts_with(TEMPORARY) {

@@ -37,6 +37,8 @@ const STEPS_AT_ONCE: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Identities {
     store: Arc<DurableLocal>,
+    /// Links lie in the folder: a server whose tables lie elsewhere keeps none, or another one would not know them.
+    writable: bool,
     forgotten: Arc<Forgotten>,
     names: Names,
     sources: Names,
@@ -87,8 +89,8 @@ impl Identities {
     ///
     /// # Errors
     /// XX001 naming a damaged file.
-    pub(crate) fn open(store: &Arc<DurableLocal>, forgotten: &Arc<Forgotten>) -> Result<Arc<Self>> {
-        let files = segments::list(store)?;
+    pub(crate) fn open(store: &Arc<DurableLocal>, writable: bool, forgotten: &Arc<Forgotten>) -> Result<Arc<Self>> {
+        let files = if writable { segments::list(store)? } else { Vec::new() };
         let (names, sources) = (Names::default(), Names::default());
         let mut graph = Graph::default();
         {
@@ -116,6 +118,7 @@ impl Identities {
         let newest = RwLock::new(People::new(names.clone(), sources.clone(), Arc::new(graph), version));
         Ok(Arc::new(Self {
             store: Arc::clone(store),
+            writable,
             forgotten: Arc::clone(forgotten),
             names,
             sources,
@@ -390,6 +393,11 @@ impl Batch {
     /// # Errors
     /// 54000, 53200, 53100, 58030; 57014 before anything is written.
     pub(crate) async fn commit(self, ids_max: usize, cancel: CancellationToken) -> Result<Linked> {
+        if !self.all.writable {
+            return Err(Error::new(Code::FeatureNotSupported, "links between ids are not kept in object storage")
+                .detail("The tables of this server lie there, and another server would not know the links.")
+                .hint("Keep them in a table, and join with it."));
+        }
         let change = tokio::spawn(async move {
             let Self { all, steps, memory: _memory } = self;
             let done = all.apply(steps, ids_max, cancel).await?;

@@ -8,7 +8,7 @@ use crate::storage::erasure::hash_of;
 
 fn open(folder: &Path) -> Arc<Identities> {
     let store = Arc::new(DurableLocal::open(folder).unwrap());
-    Identities::open(&store, &Arc::default()).unwrap()
+    Identities::open(&store, true, &Arc::default()).unwrap()
 }
 
 async fn change(identities: &Arc<Identities>, links: &[(&str, &str)], unlinks: &[(&str, &str)]) -> Result<Linked> {

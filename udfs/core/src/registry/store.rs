@@ -229,6 +229,10 @@ pub(super) fn corrupted(path: &Path, reason: &str) -> Error {
 
 /// What a store says, as an error that names the file; a full disk keeps its own code.
 pub(super) fn failed(verb: &str, path: &Path, error: &object_store::Error) -> Error {
+    // A store of the program's may say itself what is wrong.
+    if let Some(found) = Error::find(error) {
+        return found.clone();
+    }
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut code = Code::Io;
     while let Some(next) = cause {

@@ -128,7 +128,10 @@ async fn read(files: &dyn FileAccess, user: &str, path: &str) -> Result<bytes::B
     let (store, place) = files.folder(path, user, false)?;
     let missing = |error: object_store::Error| match error {
         object_store::Error::NotFound { .. } => Error::invalid(format!("location \"{path}\" does not exist")),
-        other => Error::new(Code::Io, format!("file \"{path}\" cannot be read")).detail(other.to_string()),
+        other => match Error::find(&other) {
+            Some(found) => found.clone(),
+            None => Error::new(Code::Io, format!("file \"{path}\" cannot be read")).detail(other.to_string()),
+        },
     };
     let found = store.get(&place).await.map_err(missing)?;
     if found.meta.size > BYTES_MAX {
