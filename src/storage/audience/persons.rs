@@ -214,7 +214,8 @@ mod tests {
     async fn sets_of_persons_follow_links_and_numbers() {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(DurableLocal::open(folder.path()).unwrap());
-        let dictionary = Dictionary::new(Arc::clone(&store));
+        let objects: Arc<dyn object_store::ObjectStore> = Arc::<DurableLocal>::clone(&store);
+        let dictionary = Dictionary::new(objects);
         let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
         dictionary.load(&pool).await.unwrap();
         let identities = Identities::open(&store, true, &Arc::default()).unwrap();
