@@ -43,15 +43,18 @@ fn files(folder: &Path) -> usize {
 async fn many_changes_come_back_from_few_files() {
     let folder = tempfile::tempdir().unwrap();
     let mut identities = open(folder.path());
+    let mut made: Vec<(String, String)> = Vec::new();
     for round in 0..600_u64 {
-        let (a, b) = (format!("id {}", splitmix::at(1, round) % 90), format!("id {}", splitmix::at(2, round) % 90));
-        let pair = [(a.as_str(), b.as_str())];
-        // A person may become too large; that changes nothing.
-        let _ = if splitmix::at(3, round).is_multiple_of(3) {
-            change(&identities, &[], &pair).await
+        if splitmix::at(3, round).is_multiple_of(3) && !made.is_empty() {
+            // Mostly one that is there.
+            let (a, b) = &made[splitmix::at(4, round) as usize % made.len()];
+            change(&identities, &[], &[(b, a)]).await.unwrap();
         } else {
-            change(&identities, &pair, &[]).await
-        };
+            let pair = [1, 2].map(|of| format!("id {}", splitmix::at(of, round) % 400));
+            // A person may become too large; that changes nothing.
+            let _ = change(&identities, &[(&pair[0], &pair[1])], &[]).await;
+            made.push(pair.into());
+        }
         if round % 100 == 99 {
             let (before, version) = (links(&identities), identities.version());
             drop(identities);
