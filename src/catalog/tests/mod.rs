@@ -350,7 +350,7 @@ impl Fixture {
 
     async fn create_as(&self, name: &str, sql: &str) -> Result<u64> {
         let stream = self.stream(sql).await.map_err(crate::storage::engine_error)?;
-        self.catalog.create_managed_as(name, stream.schema(), 0, stream, "portrait").await
+        self.catalog.create_managed_as(name, stream.schema(), 0, stream, "portrait").await.map(|made| made.new)
     }
 
     async fn insert(&self, name: &str, sql: &str) -> Result<u64> {

@@ -58,8 +58,6 @@ const CHANGES: &[(&str, Change)] = &[
     ("rename to a dropped name", |r| Box::pin(async { r.rename("a", "c").await.map(drop) })),
     ("drop a version", |r| Box::pin(async { r.drop_model("a", Some(2)).await.map(drop) })),
     ("drop", |r| Box::pin(async { r.drop_model("a", None).await.map(drop) })),
-    ("set a policy", |r| Box::pin(async { r.set_policy("a", OnErasure::Refuse).await.map(drop) })),
-    ("mark", |r| Box::pin(async { r.mark_erased(&r.resolve("a@2")?, ContainsErased::Yes).await })),
 ];
 
 /// Every change, with its n-th write gone wrong for every n: what the next process sees is the old state or the
