@@ -62,7 +62,9 @@ impl S3Place {
     /// # Errors
     /// 22023 for a part that no object can be called by.
     pub(super) fn path(&self) -> Result<Path> {
-        Path::parse(&self.key).map_err(|_| Error::invalid(format!("\"{self}\" is not a valid location")))
+        Path::parse(&self.key).map_err(|_| {
+            Error::invalid(format!("\"{self}\" is not a valid location")).hint("A key must not hold \"..\" or control characters.")
+        })
     }
 }
 
