@@ -219,7 +219,11 @@ fn parquet(error: &ParquetError) -> Error {
     match error {
         ParquetError::External(error) => external(error.as_ref()),
         ParquetError::NYI(text) => Error::new(Code::FeatureNotSupported, not_supported(text)),
-        other => corrupted("Parquet file", &other.to_string()),
+        // A footer that could not be fetched: the reader keeps the text alone.
+        other => match other.to_string().split_once("Generic S3 error: ") {
+            Some((_, failure)) => Error::new(Code::Io, lower_first(failure)).hint("Run the statement again once the store answers."),
+            None => corrupted("Parquet file", &other.to_string()),
+        },
     }
 }
 

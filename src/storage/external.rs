@@ -516,6 +516,7 @@ fn damaged(path: &Path, error: datafusion::error::DataFusionError) -> Error {
     }
     let error = super::engine_error(error);
     match error.code {
+        Code::Io if path.to_str().is_some_and(super::objects::is_remote) => error,
         Code::Io | Code::DataCorrupted => Error::new(Code::DataCorrupted, format!("file \"{}\" cannot be read: {error}", path.display())),
         _ => error,
     }

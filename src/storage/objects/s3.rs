@@ -62,7 +62,9 @@ impl S3Place {
     /// # Errors
     /// 22023 for a part that no object can be called by.
     pub(super) fn path(&self) -> Result<Path> {
-        Path::parse(&self.key).map_err(|_| Error::invalid(format!("\"{self}\" is not a valid location")))
+        Path::parse(&self.key).map_err(|_| {
+            Error::invalid(format!("\"{self}\" is not a valid location")).hint("A key must not hold \"..\" or control characters.")
+        })
     }
 }
 
@@ -85,6 +87,7 @@ pub(super) fn connect(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
     };
     let allow_http =
         std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes"));
+    check_endpoint(|name| std::env::var(name).ok(), allow_http)?;
     let client = ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_timeout(REQUEST_TIMEOUT).with_allow_http(allow_http);
     let store = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
@@ -98,6 +101,18 @@ pub(super) fn connect(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
 
 const ENVIRONMENT: &str = "Check the server's AWS_* variables: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, \
                            AWS_ENDPOINT_URL (with AWS_ALLOW_HTTP=true for http).";
+
+/// Refuses an endpoint in clear text that nobody asked for.
+fn check_endpoint(variable: impl Fn(&str) -> Option<String>, allow_http: bool) -> Result<()> {
+    let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].into_iter().find_map(variable);
+    match endpoint {
+        Some(endpoint) if !allow_http && endpoint.to_ascii_lowercase().starts_with("http://") => {
+            Err(Error::invalid("the endpoint of the object store is not encrypted")
+                .hint("Use https in AWS_ENDPOINT_URL, or set AWS_ALLOW_HTTP=true to let data pass in clear text."))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Refuses an environment that says nothing about who we are: without, the client would ask the metadata service of a cloud that
 /// we may not be in, and wait for it.
@@ -155,6 +170,9 @@ mod tests {
         let with = |set: &'static [&'static str]| check_environment(move |name| set.contains(&name), "bucket");
         assert!(with(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]).is_ok());
         assert!(with(&["AWS_SKIP_SIGNATURE"]).is_ok());
+        let endpoint = |name: &str| (name == "AWS_ENDPOINT_URL").then(|| "http://localhost:9000".to_owned());
+        assert!(check_endpoint(endpoint, false).unwrap_err().hint.unwrap().contains("AWS_ALLOW_HTTP"));
+        assert!(check_endpoint(endpoint, true).is_ok() && check_endpoint(|_| None, false).is_ok());
         let error = with(&["AWS_ACCESS_KEY_ID"]).unwrap_err();
         assert!(error.hint.unwrap().contains("AWS_SECRET_ACCESS_KEY"));
     }
