@@ -4,13 +4,7 @@
 //!
 //! `whole` is a refresh that runs the whole query, `follow` one after a hundred events of as many users.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    unreachable_pub,
-    reason = "a bench prints its figures"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout, unreachable_pub, reason = "a bench prints its figures")]
 
 mod common;
 
@@ -36,7 +30,9 @@ async fn seconds(client: &Client, sql: &str) -> Result<f64, Failure> {
 /// A hundred events of as many users.
 fn arrivals(users: u64, batch: u64) -> String {
     let rows: Vec<String> = (0..100_u64)
-        .map(|n| format!("({}, TIMESTAMP '2024-06-01' + INTERVAL '{batch} days', 'purchase', 1, 2.5)", (n * 7919 + batch * 104_729) % users))
+        .map(|n| {
+            format!("({}, TIMESTAMP '2024-06-01' + INTERVAL '{batch} days', 'purchase', 1, 2.5)", (n * 7919 + batch * 104_729) % users)
+        })
         .collect();
     format!("INSERT INTO events (user_id, event_time, event_type, item_id, price) VALUES {}", rows.join(", "))
 }

@@ -190,16 +190,24 @@ impl Catalog {
         Ok(Arc::new(DeltaTable::create(&self.inner.store, name, schema, Role::Derived { user }).await?))
     }
 
-    /// `CREATE MATERIALIZED VIEW`: `table` holds its rows.
+    /// `CREATE MATERIALIZED VIEW`: `table` holds its rows, which were planned at this count of [erasures](Self::erasures_begun).
     ///
     /// # Errors
-    /// 42P07.
-    pub(crate) async fn create_materialized(&self, table: Arc<DeltaTable>, stored: StoredMaterialized, owner: &str) -> Result<Created> {
+    /// 42P07; 40001 when users were erased since.
+    pub(crate) async fn create_materialized(
+        &self,
+        table: Arc<DeltaTable>,
+        stored: StoredMaterialized,
+        owner: &str,
+        erasures: u64,
+    ) -> Result<Created> {
         let (name, owner) = (table.name().to_owned(), owner.to_owned());
         let body = Body::Managed { folder: table.id(), role: table.role().clone() };
         let schema = schema_to_text(table.schema());
+        let refusal = self.refusal(erasures);
         self.inner
             .change_with(vec![table], move |definitions| {
+                refusal.still_holds_for(&name)?;
                 if definitions.relations.contains_key(&name) {
                     return Err(Error::new(Code::DuplicateTable, format!("relation \"{name}\" already exists")));
                 }

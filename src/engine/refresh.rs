@@ -76,6 +76,8 @@ impl Engine {
         (query, policy): (&str, RefreshPolicy),
         populate: bool,
     ) -> Result<(u64, Option<String>)> {
+        // Before planning: what was read before users were erased must not be kept after it.
+        let erasures = self.catalog.erasures_begun();
         let plan = self.catalog.plan_view(query).await?;
         let read = self.inputs(&plan).await?;
         let (user, reason) = match follow(state, &plan, &read) {
@@ -92,7 +94,7 @@ impl Engine {
             rows = done.rows;
             stored.last = Some(self.record(&read, done, None, begun)?);
         }
-        self.catalog.create_materialized(table, stored, owner).await?;
+        self.catalog.create_materialized(table, stored, owner, erasures).await?;
         Ok((rows, reason))
     }
 
@@ -330,7 +332,10 @@ async fn rows_of(
         None => plan.clone(),
         Some(key) => {
             let column = Expr::Column(Column::from(plan.schema().qualified_field(key)));
-            LogicalPlanBuilder::from(plan.clone()).sort(vec![column.sort(true, true)]).and_then(LogicalPlanBuilder::build).map_err(classify)?
+            LogicalPlanBuilder::from(plan.clone())
+                .sort(vec![column.sort(true, true)])
+                .and_then(LogicalPlanBuilder::build)
+                .map_err(classify)?
         }
     };
     let mut physical = state.create_physical_plan(&plan).await.map_err(classify)?;
@@ -436,7 +441,11 @@ fn same_columns(view: &Materialized, plan: &LogicalPlan) -> Result<()> {
     let found = crate::storage::types::table_schema(&columns(plan), false)?;
     let kept = view.table.schema();
     let same = found.fields().len() == kept.fields().len()
-        && found.fields().iter().zip(kept.fields()).all(|(found, kept)| found.name() == kept.name() && found.data_type() == kept.data_type());
+        && found
+            .fields()
+            .iter()
+            .zip(kept.fields())
+            .all(|(found, kept)| found.name() == kept.name() && found.data_type() == kept.data_type());
     if same {
         return Ok(());
     }
@@ -481,7 +490,9 @@ fn watermark(table: &DeltaTable, version: Option<u64>) -> Option<i64> {
     }
     let time = table.event_indices()?.time;
     match &snapshot.statistics.column_statistics.get(time)?.max_value {
-        Precision::Exact(ScalarValue::TimestampMicrosecond(time, _)) | Precision::Inexact(ScalarValue::TimestampMicrosecond(time, _)) => *time,
+        Precision::Exact(ScalarValue::TimestampMicrosecond(time, _)) | Precision::Inexact(ScalarValue::TimestampMicrosecond(time, _)) => {
+            *time
+        }
         _ => None,
     }
 }

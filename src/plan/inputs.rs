@@ -123,8 +123,7 @@ fn collect(plan: &LogicalPlan, scans: &mut Scans, found: &mut Inputs) -> datafus
 }
 
 /// Functions that depend on the session's settings alone, which are the same at each refresh.
-const STEADY: &[&str] =
-    &["date_part", "date_trunc", "to_char", "to_date", "to_local_time", "to_time", "to_unixtime"];
+const STEADY: &[&str] = &["date_part", "date_trunc", "to_char", "to_date", "to_local_time", "to_time", "to_unixtime"];
 
 /// The name of the function that an expression calls, when its value may change by itself.
 fn unsteady_call(expr: &Expr) -> Option<&str> {

@@ -156,12 +156,8 @@ impl Analysis<'_> {
 
     fn unnest(&self, unnest: &Unnest) -> Result<Rows, Reason> {
         let rows = self.rows(&unnest.input)?;
-        let nested: BTreeSet<usize> = unnest
-            .list_type_columns
-            .iter()
-            .map(|(column, _)| *column)
-            .chain(unnest.struct_type_columns.iter().copied())
-            .collect();
+        let nested: BTreeSet<usize> =
+            unnest.list_type_columns.iter().map(|(column, _)| *column).chain(unnest.struct_type_columns.iter().copied()).collect();
         Ok(rows.through(unnest.dependency_indices.iter().map(|from| (!nested.contains(from)).then_some(*from))))
     }
 

@@ -21,8 +21,7 @@ async fn say(sql: &str) -> Result<Rows, Reason> {
     let plan = context.state().create_logical_plan(sql).await.unwrap();
     let plan = context.state().optimize(&plan).unwrap();
     rows_per_user(&plan, &|scan| {
-        (scan.table_name.table() == "events")
-            .then(|| scan.projected_schema.fields().iter().position(|field| field.name() == "user_id"))
+        (scan.table_name.table() == "events").then(|| scan.projected_schema.fields().iter().position(|field| field.name() == "user_id"))
     })
 }
 
@@ -43,8 +42,11 @@ async fn queries_that_are_followed() {
         ("SELECT u.id, count(e.at) FROM users u LEFT JOIN events e ON u.id = e.user_id GROUP BY u.id", &[0]),
         ("SELECT id FROM users WHERE id NOT IN (SELECT user_id FROM events WHERE user_id IS NOT NULL)", &[0]),
         ("SELECT id FROM users u WHERE EXISTS (SELECT 1 FROM events e WHERE e.user_id = u.id AND kind = 'buy')", &[0]),
-        ("SELECT a.user_id, a.n, b.m FROM (SELECT user_id, count(*) n FROM events GROUP BY 1) a
-          JOIN (SELECT user_id, max(at) m FROM events GROUP BY 1) b ON a.user_id = b.user_id", &[0]),
+        (
+            "SELECT a.user_id, a.n, b.m FROM (SELECT user_id, count(*) n FROM events GROUP BY 1) a
+          JOIN (SELECT user_id, max(at) m FROM events GROUP BY 1) b ON a.user_id = b.user_id",
+            &[0],
+        ),
         ("SELECT user_id, 'a' FROM events UNION ALL SELECT user_id, kind FROM events", &[0]),
         ("SELECT user_id, price > (SELECT max(id) FROM users) FROM events", &[0]),
         ("WITH e AS (SELECT user_id AS u, price FROM events) SELECT u, avg(price) FROM e GROUP BY u ORDER BY u", &[0]),

@@ -15,10 +15,7 @@ use crate::catalog::{CreateView, Created};
 /// # Errors
 /// [`Code::FeatureNotSupported`] naming the clause.
 pub(super) fn check(view: &ast::CreateView) -> Result<()> {
-    let refused = [
-        (view.temporary, "temporary views"),
-        (view.to.is_some(), "CREATE VIEW … TO"),
-    ];
+    let refused = [(view.temporary, "temporary views"), (view.to.is_some(), "CREATE VIEW … TO")];
     match refused.iter().find(|(found, ..)| *found) {
         Some((_, what)) => Err(Error::new(Code::FeatureNotSupported, format!("{what} are not supported"))),
         None => Ok(()),

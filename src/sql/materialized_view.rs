@@ -47,8 +47,9 @@ impl MaterializedView {
     /// 22023 for an option that does not exist, 0A000 for what PostgreSQL has not either.
     pub(super) fn create(view: ast::CreateView, parser: &mut Parser<'_>) -> Result<Self> {
         if view.or_replace {
-            return Err(Error::new(Code::Syntax, "CREATE OR REPLACE MATERIALIZED VIEW is not supported")
-                .hint("Use DROP MATERIALIZED VIEW first."));
+            return Err(
+                Error::new(Code::Syntax, "CREATE OR REPLACE MATERIALIZED VIEW is not supported").hint("Use DROP MATERIALIZED VIEW first.")
+            );
         }
         if view.temporary || view.to.is_some() {
             return Err(Error::new(Code::FeatureNotSupported, "this form of CREATE MATERIALIZED VIEW is not supported"));
@@ -141,10 +142,8 @@ impl Create {
         let (state, owner, policy, populate) =
             (Arc::clone(call.running.state()), call.session.user().to_owned(), self.policy, self.populate);
         let shown = name.clone();
-        let (rows, reason) = call
-            .running
-            .run(async move { engine.create_materialized(&state, (&name, &owner), (&query, policy), populate).await })
-            .await?;
+        let (rows, reason) =
+            call.running.run(async move { engine.create_materialized(&state, (&name, &owner), (&query, policy), populate).await }).await?;
         if let Some(reason) = reason {
             call.running.notice(&format!("each refresh of \"{shown}\" will run the whole query: {reason}"));
         }
@@ -161,8 +160,9 @@ impl Create {
         let query = aliased(&self.view, call.statement.text())?;
         let planned = plan::plan(&call.running, ast::Statement::Query(prepared), call.statement.text(), &[]).await?;
         if !planned.parameter_types.is_empty() {
-            return Err(Error::new(Code::UndefinedParameter, "there is no parameter $1")
-                .detail("A materialized view cannot have parameters."));
+            return Err(
+                Error::new(Code::UndefinedParameter, "there is no parameter $1").detail("A materialized view cannot have parameters.")
+            );
         }
         guard::check(&planned.plan)?;
         let columns = planned.schema();
@@ -187,7 +187,9 @@ async fn refresh(call: &Call<'_>, name: &str, populate: bool) -> Result<()> {
     let rows = done.rows;
     call.running.notice(&match (done.changed, done.users, done.reason) {
         (false, ..) => format!("materialized view \"{name}\" is fresh: nothing that it reads has changed"),
-        (true, Some(users), _) => format!("materialized view \"{name}\": the rows of {users} users with new events are new; it has {rows} rows"),
+        (true, Some(users), _) => {
+            format!("materialized view \"{name}\": the rows of {users} users with new events are new; it has {rows} rows")
+        }
         (true, None, Some(reason)) => format!("materialized view \"{name}\": the whole query ran, because {reason}; it has {rows} rows"),
         (true, None, None) => format!("materialized view \"{name}\" has {rows} rows"),
     });

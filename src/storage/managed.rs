@@ -25,9 +25,9 @@ use portrait_udfs::error::{Code, Error, Result};
 
 use super::delta::{DeltaTable, TableSnapshot};
 use super::erasure::{Users, hide, with_columns};
-use super::user_set::{UserSet, among};
 use super::events::EventScan;
 use super::events::retain::{newer, young};
+use super::user_set::{UserSet, among};
 use super::versions::AsOf;
 
 /// The name under which a session's runtime knows the data directory.

@@ -270,7 +270,9 @@ fn plain_order(rows: &RecordBatch, keys: usize) -> Result<Option<(Vec<u32>, Plai
     };
     let numbers = match rows.columns().get(2).filter(|_| keys > 2).map(|number| number.as_primitive_opt::<UInt64Type>()) {
         None => None,
-        Some(Some(numbers)) if numbers.null_count() == 0 && numbers.values().is_sorted() => numbers.values().first().zip(numbers.values().last()),
+        Some(Some(numbers)) if numbers.null_count() == 0 && numbers.values().is_sorted() => {
+            numbers.values().first().zip(numbers.values().last())
+        }
         Some(_) => return Ok(None),
     };
     let users = cast(rows.column(0), &DataType::Int64).map_err(|error| Error::internal(format!("event sort: {error}")))?;
@@ -403,7 +405,9 @@ mod tests {
             expected.sort_unstable();
             let (plain, found) = run(whole, numbers).await;
             assert_eq!(plain, numbers(0) == 0);
-            assert!(found.len() == expected.len() && found.iter().zip(&expected).all(|(f, e)| (f.0.parse::<i64>().unwrap(), f.1, f.2) == *e));
+            assert!(
+                found.len() == expected.len() && found.iter().zip(&expected).all(|(f, e)| (f.0.parse::<i64>().unwrap(), f.1, f.2) == *e)
+            );
             let mut expected: Vec<(String, i64, u64)> =
                 (0..ROWS).map(|row| (name(row), chance(row + 7, 50) as i64, numbers(row))).collect();
             expected.sort_unstable();

@@ -13,13 +13,28 @@ const EVENTS: &str = "CREATE TABLE events (event_id bigint, user_id bigint, even
 
 /// Queries that are followed user by user.
 const FOLLOWED: [(&str, &str); 6] = [
-    ("totals", "SELECT user_id, count(*) AS n, sum(price) AS spent, min(event_time) AS first, count(DISTINCT kind) AS kinds FROM events GROUP BY user_id"),
-    ("steps", "SELECT window_funnel(3600, event_time, kind = 'view', kind = 'cart', kind = 'buy') AS level, user_id FROM events GROUP BY user_id"),
-    ("gaps", "SELECT event_id, user_id, date_part('epoch', event_time) - lag(date_part('epoch', event_time)) OVER (PARTITION BY user_id ORDER BY event_time, event_id) AS gap FROM events"),
-    ("known", "SELECT p.id, p.country, count(e.event_id) AS n FROM people p LEFT JOIN events e ON e.user_id = p.id GROUP BY p.id, p.country"),
+    (
+        "totals",
+        "SELECT user_id, count(*) AS n, sum(price) AS spent, min(event_time) AS first, count(DISTINCT kind) AS kinds FROM events GROUP BY user_id",
+    ),
+    (
+        "steps",
+        "SELECT window_funnel(3600, event_time, kind = 'view', kind = 'cart', kind = 'buy') AS level, user_id FROM events GROUP BY user_id",
+    ),
+    (
+        "gaps",
+        "SELECT event_id, user_id, date_part('epoch', event_time) - lag(date_part('epoch', event_time)) OVER (PARTITION BY user_id ORDER BY event_time, event_id) AS gap FROM events",
+    ),
+    (
+        "known",
+        "SELECT p.id, p.country, count(e.event_id) AS n FROM people p LEFT JOIN events e ON e.user_id = p.id GROUP BY p.id, p.country",
+    ),
     ("silent", "SELECT id FROM people WHERE id NOT IN (SELECT user_id FROM events WHERE kind = 'buy')"),
-    ("both", "SELECT a.user_id, a.n, b.last FROM (SELECT user_id, count(*) AS n FROM events WHERE kind = 'view' GROUP BY 1) a \
-              JOIN (SELECT user_id, max(event_time) AS last FROM events GROUP BY 1) b ON a.user_id = b.user_id"),
+    (
+        "both",
+        "SELECT a.user_id, a.n, b.last FROM (SELECT user_id, count(*) AS n FROM events WHERE kind = 'view' GROUP BY 1) a \
+              JOIN (SELECT user_id, max(event_time) AS last FROM events GROUP BY 1) b ON a.user_id = b.user_id",
+    ),
 ];
 
 /// New events in any order of time, some of them known already.
@@ -45,9 +60,12 @@ async fn views_that_follow_users_have_the_rows_of_their_queries() {
     let mut seed = 7;
     rows(&session, EVENTS).await.unwrap();
     rows(&session, &insert(&mut seed, 600, 80)).await.unwrap();
-    rows(&session, "CREATE TABLE people (id bigint, country text); INSERT INTO people SELECT n, 'c' || n % 7 FROM generate_series(0, 99) g(n)")
-        .await
-        .unwrap();
+    rows(
+        &session,
+        "CREATE TABLE people (id bigint, country text); INSERT INTO people SELECT n, 'c' || n % 7 FROM generate_series(0, 99) g(n)",
+    )
+    .await
+    .unwrap();
     for (name, query) in FOLLOWED {
         rows(&session, &format!("CREATE MATERIALIZED VIEW {name} AS {query}")).await.unwrap();
     }
@@ -144,9 +162,12 @@ async fn views_are_refreshed_when_their_time_has_come() {
     engine.start_schedule();
     let session = engine.session("portrait").unwrap();
     rows(&session, &format!("{EVENTS}; INSERT INTO events (event_id, user_id) VALUES (0, 0)")).await.unwrap();
-    rows(&session, "CREATE MATERIALIZED VIEW counts WITH (refresh = '1 second') AS SELECT user_id, count(*) AS n FROM events GROUP BY user_id")
-        .await
-        .unwrap();
+    rows(
+        &session,
+        "CREATE MATERIALIZED VIEW counts WITH (refresh = '1 second') AS SELECT user_id, count(*) AS n FROM events GROUP BY user_id",
+    )
+    .await
+    .unwrap();
     rows(&session, "INSERT INTO events (event_id, user_id, event_time) VALUES (1, 5, '2024-01-01')").await.unwrap();
     for _ in 0..300 {
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -231,7 +231,8 @@ async fn in_order(
     env.register_object_store(url.as_ref(), Arc::clone(table.store()));
     let nullable = table.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
     let schema: SchemaRef = Arc::new(Schema::new(nullable.collect::<Fields>()));
-    let scan = EventScan { state: &state, schema: &schema, indices: *indices, snapshot: part, projection: None, limit: None, pruning: None };
+    let scan =
+        EventScan { state: &state, schema: &schema, indices: *indices, snapshot: part, projection: None, limit: None, pruning: None };
     if let Some(plan) = scan.plan().await.map_err(engine)? {
         return execute_stream(plan, context.task_ctx()).map_err(engine);
     }

@@ -8,7 +8,7 @@ use super::arguments::{id, ids_max, link_row, link_schema, now_us};
 use crate::context::LinkOf;
 use crate::error::Result;
 use crate::functions::MlContext;
-use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter};
 
 /// See [`MlRelation::doc`].
 #[derive(Debug)]
@@ -54,8 +54,8 @@ impl MlRelation for LinkIds {
         Ok(call.once(async move { Ok(link(&own, &a, &b).await?) }))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Changes)
     }
 }
 

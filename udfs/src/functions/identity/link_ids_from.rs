@@ -13,7 +13,7 @@ use super::arguments::{fits, ids_max, now_us, unfit};
 use crate::context::{LinkOf, LinkWriter};
 use crate::error::{Code, Error, Result};
 use crate::functions::MlContext;
-use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter, sql_type};
+use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter, sql_type};
 
 /// See [`MlRelation::doc`].
 #[derive(Debug)]
@@ -62,8 +62,8 @@ impl MlRelation for LinkIdsFrom {
         Ok(call.once(async move { Ok(link(&own).await?) }))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Changes)
     }
 }
 

@@ -7,7 +7,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use super::arguments::{id, ids_max, link_row, link_schema};
 use crate::error::Result;
 use crate::functions::MlContext;
-use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter};
+use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter};
 
 /// See [`MlRelation::doc`].
 #[derive(Debug)]
@@ -46,8 +46,8 @@ impl MlRelation for UnlinkIds {
         Ok(call.once(async move { Ok(unlink(&own, &a, &b).await?) }))
     }
 
-    fn trains(&self) -> bool {
-        true
+    fn effect(&self) -> Option<Effect> {
+        Some(Effect::Changes)
     }
 }
 
