@@ -442,7 +442,7 @@ async fn versions_that_hold_erased_users_are_known_and_what_comes_of_them() {
     let weights = parameters(&made, 2);
     let child = registry.publish(registry.begin_version(request("a")).await.unwrap(), made, &weights).await.unwrap();
     let ticket = registry.begin_version(request("a")).await.unwrap();
-    assert_eq!(registry.list_training(), [ticket.reference.clone()]);
+    assert_eq!(registry.list_training(), std::slice::from_ref(&ticket.reference));
     registry.mark_erased(&ticket.reference, ContainsErased::Unknown).await.unwrap();
     let made = manifest();
     let weights = parameters(&made, 3);
