@@ -60,7 +60,7 @@ pub(crate) async fn inputs(plan: &LogicalPlan) -> Result<Inputs> {
     let mut scans = BTreeMap::new();
     collect(plan, &mut scans, &mut found).map_err(Error::from_engine)?;
     found.models = models_named_by(plan).map_err(Error::from_engine)?.into_iter().collect();
-    for (name, provider) in scans {
+    for (name, provider) in scans.into_values() {
         found.relations.push(input(name, provider.as_ref()).await?);
     }
     Ok(found)
@@ -81,7 +81,8 @@ async fn input(name: String, provider: &dyn TableProvider) -> Result<Input> {
     Ok(Input { name, kind: InputKind::Other, contents: None })
 }
 
-type Scans = BTreeMap<String, Arc<dyn TableProvider>>;
+/// By the whole name: a table may be called as a view of the schema `ml` is.
+type Scans = BTreeMap<String, (String, Arc<dyn TableProvider>)>;
 
 fn collect(plan: &LogicalPlan, scans: &mut Scans, found: &mut Inputs) -> datafusion::common::Result<()> {
     let mut views = Vec::new();
@@ -92,7 +93,7 @@ fn collect(plan: &LogicalPlan, scans: &mut Scans, found: &mut Inputs) -> datafus
                 match provider.downcast_ref::<ViewTable>() {
                     Some(view) => views.push(view.logical_plan().clone()),
                     None => {
-                        scans.insert(scan.table_name.table().to_owned(), provider);
+                        scans.insert(scan.table_name.to_string(), (scan.table_name.table().to_owned(), provider));
                     }
                 }
             }
