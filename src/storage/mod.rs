@@ -14,6 +14,7 @@ pub(crate) mod audience;
 pub(crate) mod delta;
 pub(crate) mod derived;
 pub mod durable;
+mod encoding;
 pub(crate) mod erasure;
 pub mod events;
 pub mod external;

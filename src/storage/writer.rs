@@ -19,18 +19,14 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
 use parquet::arrow::AsyncArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::SortingColumn;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::WriterProperties;
 use portrait_udfs::error::{Error, Result};
 
 use super::delta::DeltaTable;
 use super::events::FileNames;
 use super::types::{conform, file_schema};
-use super::{statistics, store_error};
+use super::{encoding, statistics, store_error};
 
-/// Rows of a row group at most.
-const ROW_GROUP_ROWS: usize = 256 * 1024;
 /// Encoded bytes of a row group at most: wide rows are cut earlier, so that a writer's memory stays bounded.
 const ROW_GROUP_BYTES: usize = 64 << 20;
 /// A file is closed and the next one begun beyond this.
@@ -157,6 +153,7 @@ pub(crate) struct TableWriter {
     /// The columns that the rows are sorted by, and the one whose first and last value is told in full.
     order: Vec<usize>,
     span: Option<(ScalarValue, ScalarValue)>,
+    properties: WriterProperties,
     current: Option<(String, AsyncArrowWriter<BufWriter>)>,
     memory: MemoryReservation,
 }
@@ -168,8 +165,10 @@ impl TableWriter {
             FileNames::Events(_) => table.event_indices().map(|indices| vec![indices.user, indices.time]),
             FileNames::Unordered => None,
         };
-        let store = Arc::clone(table.store());
+        let order = order.unwrap_or_default();
+        let (store, schema) = (Arc::clone(table.store()), file_schema(table.schema()));
         Self {
+            properties: encoding::properties(table, &schema, &order),
             pending: PendingFiles {
                 store,
                 folder: table.folder(),
@@ -180,9 +179,9 @@ impl TableWriter {
             },
             table_name: table.name().to_owned(),
             table_schema: Arc::clone(table.schema()),
-            schema: file_schema(table.schema()),
+            schema,
             names,
-            order: order.unwrap_or_default(),
+            order,
             span: None,
             current: None,
             memory: MemoryConsumer::new("TableWriter").register(&env.memory_pool),
@@ -214,7 +213,7 @@ impl TableWriter {
         }
         let (_, writer) = match &mut self.current {
             Some(current) => current,
-            None => self.current.insert(open_file(&mut self.pending, self.names, &self.schema, &self.order)?),
+            None => self.current.insert(open_file(&mut self.pending, self.names, &self.schema, &self.properties)?),
         };
         writer.write(&batch).await.map_err(parquet_error)?;
         if writer.in_progress_size() > ROW_GROUP_BYTES {
@@ -258,28 +257,15 @@ fn open_file(
     pending: &mut PendingFiles,
     names: FileNames,
     schema: &SchemaRef,
-    order: &[usize],
+    properties: &WriterProperties,
 ) -> Result<(String, AsyncArrowWriter<BufWriter>)> {
     let name = names.name(pending.files.len());
     pending.claim.add(&name);
     let output = BufWriter::with_capacity(Arc::clone(&pending.store), pending.folder.clone().join(name.as_str()), PART_BYTES);
     // Without Arrow's own schema in the file: Delta's log is what says the types.
-    let options = ArrowWriterOptions::new().with_properties(properties(order)).with_skip_arrow_metadata(true);
+    let options = ArrowWriterOptions::new().with_properties(properties.clone()).with_skip_arrow_metadata(true);
     let writer = AsyncArrowWriter::try_new_with_options(output, Arc::clone(schema), options).map_err(parquet_error)?;
     Ok((name, writer))
-}
-
-fn properties(order: &[usize]) -> WriterProperties {
-    let sorted =
-        |&column: &usize| SortingColumn { column_idx: i32::try_from(column).unwrap_or(i32::MAX), descending: false, nulls_first: false };
-    WriterProperties::builder()
-        .set_sorting_columns((!order.is_empty()).then(|| order.iter().map(sorted).collect()))
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_data_page_row_count_limit(20_000)
-        .set_created_by("portrait".into())
-        .build()
 }
 
 /// A failure while Parquet is written or read: disk full keeps its meaning.

@@ -122,6 +122,13 @@ pub(crate) struct EventIndices {
     pub(crate) ingested_at: usize,
 }
 
+impl EventIndices {
+    /// The columns whose values are nearly all different: the time, and the event's id.
+    pub(in crate::storage) fn distinct(self) -> Vec<usize> {
+        std::iter::once(self.time).chain(self.event_id).collect()
+    }
+}
+
 impl EventColumns {
     /// Checks `options` against the columns of table `name`; adds the column for the time of arrival when it is missing.
     /// `schema` is what the table keeps ([`crate::storage::types::table_schema`]).
