@@ -133,6 +133,7 @@ impl Catalog {
     /// Gives the catalog the engine's runtime: its writers take their memory and spill files from it. Call once at start.
     pub fn set_runtime(&self, runtime: &Arc<RuntimeEnv>) {
         self.inner.identities.set_pool(&runtime.memory_pool);
+        self.inner.lookups.set_pool(&runtime.memory_pool);
         *self.inner.env.write() = Arc::clone(runtime);
     }
 
@@ -275,6 +276,11 @@ impl Catalog {
             })
             .await?;
         Ok(removed.is_some())
+    }
+
+    /// Grows with every change of the definitions.
+    pub fn changes(&self) -> u64 {
+        self.inner.changes.load(Ordering::Acquire)
     }
 
     /// What is known of a relation.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::catalog::SchemaProvider;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -20,7 +21,7 @@ use crate::storage::erasure::Forgotten;
 use crate::storage::hash_list::sweep_lists;
 use crate::storage::identity::Identities;
 use crate::storage::types::schema_from_text;
-use crate::storage::{DataRoots, DurableLocal, ExternalTable, Role, Store, Tag, make_folder};
+use crate::storage::{DataRoots, DurableLocal, ExternalTable, Lookups, Role, Store, Tag, make_folder};
 
 /// What every handle of the catalog shares.
 #[derive(Debug)]
@@ -39,9 +40,13 @@ pub(super) struct Inner {
     pub(super) merging: Merging,
     /// Who is forgotten.
     pub(super) forgotten: Arc<Forgotten>,
+    /// What questions for one user remember.
+    pub(super) lookups: Arc<Lookups>,
     /// Where writers take their memory and their spill files from.
     pub(super) env: RwLock<Arc<RuntimeEnv>>,
     state: RwLock<Arc<State>>,
+    /// How often the state has changed.
+    pub(super) changes: AtomicU64,
     /// One change at a time; what the catalog's file is.
     gate: tokio::sync::Mutex<Tag>,
     /// Locked as long as the catalog is open.
@@ -117,8 +122,10 @@ impl Inner {
             store,
             folder,
             forgotten,
+            lookups: Arc::default(),
             env: RwLock::default(),
             state: RwLock::new(Arc::new(State { definitions, entries })),
+            changes: AtomicU64::new(0),
             gate: tokio::sync::Mutex::new(tag),
             _lock: lock,
         });
@@ -203,6 +210,7 @@ impl Inner {
             self.forgotten.set(definitions.erasures.hidden(), definitions.erasures.suppressed());
         }
         *self.state.write() = Arc::new(State { definitions, entries });
+        self.changes.fetch_add(1, Ordering::Release);
         Ok(value)
     }
 

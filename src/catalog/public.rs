@@ -81,7 +81,8 @@ impl SchemaProvider for Public {
                         .hint("Use the REFRESH MATERIALIZED VIEW command.")
                         .into());
                 }
-                let read = ManagedTable::new(name, Arc::clone(table), Arc::clone(self.inner.store.objects()), as_of);
+                let read = ManagedTable::new(name, Arc::clone(table), Arc::clone(self.inner.store.objects()), as_of)
+                    .looking_up(&self.inner.lookups);
                 let hidden = self.inner.forgotten.hidden();
                 Arc::new(if hidden.is_empty() { read } else { read.hiding(hidden, user_columns(&state, table)) })
             }

@@ -13,6 +13,7 @@
 
 mod erasure;
 mod functions;
+mod plans;
 mod refresh;
 mod runtime;
 mod search_path;
@@ -41,6 +42,7 @@ use crate::plan::SliceJoins;
 use crate::storage::{DataRoots, HistoryIndex, Store};
 
 pub use functions::session_of;
+pub use plans::{PlanSlot, PlanStamp, Plans};
 pub use refresh::Refreshed;
 pub use runtime::QueryRuntime;
 pub use session::{PreparedText, Session, TransactionStatus, WeakSession};
@@ -74,6 +76,7 @@ pub struct Engine {
     catalog: Arc<Catalog>,
     ml: Arc<MlContext>,
     runtime: QueryRuntime,
+    plans: Arc<Plans>,
     extensions: RwLock<Vec<Arc<dyn Extension>>>,
     sessions: AtomicU32,
 }
@@ -129,7 +132,15 @@ impl Engine {
                 identities,
                 profiles: Arc::new(refresh::Profiles(Weak::clone(engine))),
             });
-            Self { config: config.clone(), catalog, ml, runtime, extensions: RwLock::default(), sessions: AtomicU32::new(1) }
+            Self {
+                config: config.clone(),
+                catalog,
+                ml,
+                runtime,
+                plans: Arc::default(),
+                extensions: RwLock::default(),
+                sessions: AtomicU32::new(1),
+            }
         });
         engine.catalog.attach_schema("ml", ml_schema_provider(Arc::clone(&engine.ml)));
         Ok(engine)
@@ -181,6 +192,11 @@ impl Engine {
     /// Models and trainings.
     pub fn ml(&self) -> &Arc<MlContext> {
         &self.ml
+    }
+
+    /// Plans of prepared statements.
+    pub fn plans(&self) -> &Arc<Plans> {
+        &self.plans
     }
 
     /// The runtime that queries run on.

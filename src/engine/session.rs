@@ -68,12 +68,21 @@ struct Shared {
     settings: Settings,
     /// `base` with the settings applied; `None` after one has changed.
     state: Option<SessionState>,
+    /// How often settings may have changed.
+    changes: u64,
     prepared: HashMap<String, PreparedText>,
     transaction: TransactionStatus,
     /// Statements of this transaction block were committed one by one.
     wrote: bool,
     /// Names that SAVEPOINT gave, oldest first.
     savepoints: Vec<String>,
+}
+
+impl Shared {
+    fn settings_changed(&mut self) {
+        self.state = None;
+        self.changes += 1;
+    }
 }
 
 impl std::fmt::Debug for Session {
@@ -157,8 +166,13 @@ impl Session {
     /// Changes settings; statements that start from now on see it.
     pub fn change_settings<T>(&self, change: impl FnOnce(&mut Settings) -> T) -> T {
         let mut shared = self.0.shared.lock();
-        shared.state = None;
+        shared.settings_changed();
         change(&mut shared.settings)
+    }
+
+    /// Grows whenever settings may have changed.
+    pub(super) fn setting_changes(&self) -> u64 {
+        self.0.shared.lock().changes
     }
 
     /// Starts a statement: its context, its timeout and its state. `text` is kept with the models that it trains.
@@ -204,7 +218,7 @@ impl Session {
         let mut shared = self.0.shared.lock();
         let before = std::mem::take(&mut shared.transaction);
         shared.settings.end(commit && before != TransactionStatus::Failed);
-        shared.state = None;
+        shared.settings_changed();
         shared.savepoints.clear();
         (before, std::mem::take(&mut shared.wrote))
     }

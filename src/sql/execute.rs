@@ -50,7 +50,8 @@ impl Execute {
                 .detail(format!("Expected {} parameters but got {}.", kept.types.len(), self.values.len())));
         }
         let params = self.params(&call.running, &kept.types).await?;
-        let inner = Call { session: call.session, running: call.running, statement: &statement, params, erasures: call.erasures };
+        let inner =
+            Call { session: call.session, running: call.running, statement: &statement, params, kept: None, erasures: call.erasures };
         Box::pin(command::run(inner)).await
     }
 

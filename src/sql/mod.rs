@@ -28,6 +28,7 @@ mod faults;
 mod guard;
 mod import;
 mod insert;
+mod lookup;
 mod maintain;
 mod materialized_view;
 mod names;
@@ -53,7 +54,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::engine::{Engine, Running, Session, TransactionStatus};
+use crate::engine::{Engine, PlanSlot, PlanStamp, Running, Session, TransactionStatus};
 use command::Command;
 
 pub use copy::{CopyFormat, CopyIn, CopyOut, RowText};
@@ -128,6 +129,8 @@ pub struct Prepared {
     statement: Statement,
     /// Whether the columns were promised to a client, so that they must not change any more.
     described: bool,
+    /// Where its plan is kept, if it is of a kind that is.
+    plan: Arc<PlanSlot>,
 }
 
 impl Prepared {
@@ -226,6 +229,8 @@ struct Call<'a> {
     running: Running,
     statement: &'a Statement,
     params: Vec<ScalarValue>,
+    /// Where the statement's plan may be kept, and what it is made with.
+    kept: Option<(Arc<PlanSlot>, PlanStamp)>,
     /// The catalog's count of erasures, taken before anything was planned.
     erasures: u64,
 }
@@ -280,6 +285,7 @@ pub async fn prepare_with(
             tag_hint: statement.tag(),
             statement: statement.clone(),
             described: true,
+            plan: Arc::new(session.engine().plans().slot()),
         }),
         Err(error) => {
             session.statement_failed();
@@ -299,7 +305,7 @@ pub async fn execute(session: &Session, prepared: &Prepared, params: Vec<ScalarV
             format!("bind message supplies {} parameters, but the statement requires {}", params.len(), prepared.parameter_types.len()),
         ));
     }
-    let outcome = start(session, &prepared.statement, params, run).await?;
+    let outcome = start(session, &prepared.statement, params, Some(Arc::clone(&prepared.plan)), run).await?;
     if prepared.described
         && let (Some(promised), Outcome::Rows { schema, .. }) = (&prepared.schema, &outcome)
         && !same_columns(promised, schema)
@@ -316,21 +322,31 @@ pub async fn execute(session: &Session, prepared: &Prepared, params: Vec<ScalarV
 /// # Errors
 /// As [`execute`].
 pub async fn run(session: &Session, statement: &Statement, run: RunOptions) -> Result<Outcome> {
-    start(session, statement, Vec::new(), run).await
+    start(session, statement, Vec::new(), None, run).await
 }
 
-async fn start(session: &Session, statement: &Statement, params: Vec<ScalarValue>, run: RunOptions) -> Result<Outcome> {
+async fn start(
+    session: &Session,
+    statement: &Statement,
+    params: Vec<ScalarValue>,
+    plan: Option<Arc<PlanSlot>>,
+    run: RunOptions,
+) -> Result<Outcome> {
     let result = async {
         refuse_in_failed_transaction(session, statement)?;
         let running = session.statement(statement.text(), &run.cancel, run.notice)?;
         let (session, statement, own) = (session.clone(), statement.clone(), running.clone());
         let erasures = session.engine().catalog().erasures_begun();
+        let kept = plan.map(|plan| (plan, PlanStamp::of(&session)));
         // On the query threads, where stacks are big: the caller's thread only waits.
-        let call =
-            async move { Box::pin(command::run(Call { session: &session, running: own, statement: &statement, params, erasures })).await };
+        let call = async move {
+            Box::pin(command::run(Call { session: &session, running: own, statement: &statement, params, kept, erasures })).await
+        };
         running.run(call).await
     }
     .await;
+    // Plans must not hold what this statement, or another one, has dropped.
+    session.engine().plans().follow(session.engine().catalog().changes());
     result.map_err(|error| {
         session.statement_failed();
         statement.place(error)

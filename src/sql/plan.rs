@@ -93,6 +93,12 @@ pub(super) async fn physical(running: &Running, plan: LogicalPlan) -> Result<Arc
     running.run(async move { state.create_physical_plan(&plan).await.map_err(classify) }).await
 }
 
+/// As [`physical`], for a plan that is optimised already.
+pub(super) async fn physical_of_optimised(running: &Running, plan: LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    let state = Arc::clone(running.state());
+    running.run(async move { state.query_planner().create_physical_plan(&plan, &*state).await.map_err(classify) }).await
+}
+
 /// Plans with the types of the parameters known: as `PREPARE x (types) AS …`, which is how DataFusion takes them.
 async fn with_types(state: &SessionState, statement: ast::Statement, text: &str, types: &[DataType]) -> Result<LogicalPlan> {
     let data_types = types.iter().map(ast_type).collect::<Result<_>>()?;

@@ -1,5 +1,6 @@
 //! `SELECT`, `VALUES`, `WITH`, `TABLE`: a query. It only reads, unless a function at its top does something besides answering.
 
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{self, SetExpr};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use portrait_udfs::error::{Code, Error, Result};
@@ -7,9 +8,9 @@ use portrait_udfs::functions::planner::{effect_of, runs_effects};
 use portrait_udfs::functions::relation::Effect;
 
 use super::parser::DIALECT;
-use super::plan::{bind, physical, plan_query};
+use super::plan::{bind, physical, physical_of_optimised, plan_query};
 use super::support::end;
-use super::{Call, Outcome, RowTag, names};
+use super::{Call, Outcome, RowTag, lookup, names};
 use crate::engine::TransactionStatus;
 
 /// Checks what the parser accepts and we do not.
@@ -59,8 +60,18 @@ fn may_run(call: &Call<'_>, name: &str, effect: Effect) -> Result<()> {
 
 /// Runs a query.
 pub(super) async fn run(call: Call<'_>, query: &ast::Statement) -> Result<Outcome> {
+    if let Some(plan) = call.kept.as_ref().and_then(|(slot, now)| slot.take(*now)) {
+        return run_optimised(call, plan).await;
+    }
     let types: Vec<_> = call.params.iter().map(|value| Some(value.data_type())).collect();
     let planned = plan_query(&call.running, query.clone(), call.statement.text(), &types).await?;
+    if let Some((slot, stamp)) = &call.kept
+        && lookup::may_keep(&planned.plan)
+        && let Some(plan) = lookup::optimised(call.running.state(), &planned.plan)
+    {
+        slot.keep(*stamp, plan.clone());
+        return run_optimised(call, plan).await;
+    }
     let schema = planned.schema();
     let effect = effect_of(&planned.plan);
     if let Some((name, effect)) = effect {
@@ -77,4 +88,11 @@ pub(super) async fn run(call: Call<'_>, query: &ast::Statement) -> Result<Outcom
     }
     let stream = names::show(call.running.stream(plan));
     Ok(Outcome::Rows { schema, stream, tag: RowTag::Select })
+}
+
+/// Runs a plan that is optimised but for its parameters.
+async fn run_optimised(call: Call<'_>, plan: LogicalPlan) -> Result<Outcome> {
+    let schema = names::shown(plan.schema().as_arrow());
+    let plan = physical_of_optimised(&call.running, lookup::bound(plan, call.params)?).await?;
+    Ok(Outcome::Rows { schema, stream: names::show(call.running.stream(plan)), tag: RowTag::Select })
 }

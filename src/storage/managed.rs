@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Fields, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result as EngineResult;
+use datafusion::common::{Result as EngineResult, ScalarValue};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -27,6 +27,7 @@ use super::delta::{DeltaTable, TableSnapshot};
 use super::erasure::{Users, hide, with_columns};
 use super::events::EventScan;
 use super::events::retain::{newer, young};
+use super::lookup::{Lookups, asked_user};
 use super::user_set::{UserSet, among};
 use super::versions::AsOf;
 
@@ -50,13 +51,15 @@ pub struct ManagedTable {
     hidden: Option<(Arc<Users>, Vec<usize>)>,
     /// The only users whose rows are read, and the column that they are in.
     only: Option<(Arc<UserSet>, usize)>,
+    /// What questions for one user remember.
+    lookups: Option<Arc<Lookups>>,
 }
 
 impl ManagedTable {
     pub(crate) fn new(name: &str, table: Arc<DeltaTable>, store: Arc<dyn ObjectStore>, as_of: Option<AsOf>) -> Self {
         let fields = table.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
         let schema = Arc::new(Schema::new(fields.collect::<Fields>()));
-        Self { name: name.to_owned(), schema, table, store, as_of, hidden: None, only: None }
+        Self { name: name.to_owned(), schema, table, store, as_of, hidden: None, only: None, lookups: None }
     }
 
     /// The table itself, when its latest version is read.
@@ -74,6 +77,7 @@ impl ManagedTable {
             as_of: self.as_of,
             hidden: self.hidden.clone(),
             only: Some((users, column)),
+            lookups: self.lookups.clone(),
         }
     }
 
@@ -86,6 +90,21 @@ impl ManagedTable {
     pub(crate) fn hiding(mut self, users: Arc<Users>, columns: Vec<usize>) -> Self {
         self.hidden = Some((users, columns)).filter(|(users, columns)| !users.is_empty() && !columns.is_empty());
         self
+    }
+
+    /// Questions for one user need no scan.
+    pub(crate) fn looking_up(mut self, lookups: &Arc<Lookups>) -> Self {
+        self.lookups = Some(Arc::clone(lookups));
+        self
+    }
+
+    /// The column that its rows lie by, and the user that `filters` ask for.
+    fn one_user(&self, filters: &[Expr]) -> Option<(usize, ScalarValue)> {
+        let user = match self.table.role() {
+            super::Role::Derived { user: Some(user) } => self.schema.index_of(user).ok()?,
+            _ => self.table.event_indices()?.user,
+        };
+        asked_user(filters, &self.schema, user).map(|value| (user, value))
     }
 
     /// Changes with each commit.
@@ -127,17 +146,18 @@ impl ManagedTable {
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
+        user: Option<(usize, ScalarValue)>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         // The version is taken when a statement is planned for execution, so a prepared statement sees later commits.
         let (snapshot, older) = self.young().await?;
         if self.hidden.is_none() && older.is_none() {
-            return self.plan(state, &snapshot, projection, limit).await;
+            return self.plan(state, &snapshot, projection, limit, user).await;
         }
         let users = self.hidden.iter().flat_map(|(_, columns)| columns);
         let needed: Vec<usize> = users.copied().chain(older.map(|(time, _)| time)).collect();
         let (read, asked) = with_columns(projection, &needed, &self.schema);
         let name = |column: usize| self.schema.field(column).name().as_str();
-        let mut plan = self.plan(state, &snapshot, read.as_ref(), None).await?;
+        let mut plan = self.plan(state, &snapshot, read.as_ref(), None, user).await?;
         if let Some((time, cutoff_us)) = older {
             let kept = if self.hidden.is_some() { plan.schema().fields().len() } else { asked };
             plan = newer(plan, name(time), cutoff_us, kept)?;
@@ -151,9 +171,10 @@ impl ManagedTable {
     async fn plan(
         &self,
         state: &dyn Session,
-        snapshot: &TableSnapshot,
+        snapshot: &Arc<TableSnapshot>,
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
+        user: Option<(usize, ScalarValue)>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         if snapshot.files.is_empty() {
             let schema = match projection {
@@ -161,6 +182,11 @@ impl ManagedTable {
                 None => Arc::clone(&self.schema),
             };
             return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        if let (Some((column, value)), Some(lookups)) = (&user, &self.lookups)
+            && let Some(found) = lookups.find(&self.store, snapshot, &self.schema, (*column, value), projection).await?
+        {
+            return Ok(found);
         }
         let url = store_url()?;
         let runtime = state.runtime_env();
@@ -217,9 +243,11 @@ impl TableProvider for ManagedTable {
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let limit = limit.filter(|_| filters.is_empty() && self.only.is_none());
-        let Some((users, column)) = &self.only else { return self.scan_visible(state, projection, limit).await };
+        let Some((users, column)) = &self.only else {
+            return self.scan_visible(state, projection, limit, self.one_user(filters)).await;
+        };
         let (read, asked) = with_columns(projection, &[*column], &self.schema);
-        let plan = self.scan_visible(state, read.as_ref(), limit).await?;
+        let plan = self.scan_visible(state, read.as_ref(), limit, None).await?;
         among(plan, Arc::clone(users), self.schema.field(*column).name(), asked)
     }
 

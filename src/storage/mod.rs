@@ -5,7 +5,7 @@
 //! event once and keeps users together ([`events`]). Life of a `SELECT`:
 //! [`delta`] or [`external`] lists the files of now and hands DataFusion a stock `DataSourceExec`. Life of a
 //! prediction for one user: [`history`] keeps a derived, user-ordered copy of an event source and reads only the
-//! pages that hold that user. Sets of users and the numbers that their bitmaps are made of: [`audience`]. Links between ids:
+//! pages that hold that user; tables that lie by user are asked the same way ([`lookup`]). Sets of users and the numbers that their bitmaps are made of: [`audience`]. Links between ids:
 //! [`identity`]. The rows of a query that are kept: [`derived`]. All of it lies in a folder, or in a bucket ([`objects`]).
 //!
 //! Absent on purpose: SQL text, the wire protocol, models. Nothing outside this room builds an object path.
@@ -22,6 +22,7 @@ pub(crate) mod hash_list;
 pub mod history;
 pub(crate) mod identity;
 mod intake;
+mod lookup;
 pub mod managed;
 pub mod objects;
 pub mod roots;
@@ -39,6 +40,7 @@ pub use events::{Arrivals, EventColumns, EventOptions, IngestOptions, Role};
 pub use external::{ExternalSource, ExternalTable, FileKind};
 pub use history::HistoryIndex;
 pub(crate) use intake::PlainIntake;
+pub(crate) use lookup::Lookups;
 pub use managed::ManagedTable;
 pub use objects::Store;
 pub(crate) use objects::Tag;

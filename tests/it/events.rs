@@ -164,6 +164,48 @@ async fn writers_at_the_same_time_bring_each_event_once() {
 }
 
 /// Events as CSV; of `files` files, each number in exactly one, some in two.
+/// Users of both kinds, in several commits, some of them compacted; those who are there, and those who are not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lookup_says_what_a_scan_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path()).await;
+    let session = engine.session("portrait").unwrap();
+    for (table, user, kind) in [
+        ("numbers", "(n * 7919) % 3000 - 700", "bigint"),
+        ("small", "(n % 211)::int", "int"),
+        ("texts", "concat('user ', repeat('x', n % 70), n % 900)", "text"),
+    ] {
+        rows(&session, &format!("CREATE TABLE {table} (id bigint, who {kind}, at timestamp, what text) WITH (user_column = who, time_column = at, event_id = id)"))
+            .await
+            .unwrap();
+        for (from, to) in [(0, 40_000), (40_000, 40_050), (40_050, 60_000), (60_000, 60_007)] {
+            let insert = format!(
+                "INSERT INTO {table} SELECT n, {user}, to_timestamp(1704067200 + n * 37 % 5000 * 60), CASE WHEN n % 3 = 0 THEN NULL ELSE concat('w', n) END FROM generate_series({from}, {to}) g(n)"
+            );
+            rows(&session, &insert).await.unwrap();
+        }
+        for round in 0..2_u64 {
+            for n in (round * 7..60_000).step_by(2999) {
+                let value = rows(&session, &format!("SELECT ({user})::text FROM (SELECT {n} AS n) AS g")).await.unwrap().remove(0);
+                let literal = if kind == "text" { format!("'{value}'") } else { value };
+                let hidden = if kind == "text" { "concat(who, '')" } else { "who + 0" };
+                let columns = ["count(*), count(what), min(id), max(at)", "sum(id)", "string_agg(what, ',' ORDER BY id)"][n as usize % 3];
+                let [looked, scanned] = ["who", hidden].map(|side| format!("SELECT {columns} FROM {table} WHERE {side} = {literal}"));
+                assert!(rows(&session, &format!("EXPLAIN {looked}")).await.unwrap().join("").contains("LookupExec"), "{looked}");
+                assert_eq!(rows(&session, &looked).await.unwrap(), rows(&session, &scanned).await.unwrap(), "{looked}");
+            }
+            rows(&session, &format!("OPTIMIZE {table}")).await.unwrap();
+        }
+    }
+    for (table, stranger) in
+        [("numbers", "9223372036854775807"), ("small", "-5"), ("texts", "'user '"), ("texts", "'zzz'"), ("texts", "''")]
+    {
+        assert_eq!(rows(&session, &format!("SELECT count(*) FROM {table} WHERE who = {stranger}")).await.unwrap(), ["0"]);
+    }
+    drop(session);
+    engine.shutdown().await;
+}
+
 fn write_files(folder: &Path, events: u32, files: u32) {
     for file in 0..files {
         let mut text = String::from("user_id,event_time,event_id,extra\n");

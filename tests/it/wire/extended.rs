@@ -25,6 +25,38 @@ fn drivers_prepare_bind_and_read() {
 }
 
 #[test]
+fn a_kept_plan_follows_its_tables_and_settings() {
+    let server = Server::start();
+    server.run(async {
+        let (client, other) = (server.connect("ann").await, server.connect("bob").await);
+        let make = "CREATE TABLE cards (user_id BIGINT, n BIGINT, z TIMESTAMPTZ)";
+        client.batch_execute(make).await.unwrap();
+        let statement = client.prepare("SELECT n FROM cards WHERE user_id = $1 ORDER BY n LIMIT 3").await.unwrap();
+        let found = async |user: Option<i64>| {
+            let rows = client.query(&statement, &[&user]).await?;
+            Ok::<_, tokio_postgres::Error>(rows.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>())
+        };
+        for (rows, expected) in [(vec![], vec![]), (vec![5], vec![5]), (vec![4, 6, 1], vec![1, 4, 5])] {
+            for n in rows {
+                other.batch_execute(&format!("INSERT INTO cards VALUES (7, {n}, '2024-07-01 12:00:00+00'), (8, 0, NULL)")).await.unwrap();
+            }
+            assert_eq!(found(Some(7)).await.unwrap(), expected);
+        }
+        assert!(found(None).await.unwrap().is_empty() && found(Some(-1)).await.unwrap().is_empty());
+
+        client.batch_execute("SET TimeZone = 'Asia/Tokyo'").await.unwrap();
+        assert_eq!(found(Some(7)).await.unwrap(), [1, 4, 5]);
+
+        other.batch_execute("DROP TABLE cards").await.unwrap();
+        assert_eq!(code(found(Some(7)).await), "42P01");
+        other.batch_execute("CREATE TABLE cards (user_id BIGINT, n TEXT)").await.unwrap();
+        assert_eq!(code(found(Some(7)).await), "0A000");
+        other.batch_execute(&format!("DROP TABLE cards; {make}; INSERT INTO cards VALUES (7, 70, NULL)")).await.unwrap();
+        assert_eq!(found(Some(7)).await.unwrap(), [70]);
+    });
+}
+
+#[test]
 fn an_error_skips_to_sync() {
     let server = Server::start();
     server.run(async {

@@ -23,6 +23,7 @@ use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::partial_sort::PartialSortExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::{EmptyRecordBatchStream, ExecutionPlan, ExecutionPlanProperties, Partitioning, collect};
@@ -173,6 +174,12 @@ fn sorted(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> DfResult<Arc<dyn E
     let Some(order) = LexOrdering::new(keys) else {
         return Ok(plan);
     };
+    if partitions > 1 && comes_by_user(&plan, &order)? {
+        return Ok(match order.len() {
+            ..=ORDERED_KEYS => plan,
+            _ => Arc::new(PartialSortExec::new(order, plan, ORDERED_KEYS).with_preserve_partitioning(true)),
+        });
+    }
     let plan = if partitions > 1 {
         let user = Arc::new(PhysicalColumn::new(schema.field(0).name(), 0));
         Arc::new(RepartitionExec::try_new(plan, Partitioning::Hash(vec![user], partitions))?)
@@ -185,6 +192,18 @@ fn sorted(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> DfResult<Arc<dyn E
         return Ok(Arc::new(SortPreservingMergeExec::new(order, runs)));
     }
     Ok(runs)
+}
+
+/// The columns that a table of events keeps its rows ordered by: user and time.
+const ORDERED_KEYS: usize = 2;
+
+/// Whether the streams of `plan` have ranges of users, each in order of user and time: then only rows of one user and time may
+/// have to change places.
+fn comes_by_user(plan: &Arc<dyn ExecutionPlan>, order: &LexOrdering) -> DfResult<bool> {
+    let Partitioning::Range(ranges) = plan.output_partitioning() else { return Ok(false) };
+    let (user, ranges) = (&order.first().expr, ranges.ordering());
+    let keys = order.iter().take(ORDERED_KEYS).cloned();
+    Ok(ranges.len() == 1 && ranges.first().expr.eq(user) && plan.equivalence_properties().ordering_satisfy(keys)?)
 }
 
 /// Reads a labelled table in an order that depends on its rows only, whatever the order and number of its files:

@@ -13,6 +13,7 @@ pub mod intern;
 pub mod key_order;
 pub mod key_ranges;
 pub mod nearest;
+pub mod number_hash;
 pub mod prepare;
 pub mod profile;
 pub mod quantile;

@@ -123,7 +123,7 @@ async fn rows(call: &Call, rule: Rule) -> DfResult<RecordBatch> {
             all.merge(edges.renumbered(numbers));
         }
     }
-    let mut edges: Vec<(Key, Edge)> = all.into_edges().into_iter().collect();
+    let mut edges: Vec<(Key, Edge)> = all.into_edges().collect();
     edges.sort_unstable_by_key(|((step, source, target), _)| (*step, *source, target.is_none(), *target));
     table(&events, &mut edges)
 }

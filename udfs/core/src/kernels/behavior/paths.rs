@@ -1,7 +1,6 @@
 //! Paths through events as the edges of a Sankey diagram: from which event users go to which, step by step.
 
-use std::collections::{HashMap, HashSet};
-
+use crate::kernels::number_hash::NumberMap;
 use crate::kernels::session::SessionNumbers;
 
 /// What a user did: an event and its time.
@@ -31,6 +30,12 @@ pub struct Rule {
 /// An edge: the step from 1, the event left, the event reached; `None` where the session ended.
 pub type Key = (u32, u32, Option<u32>);
 
+/// A [`Key`] in three numbers: events have numbers below the last one.
+type Place = (u32, u32, u32);
+
+/// No event.
+const END: u32 = u32::MAX;
+
 /// What is known of an edge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edge {
@@ -42,12 +47,21 @@ pub struct Edge {
     pub durations: Vec<u64>,
 }
 
+/// An edge, and the last user who took it.
+#[derive(Debug, Clone, Default)]
+struct Counted {
+    edge: Edge,
+    user: u64,
+}
+
 /// The edges of the paths of many users.
 #[derive(Debug, Clone)]
 pub struct Edges {
     rule: Rule,
-    edges: HashMap<Key, Edge>,
-    seen: HashSet<Key>,
+    edges: NumberMap<Place, Counted>,
+    /// The number of the user, from 1.
+    user: u64,
+    path: Vec<Visit>,
     durations: usize,
 }
 
@@ -55,12 +69,12 @@ impl Edges {
     /// No paths yet.
     #[must_use]
     pub fn new(rule: Rule) -> Self {
-        Self { rule, edges: HashMap::new(), seen: HashSet::new(), durations: 0 }
+        Self { rule, edges: NumberMap::default(), user: 0, path: Vec::new(), durations: 0 }
     }
 
     /// Adds a user's visits, in order of time. O(visits).
     pub fn user(&mut self, visits: &[Visit]) {
-        self.seen.clear();
+        self.user += 1;
         let mut sessions = SessionNumbers::new(self.rule.session_gap, None);
         let mut begin = 0;
         let mut last = 1;
@@ -76,7 +90,9 @@ impl Edges {
 
     fn session(&mut self, visits: &[Visit]) {
         let rule = self.rule;
-        let mut path: Vec<Visit> = visits.to_vec();
+        let mut path = std::mem::take(&mut self.path);
+        path.clear();
+        path.extend_from_slice(visits);
         if rule.collapse {
             path.dedup_by_key(|visit| visit.event);
         }
@@ -84,28 +100,28 @@ impl Edges {
             path.reverse();
         }
         let begin = match rule.start {
-            Some(start) => path.iter().position(|visit| visit.event == start),
-            None => (!path.is_empty()).then_some(0),
+            Some(start) => path.iter().position(|visit| visit.event == start).unwrap_or(path.len()),
+            None => 0,
         };
-        let Some(begin) = begin else { return };
         for (step, at) in (begin..path.len()).enumerate().take(rule.depth) {
             let next = path.get(at + 1);
-            let key = (u32::try_from(step + 1).unwrap_or(u32::MAX), path[at].event, next.map(|next| next.event));
-            let edge = self.edges.entry(key).or_default();
+            let place = (u32::try_from(step + 1).unwrap_or(u32::MAX), path[at].event, next.map_or(END, |next| next.event));
+            let Counted { edge, user } = self.edges.entry(place).or_default();
             edge.sessions += 1;
-            edge.users += u64::from(self.seen.insert(key));
+            edge.users += u64::from(std::mem::replace(user, self.user) != self.user);
             if let Some(next) = next {
                 edge.durations.push(next.time.abs_diff(path[at].time));
                 self.durations += 1;
             }
         }
+        self.path = path;
     }
 
     /// Adds the edges of other users.
     pub fn merge(&mut self, other: Self) {
         self.durations += other.durations;
-        for (key, edge) in other.edges {
-            let mine = self.edges.entry(key).or_default();
+        for (place, Counted { edge, .. }) in other.edges {
+            let mine = &mut self.edges.entry(place).or_default().edge;
             mine.users += edge.users;
             mine.sessions += edge.sessions;
             mine.durations.extend(edge.durations);
@@ -115,21 +131,21 @@ impl Edges {
     /// The same edges with other numbers for the events: `names[old]` is the new one.
     #[must_use]
     pub fn renumbered(self, names: &[u32]) -> Self {
-        let name = |old: u32| names.get(old as usize).copied().unwrap_or(old);
-        let edges = self.edges.into_iter().map(|((step, source, target), edge)| ((step, name(source), target.map(name)), edge));
-        Self { edges: edges.collect(), rule: self.rule, seen: HashSet::new(), durations: self.durations }
+        let name = |old: u32| if old == END { END } else { names.get(old as usize).copied().unwrap_or(old) };
+        let edges = self.edges.into_iter().map(|((step, source, target), edge)| ((step, name(source), name(target)), edge));
+        Self { edges: edges.collect(), ..self }
     }
 
-    /// The edges.
-    #[must_use]
-    pub fn into_edges(self) -> HashMap<Key, Edge> {
-        self.edges
+    /// The edges, in no order.
+    pub fn into_edges(self) -> impl Iterator<Item = (Key, Edge)> {
+        let target = |number: u32| (number != END).then_some(number);
+        self.edges.into_iter().map(move |((step, source, to), counted)| ((step, source, target(to)), counted.edge))
     }
 
     /// Bytes on the heap, about: a duration of each edge of each path, and the table.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        2 * self.durations * size_of::<u64>() + self.edges.capacity() * (size_of::<(Key, Edge)>() + 1)
+        2 * self.durations * size_of::<u64>() + self.edges.capacity() * (size_of::<(Place, Counted)>() + 1)
     }
 }
 
@@ -147,7 +163,7 @@ mod tests {
     fn edges(rule: Rule, users: &[&[(i64, u32)]]) -> Vec<(Key, u64, u64)> {
         let mut edges = Edges::new(rule);
         users.iter().for_each(|user| edges.user(&visits(user)));
-        let mut found: Vec<_> = edges.into_edges().into_iter().map(|(key, edge)| (key, edge.users, edge.sessions)).collect();
+        let mut found: Vec<_> = edges.into_edges().map(|(key, edge)| (key, edge.users, edge.sessions)).collect();
         found.sort_unstable();
         found
     }
@@ -180,7 +196,7 @@ mod tests {
             }
             let [mut left, right] = parts;
             left.merge(right);
-            let (whole, merged) = (whole.into_edges(), left.into_edges());
+            let [whole, merged] = [whole, left].map(|edges| edges.into_edges().collect::<std::collections::HashMap<_, _>>());
             assert!(whole.len() == merged.len() && whole.iter().all(|(key, edge)| merged[key].sessions == edge.sessions));
             let flow = |step: u32, node: u32, into: bool| -> u64 {
                 let counts = |key: &Key| if into { key.0 == step && key.2 == Some(node) } else { key.0 == step && key.1 == node };

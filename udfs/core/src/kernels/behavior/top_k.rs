@@ -4,12 +4,11 @@
 //! [`ExactSum`]s, so the totals depend on no order. Memory grows with the distinct pairs of group and value.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
 
 use super::exact_sum::ExactSum;
 use crate::kernels::intern::Interner;
+use crate::kernels::number_hash::NumberMap;
 
 /// What a row adds. One call has weights of one kind.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,30 +67,11 @@ struct Slot {
     total: Total,
 }
 
-/// A hash of a pair of small numbers: one multiplication and a fold.
-#[derive(Debug, Clone, Copy, Default)]
-struct PairHasher(u64);
-
-impl Hasher for PairHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        let product = u128::from(self.0 ^ u64::from(number)) * u128::from(0x9E37_79B9_7F4A_7C15_u64);
-        self.0 = (product as u64) ^ ((product >> 64) as u64) ^ self.0.rotate_left(29);
-    }
-}
-
 /// Totals by group and value.
 #[derive(Debug, Clone, Default)]
 pub struct TopK {
     values: Interner,
-    places: HashMap<(u32, u32), u32, BuildHasherDefault<PairHasher>>,
+    places: NumberMap<(u32, u32), u32>,
     slots: Vec<Slot>,
     /// What the sums of doubles hold.
     parts: usize,
