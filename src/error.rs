@@ -215,10 +215,30 @@ fn pg_type(arrow: &str) -> &str {
     }
 }
 
+/// The error of a disk that is full.
+pub(crate) fn disk_full() -> Error {
+    Error::new(Code::DiskFull, "could not write file: no space left on device")
+        .hint("Nothing of the statement is kept. Free some space and run it again.")
+}
+
+/// What to do about an error that does not say it itself.
+pub(crate) fn usual_hint(code: Code) -> Option<String> {
+    (code == Code::DiskFull).then(|| "Free some space and run the statement again.".into())
+}
+
+/// The damage that a text tells of: some libraries keep the text of an error and nothing else.
+pub(crate) fn damage_in(text: &str) -> Option<Error> {
+    let at = text.find("\" is damaged")?;
+    let start = text[..at].rfind("file \"")?;
+    let message = text[start..].lines().next()?;
+    Some(Error::new(Code::DataCorrupted, message).hint("Restore the file from a backup."))
+}
+
 fn parquet(error: &ParquetError) -> Error {
     match error {
         ParquetError::External(error) => external(error.as_ref()),
         ParquetError::NYI(text) => Error::new(Code::FeatureNotSupported, not_supported(text)),
+        other if let Some(damage) = damage_in(&other.to_string()) => damage,
         // A footer that could not be fetched: the reader keeps the text alone.
         other => match other.to_string().split_once("Generic S3 error: ") {
             Some((_, failure)) => Error::new(Code::Io, lower_first(failure)).hint("Run the statement again once the store answers."),

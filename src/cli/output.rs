@@ -228,7 +228,7 @@ pub(super) fn print_error(error: &Error, text: Option<&str>) {
     if let Some(detail) = &error.detail {
         eprintln!("DETAIL:  {detail}");
     }
-    if let Some(hint) = &error.hint {
+    if let Some(hint) = error.hint.clone().or_else(|| crate::error::usual_hint(error.code)) {
         eprintln!("HINT:  {hint}");
     }
 }

@@ -160,7 +160,7 @@ impl From<Error> for PgError {
             sqlstate: sqlstate(error.code),
             message: error.message,
             detail: error.detail,
-            hint: error.hint,
+            hint: error.hint.or_else(|| crate::error::usual_hint(error.code)),
             position: error.position,
         }
     }
