@@ -221,6 +221,7 @@ pub(super) fn print_error(error: &Error, text: Option<&str>) {
         eprintln!("HINT:  The log has the details under this id.");
         return;
     }
+    let error = &crate::error::told(error.clone());
     eprintln!("ERROR:  {}", error.message);
     if let (Some(text), Some(position)) = (text, error.position) {
         print_place(text, position as usize);
@@ -228,7 +229,7 @@ pub(super) fn print_error(error: &Error, text: Option<&str>) {
     if let Some(detail) = &error.detail {
         eprintln!("DETAIL:  {detail}");
     }
-    if let Some(hint) = error.hint.clone().or_else(|| crate::error::usual_hint(error.code)) {
+    if let Some(hint) = &error.hint {
         eprintln!("HINT:  {hint}");
     }
 }

@@ -152,6 +152,7 @@ impl PgError {
 
 impl From<Error> for PgError {
     fn from(error: Error) -> Self {
+        let error = crate::error::told(error);
         if error.code == Code::Internal {
             return Self::internal(&format!("{} {}", error.message, error.detail.unwrap_or_default()));
         }
@@ -160,7 +161,7 @@ impl From<Error> for PgError {
             sqlstate: sqlstate(error.code),
             message: error.message,
             detail: error.detail,
-            hint: error.hint.or_else(|| crate::error::usual_hint(error.code)),
+            hint: error.hint,
             position: error.position,
         }
     }

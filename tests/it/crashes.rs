@@ -43,5 +43,5 @@ async fn kill_again_and_again(kills: u32) {
     starts.sort();
     let of = |part: f64| starts.get((starts.len() as f64 * part) as usize).or(starts.last()).copied().unwrap_or(Duration::ZERO);
     println!("{kills} kills; from the start to the first answer: median {:?}, 99% {:?}, longest {:?}", of(0.5), of(0.99), of(1.0));
-    println!("{:#?}", workload.report());
+    println!("{}", workload.report());
 }

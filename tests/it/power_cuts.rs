@@ -84,7 +84,7 @@ async fn cut_again_and_again(cuts: u32, mut disk: Mounted, image: &Path, next: &
         disk = Mounted::image(image).unwrap();
     }
     println!("{cuts} cuts; from the start to the first answer at most {longest:?}");
-    println!("{:#?}", workload.report());
+    println!("{}", workload.report());
 }
 
 fn copy_image(from: &Path, to: &Path) {

@@ -64,13 +64,6 @@ enum Fate {
     Gone,
 }
 
-/// What was done and found so far.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) done: BTreeMap<&'static str, u64>,
-    pub(crate) errors: BTreeMap<String, u64>,
-}
-
 impl Workload {
     /// Makes the tables. A CSV file for the external one goes into the data directory.
     pub(crate) async fn prepare(&self, data: &Path, client: &Client) {
@@ -129,9 +122,10 @@ impl Workload {
         if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
     }
 
-    pub(crate) fn report(&self) -> Report {
+    /// What was acknowledged so far, and what was refused.
+    pub(crate) fn report(&self) -> String {
         let log = self.log.lock();
-        Report { done: log.done.clone(), errors: log.errors.clone() }
+        format!("acknowledged: {:?}\nrefused: {:?}", log.done, log.errors)
     }
 
     /// A number nobody has.
@@ -222,36 +216,43 @@ impl Workload {
         }
     }
 
-    /// Gives a user events and takes the user away again.
+    /// Takes users away who have events, and gives events to others.
     async fn erase(self, client: Client) {
         loop {
-            let user = DOOMED + self.number();
-            self.log.lock().doomed.insert(user, Fate::Unknown);
-            let insert = format!(
-                "INSERT INTO events SELECT {user} * 1000000 + n, {user}, TIMESTAMP '2024-03-01', NULL, 1, NULL FROM generate_series(1, 5) g(n)"
-            );
-            match self.ended("insert", query(&client, &insert).await) {
-                Some(true) => drop(self.log.lock().doomed.insert(user, Fate::There)),
-                Some(false) => continue,
-                None => return,
-            }
-            if user % 5 == 0 {
-                continue;
-            }
+            let there = self.log.lock().doomed.iter().find(|(user, fate)| **fate == Fate::There && *user % 5 != 0).map(|(user, _)| *user);
+            let Some(user) = there else {
+                match self.give_events(&client, DOOMED + self.number()).await {
+                    Some(_) => continue,
+                    None => return,
+                }
+            };
             self.log.lock().doomed.insert(user, Fate::Leaving);
             match self.ended("erase_user", query(&client, &format!("SELECT * FROM erase_user({user})")).await) {
                 Some(true) => drop(self.log.lock().doomed.insert(user, Fate::Gone)),
                 Some(false) => continue,
                 None => return,
             }
-            // Suppressed: these must not come in.
-            if self.ended("insert", query(&client, &insert).await).is_none() {
+            // Suppressed: these must not come in again.
+            if self.ended("insert", query(&client, &events_of(user)).await).is_none() {
                 return;
             }
             if self.ended("suppress_user", query(&client, &format!("SELECT * FROM suppress_user({})", user + DOOMED)).await).is_none() {
                 return;
             }
+            // The next one is there before a kill, so that the next server begins with an erasure.
+            if self.give_events(&client, DOOMED + self.number()).await.is_none() {
+                return;
+            }
         }
+    }
+
+    async fn give_events(&self, client: &Client, user: u64) -> Option<bool> {
+        self.log.lock().doomed.insert(user, Fate::Unknown);
+        let given = self.ended("insert", query(client, &events_of(user)).await)?;
+        if given {
+            self.log.lock().doomed.insert(user, Fate::There);
+        }
+        Some(given)
     }
 
     /// Links, and audiences.
@@ -440,6 +441,10 @@ fn rows_of(batch: u64) -> u64 {
 /// Whether a batch has a row without a user besides.
 fn has_refused(batch: u64) -> bool {
     batch % 12 == 0
+}
+
+fn events_of(user: u64) -> String {
+    format!("INSERT INTO events SELECT {user} * 1000000 + n, {user}, TIMESTAMP '2024-03-01', NULL, 1, NULL FROM generate_series(1, 5) g(n)")
 }
 
 fn user_of(batch: u64, n: u64) -> u64 {
