@@ -26,7 +26,7 @@ pub fn classify(error: DataFusionError) -> Error {
         DataFusionError::ArrowError(error, _) => arrow(&error),
         DataFusionError::ParquetError(error) => parquet(&error),
         DataFusionError::ObjectStore(error) => object_store(&error),
-        DataFusionError::IoError(error) => Error::from(error),
+        DataFusionError::IoError(error) => of_io(&error),
         DataFusionError::NotImplemented(text) => Error::new(Code::FeatureNotSupported, not_supported(&text)),
         DataFusionError::Plan(text) => plan(&text),
         DataFusionError::Configuration(text) => Error::invalid(lower_first(&text)),
@@ -48,6 +48,7 @@ fn classify_shared(error: &DataFusionError) -> Error {
         DataFusionError::ArrowError(error, _) => arrow(error),
         DataFusionError::ParquetError(error) => parquet(error),
         DataFusionError::ObjectStore(error) => object_store(error),
+        DataFusionError::IoError(error) => of_io(error),
         DataFusionError::NotImplemented(text) => Error::new(Code::FeatureNotSupported, not_supported(text)),
         DataFusionError::Plan(text) => plan(text),
         DataFusionError::Execution(text) => execution(text),
@@ -152,7 +153,7 @@ fn arrow(error: &ArrowError) -> Error {
         ArrowError::MemoryError(text) => resources(text),
         ArrowError::CsvError(text) | ArrowError::JsonError(text) => corrupted("text file", text),
         ArrowError::ParquetError(text) | ArrowError::IpcError(text) | ArrowError::AvroError(text) => corrupted("file", text),
-        ArrowError::IoError(_, error) => Error::new(io_code(error), error.to_string()),
+        ArrowError::IoError(_, error) => of_io(error),
         ArrowError::ExternalError(error) => external(error.as_ref()),
         ArrowError::NotYetImplemented(text) => Error::new(Code::FeatureNotSupported, not_supported(text)),
         ArrowError::ComputeError(text) | ArrowError::InvalidArgumentError(text) => execution(text),
@@ -215,10 +216,38 @@ fn pg_type(arrow: &str) -> &str {
     }
 }
 
+/// The error of a disk that is full.
+pub(crate) fn disk_full() -> Error {
+    Error::new(Code::DiskFull, "could not write file: no space left on device")
+        .hint("Nothing of the statement is kept. Free some space and run it again.")
+}
+
+/// An error as a person is told of it: a full disk is one also where only the text says so (the functions' crate keeps no more of
+/// what an engine put around it), and says what to do.
+pub(crate) fn told(mut error: Error) -> Error {
+    if error.code == Code::Io && error.message.contains("No space left on device") {
+        let detail = format!("{}.", capitalized(error.message.trim_end_matches('.')));
+        error = Error::new(Code::DiskFull, "no space left on device").detail(error.detail.unwrap_or(detail));
+    }
+    if error.code == Code::DiskFull && error.hint.is_none() {
+        error = error.hint("Free some space and run the statement again.");
+    }
+    error
+}
+
+/// The damage that a text tells of: some libraries keep the text of an error and nothing else.
+pub(crate) fn damage_in(text: &str) -> Option<Error> {
+    let at = text.find("\" is damaged")?;
+    let start = text[..at].rfind("file \"")?;
+    let message = text[start..].lines().next()?;
+    Some(Error::new(Code::DataCorrupted, message).hint("Restore the file from a backup."))
+}
+
 fn parquet(error: &ParquetError) -> Error {
     match error {
         ParquetError::External(error) => external(error.as_ref()),
         ParquetError::NYI(text) => Error::new(Code::FeatureNotSupported, not_supported(text)),
+        other if let Some(damage) = damage_in(&other.to_string()) => damage,
         // A footer that could not be fetched: the reader keeps the text alone.
         other => match other.to_string().split_once("Generic S3 error: ") {
             Some((_, failure)) => Error::new(Code::Io, lower_first(failure)).hint("Run the statement again once the store answers."),
@@ -262,12 +291,19 @@ fn external(error: &(dyn std::error::Error + 'static)) -> Error {
             // An io::Error made of another error shows that one as itself, not as its source.
             return match found.get_ref() {
                 Some(inner) => external(inner),
+                None if io_code(found) == Code::DiskFull => disk_full(),
                 None => Error::new(io_code(found), found.to_string().to_lowercase()),
             };
         }
         next = error.source();
     }
     Error::internal(error.to_string())
+}
+
+/// A failure of reading or writing: what a library put around the operating system's error is looked through.
+pub(crate) fn of_io(error: &std::io::Error) -> Error {
+    let found = external(error);
+    if found.code == Code::Internal { Error::new(io_code(error), error.to_string()) } else { found }
 }
 
 fn io_code(error: &std::io::Error) -> Code {

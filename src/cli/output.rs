@@ -221,6 +221,7 @@ pub(super) fn print_error(error: &Error, text: Option<&str>) {
         eprintln!("HINT:  The log has the details under this id.");
         return;
     }
+    let error = &crate::error::told(error.clone());
     eprintln!("ERROR:  {}", error.message);
     if let (Some(text), Some(position)) = (text, error.position) {
         print_place(text, position as usize);

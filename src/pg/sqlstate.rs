@@ -152,6 +152,7 @@ impl PgError {
 
 impl From<Error> for PgError {
     fn from(error: Error) -> Self {
+        let error = crate::error::told(error);
         if error.code == Code::Internal {
             return Self::internal(&format!("{} {}", error.message, error.detail.unwrap_or_default()));
         }

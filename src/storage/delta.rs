@@ -551,11 +551,14 @@ impl DeltaTable {
     }
 
     pub(super) fn delta_error(&self, error: DeltaTableError) -> Error {
-        if let Some(found) = Error::find(&error).cloned().or_else(|| self.lease.store.failure_in(&error.to_string())) {
+        let text = error.to_string();
+        let found = Error::find(&error).cloned().or_else(|| crate::error::damage_in(&text));
+        if let Some(found) = found.or_else(|| self.lease.store.failure_in(&text)) {
             return found;
         }
         let io = super::io_cause(&error).map(|cause| Error::from(std::io::Error::from(cause.kind())).code);
         match (&error, io) {
+            (_, Some(Code::DiskFull)) => crate::error::disk_full(),
             (_, Some(code)) => Error::new(code, format!("table \"{}\": {error}", self.name)),
             (DeltaTableError::Transaction { .. } | DeltaTableError::VersionAlreadyExists(_), _) => {
                 Error::new(Code::Serialization, format!("table \"{}\" was changed by another writer: {error}", self.name))

@@ -5,12 +5,15 @@
 //! event once and keeps users together ([`events`]). Life of a `SELECT`:
 //! [`delta`] or [`external`] lists the files of now and hands DataFusion a stock `DataSourceExec`. Life of a
 //! prediction for one user: [`history`] keeps a derived, user-ordered copy of an event source and reads only the
-//! pages that hold that user; tables that lie by user are asked the same way ([`lookup`]). Sets of users and the numbers that their bitmaps are made of: [`audience`]. Links between ids:
-//! [`identity`]. The rows of a query that are kept: [`derived`]. All of it lies in a folder, or in a bucket ([`objects`]).
+//! pages that hold that user; tables that lie by user are asked the same way ([`lookup`]). Sets of users and the numbers that their
+//! bitmaps are made of: [`audience`]. Links between ids: [`identity`]. The rows of a query that are kept: [`derived`]. All of it
+//! lies in a folder, or in a bucket ([`objects`]), and what is read of tables is checked against their [`checksums`].
 //!
 //! Absent on purpose: SQL text, the wire protocol, models. Nothing outside this room builds an object path.
 
 pub(crate) mod audience;
+mod checked;
+mod checksums;
 pub(crate) mod delta;
 pub(crate) mod derived;
 pub mod durable;
@@ -58,9 +61,9 @@ pub(crate) fn store_error(error: object_store::Error) -> Error {
     }
     io_cause(&error).map_or_else(
         || Error::new(Code::Io, error.to_string()),
-        |cause| {
-            let kind = Error::from(std::io::Error::from(cause.kind())).code;
-            Error::new(kind, error.to_string())
+        |cause| match Error::from(std::io::Error::from(cause.kind())).code {
+            Code::DiskFull => crate::error::disk_full(),
+            kind => Error::new(kind, error.to_string()),
         },
     )
 }

@@ -67,7 +67,8 @@ impl DeltaTable {
         }
         let state = DeltaTableState::try_new(self.log(), Some(version)).await.map_err(|error| {
             tracing::debug!(%error, version, "an older version cannot be read");
-            self.gone(version)
+            let damage = Error::find(&error).cloned().or_else(|| crate::error::damage_in(&error.to_string()));
+            damage.unwrap_or_else(|| self.gone(version))
         })?;
         Ok(Arc::new(self.files_of(&state)?))
     }

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
@@ -22,6 +23,7 @@ use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::file::properties::WriterProperties;
 use portrait_udfs::error::{Error, Result};
 
+use super::checksums::Summed;
 use super::delta::DeltaTable;
 use super::events::FileNames;
 use super::types::{conform, file_schema};
@@ -142,6 +144,9 @@ pub(crate) async fn write_stream(table: &DeltaTable, mut stream: SendableRecordB
     writer.finish().await
 }
 
+/// A file that is being written: its name, and how many of its bytes are.
+type Current = (String, Arc<AtomicU64>, AsyncArrowWriter<Summed<BufWriter>>);
+
 /// Writes rows as data files of a table, one file after the other.
 pub(crate) struct TableWriter {
     pending: PendingFiles,
@@ -154,7 +159,7 @@ pub(crate) struct TableWriter {
     order: Vec<usize>,
     span: Option<(ScalarValue, ScalarValue)>,
     properties: WriterProperties,
-    current: Option<(String, AsyncArrowWriter<BufWriter>)>,
+    current: Option<Current>,
     memory: MemoryReservation,
 }
 
@@ -211,7 +216,7 @@ impl TableWriter {
             };
             self.span = Some((first, value(batch.num_rows() - 1)?));
         }
-        let (_, writer) = match &mut self.current {
+        let (_, _, writer) = match &mut self.current {
             Some(current) => current,
             None => self.current.insert(open_file(&mut self.pending, self.names, &self.schema, &self.properties)?),
         };
@@ -229,14 +234,14 @@ impl TableWriter {
 
     /// Whether the current file should end. Ordered files end between users: whoever writes them says where.
     pub(crate) fn is_full(&self) -> bool {
-        self.current.as_ref().is_some_and(|(_, writer)| writer.bytes_written() > FILE_BYTES)
+        self.current.as_ref().is_some_and(|(_, _, writer)| writer.bytes_written() > FILE_BYTES)
     }
 
     /// Ends the current file: rows that come later begin another one.
     pub(crate) async fn close_file(&mut self) -> Result<()> {
-        let Some((name, mut writer)) = self.current.take() else { return Ok(()) };
+        let Some((name, written, mut writer)) = self.current.take() else { return Ok(()) };
         let footer = writer.finish().await.map_err(parquet_error)?;
-        let size = writer.bytes_written() as u64;
+        let size = written.load(Ordering::Relaxed);
         self.memory.free();
         let mut stats = statistics::from_footer(&footer, &self.schema);
         if let (Some(&key), Some((first, last))) = (self.order.first(), self.span.take()) {
@@ -253,19 +258,16 @@ impl TableWriter {
     }
 }
 
-fn open_file(
-    pending: &mut PendingFiles,
-    names: FileNames,
-    schema: &SchemaRef,
-    properties: &WriterProperties,
-) -> Result<(String, AsyncArrowWriter<BufWriter>)> {
+fn open_file(pending: &mut PendingFiles, names: FileNames, schema: &SchemaRef, properties: &WriterProperties) -> Result<Current> {
     let name = names.name(pending.files.len());
     pending.claim.add(&name);
     let output = BufWriter::with_capacity(Arc::clone(&pending.store), pending.folder.clone().join(name.as_str()), PART_BYTES);
     // Without Arrow's own schema in the file: Delta's log is what says the types.
     let options = ArrowWriterOptions::new().with_properties(properties.clone()).with_skip_arrow_metadata(true);
+    let output = Summed::new(output);
+    let written = output.written();
     let writer = AsyncArrowWriter::try_new_with_options(output, Arc::clone(schema), options).map_err(parquet_error)?;
-    Ok((name, writer))
+    Ok((name, written, writer))
 }
 
 /// A failure while Parquet is written or read: disk full keeps its meaning.
@@ -275,8 +277,7 @@ pub(crate) fn parquet_error(error: parquet::errors::ParquetError) -> Error {
     }
     let code = super::io_cause(&error).map_or(portrait_udfs::Code::Io, |cause| Error::from(std::io::Error::from(cause.kind())).code);
     if code == portrait_udfs::Code::DiskFull {
-        return Error::new(code, "could not write file: no space left on device")
-            .hint("Nothing of the statement is kept. Free some space and run it again.");
+        return crate::error::disk_full();
     }
     if let parquet::errors::ParquetError::External(inner) = &error
         && let Some(store) = inner.downcast_ref::<object_store::Error>()

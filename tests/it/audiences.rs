@@ -1,9 +1,10 @@
 //! Audiences across restarts and killed processes: what was acknowledged stays, numbers of users are never given twice, and
 //! nothing of a half-made audience is left.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
+
+use crate::common::{entries, ok, portrait_sql, sql, text};
 
 #[test]
 fn audiences_survive_a_restart() {
@@ -37,7 +38,8 @@ fn a_killed_audience_leaves_nothing() {
     let (sets, ids) = (data.path().join("audiences/sets"), data.path().join("audiences/ids"));
     for round in 0..6_u64 {
         let statement = "CREATE AUDIENCE IF NOT EXISTS half AS SELECT id FROM u; INSERT INTO u SELECT id || '+' FROM u LIMIT 20000; REFRESH AUDIENCE half";
-        let mut child = portrait(data.path()).args(["-c", statement]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let mut child =
+            portrait_sql(data.path()).args(["-c", statement]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
         // At another point each time: while it plans, while numbers or a set are written, after the catalog was replaced.
         let (begun, files) = (Instant::now(), entries(&ids).len() + entries(&sets).len());
         while entries(&ids).len() + entries(&sets).len() == files && begun.elapsed() < Duration::from_secs(60) {
@@ -88,28 +90,4 @@ fn damage_is_an_error_that_names_the_file() {
     assert!(text(&output.stderr).contains("is damaged"), "{}", text(&output.stderr));
     // Everything else works.
     ok(data.path(), "SELECT name FROM ml.audiences; CREATE TABLE t AS SELECT 1 AS x; DROP AUDIENCE one");
-}
-
-fn portrait(data: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_portrait"));
-    command.args(["sql", "--format", "csv", "--quiet", "--data-dir"]).arg(data);
-    command
-}
-
-fn sql(data: &Path, text: &str) -> Output {
-    portrait(data).args(["-c", text]).output().expect("portrait runs")
-}
-
-fn ok(data: &Path, statements: &str) -> String {
-    let output = sql(data, statements);
-    assert!(output.status.success(), "{statements}: {}", text(&output.stderr));
-    text(&output.stdout).to_owned()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("UTF-8")
-}
-
-fn entries(under: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(under).into_iter().flatten().map(|entry| entry.expect("entry").path()).collect()
 }

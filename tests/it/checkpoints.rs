@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::files_below;
+
 const LOG: &str = "CREATE VIEW log AS SELECT u.value AS user_id, to_timestamp_seconds(1704067200 + d.value * 86400 + u.value % 20 * 3600) \
      AS event_time, CASE WHEN u.value % 3 = 0 AND (d.value + u.value) % 9 = 0 THEN 'purchase' WHEN d.value % 4 = 1 THEN 'cart' ELSE 'view' \
      END AS event_type FROM generate_series(1, 240) AS u, generate_series(0, 59) AS d WHERE (u.value + d.value) % 3 = 0;";
@@ -56,9 +58,10 @@ fn another_statement_starts_anew_and_says_so() {
     assert!(find(data.path(), "gru.ckpt").is_empty());
 }
 
+/// `portrait sql` that says on stderr what it notices.
 fn portrait(data: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_portrait"));
-    command.args(["sql", "--format", "csv", "--data-dir"]).arg(data);
+    let mut command = crate::common::portrait("sql", data);
+    command.args(["--format", "csv"]);
     command
 }
 
@@ -79,18 +82,5 @@ fn weights(data: &Path) -> Vec<u8> {
 
 /// Every file of that name under a folder.
 fn find(folder: &Path, name: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        // A folder may go while it is looked at.
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.file_name().is_some_and(|file| file == name) {
-                found.push(path);
-            }
-        }
-    }
-    found
+    files_below(folder).into_iter().filter(|path| path.file_name().is_some_and(|file| file == name)).collect()
 }

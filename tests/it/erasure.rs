@@ -11,24 +11,15 @@ use portrait::error::{Code, Error};
 use portrait::sql::{self, Outcome, RunOptions};
 use portrait::storage::IngestOptions;
 
-use crate::events::{engine, rows};
+use crate::common::{engine, files_below, rows};
 
 /// The first user in the order of texts: logs and the ends of files name him in full.
 const USER: &str = "!alice-4711@example.org";
 
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found
-}
-
 /// The files that have the bytes of `text`.
 fn naming(folder: &Path, text: &str) -> Vec<PathBuf> {
     let names = |path: &PathBuf| std::fs::read(path).unwrap().windows(text.len()).any(|bytes| bytes == text.as_bytes());
-    files(folder).into_iter().filter(names).collect()
+    files_below(folder).into_iter().filter(names).collect()
 }
 
 async fn one(session: &Session, text: &str) -> String {
@@ -111,7 +102,7 @@ async fn an_erased_user_is_in_no_answer_and_in_no_file() {
     drop(session);
     engine.shutdown().await;
     drop(engine);
-    let engine = crate::events::engine(folder.path()).await;
+    let engine = crate::common::engine(folder.path()).await;
     let session = engine.session("portrait").unwrap();
     assert_eq!(traces(&session).await, "0|0|0|0");
     assert_eq!(one(&session, "SELECT count(*), count(DISTINCT user_id) FROM events").await, "20001|200");
@@ -142,7 +133,7 @@ async fn an_erasure_that_was_interrupted_hides_at_once_and_goes_on_at_the_next_s
     drop(session);
     engine.shutdown().await;
     drop(engine);
-    let engine = crate::events::engine(folder.path()).await;
+    let engine = crate::common::engine(folder.path()).await;
     let session = engine.session("portrait").unwrap();
     let audit = "SELECT count(*) FROM ml.erasure_audit WHERE finished_at IS NULL";
     for _ in 0..600 {
@@ -311,7 +302,7 @@ async fn a_receipt_survives_what_interrupts_its_erasure() {
     drop((session, eraser));
     engine.shutdown().await;
     drop(engine);
-    let engine = crate::events::engine(folder.path()).await;
+    let engine = crate::common::engine(folder.path()).await;
     let session = engine.session("portrait").unwrap();
     let open = "SELECT count(*) FROM ml.erasure_audit WHERE finished_at IS NULL";
     for _ in 0..600 {
@@ -354,7 +345,7 @@ async fn many_suppressed_users_are_kept_beside_the_catalog() {
     drop(session);
     engine.shutdown().await;
     drop(engine);
-    let engine = crate::events::engine(folder.path()).await;
+    let engine = crate::common::engine(folder.path()).await;
     let session = engine.session("portrait").unwrap();
     check(&session).await;
     assert_eq!(one(&session, "SELECT changed FROM suppress_user(7)").await, "t");
@@ -376,7 +367,7 @@ async fn what_killed_statements_left_is_swept() {
             std::fs::write(table.join("notes.txt"), "somebody's").unwrap();
         }
     };
-    let left = || files(folder.path()).into_iter().filter(|path| path.to_string_lossy().contains("-left.zstd")).count();
+    let left = || files_below(folder.path()).into_iter().filter(|path| path.to_string_lossy().contains("-left.zstd")).count();
     // The first use of a table sweeps it, too.
     rows(&session, "SELECT * FROM totals; SELECT * FROM scores; SELECT * FROM events_quarantine; SELECT * FROM events").await.unwrap();
     leave();
@@ -389,7 +380,7 @@ async fn what_killed_statements_left_is_swept() {
     assert_eq!(left(), 4, "they may be of somebody who is still writing");
     rows(&session, "VACUUM RETAIN 0 HOURS").await.unwrap();
     assert_eq!(left(), 0);
-    assert_eq!(files(folder.path()).iter().filter(|path| path.ends_with("notes.txt")).count(), 4);
+    assert_eq!(files_below(folder.path()).iter().filter(|path| path.ends_with("notes.txt")).count(), 4);
     assert_eq!(one(&session, "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM scores)").await, "20000|200");
     drop(session);
     engine.shutdown().await;

@@ -3,52 +3,13 @@
 //! `PORTRAIT_KILLS` says how often an import is killed (6 unless it is set).
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
-use portrait::config::{Config, Options};
-use portrait::engine::{Engine, Session};
-use portrait::error::{Result, classify};
-use portrait::pg::TextRows;
-use portrait::sql::{self, Outcome, RunOptions};
+use crate::common::{Random, engine, kill_after, kills, portrait, printed, rows, sql_of};
 
 const TABLE: &str = "CREATE TABLE events (event_id bigint, user_id bigint, event_time timestamp, price double precision) \
                      WITH (user_column = user_id, time_column = event_time, event_id = event_id)";
-
-pub async fn engine(folder: &Path) -> Arc<Engine> {
-    let config = Config::resolve(Options {
-        data_dir: Some(folder.to_path_buf()),
-        memory_limit: Some("128MiB".into()),
-        query_threads: Some(2),
-        training_threads: Some(1),
-        ..Options::default()
-    });
-    portrait::cli::open(&config.unwrap()).await.unwrap()
-}
-
-/// The rows of the last statement, as text.
-pub async fn rows(session: &Session, text: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for statement in sql::parse(text)? {
-        found.clear();
-        match sql::run(session, &statement, RunOptions::default()).await? {
-            Outcome::Rows { schema, mut stream, .. } => {
-                let renderer = TextRows::new(&schema, "UTC");
-                while let Some(batch) = stream.next().await {
-                    let cells = renderer.cells(&batch.map_err(classify)?)?;
-                    found.extend(
-                        cells.into_iter().map(|row| row.into_iter().map(|cell| cell.unwrap_or_default()).collect::<Vec<_>>().join("|")),
-                    );
-                }
-            }
-            Outcome::Done { tag } => found.push(tag),
-            _ => {}
-        }
-    }
-    Ok(found)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plans_per_user_need_no_sort() {
@@ -216,25 +177,12 @@ fn write_files(folder: &Path, events: u32, files: u32) {
     }
 }
 
-fn portrait(command: &str, data: &Path) -> Command {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_portrait"));
-    process.args([command, "--data-dir"]).arg(data);
-    process
-}
-
-fn sql_of(data: &Path, text: &str) -> String {
-    let output = portrait("sql", data).args(["--format", "csv", "--quiet", "-c", text]).output().unwrap();
-    assert!(output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().lines().last().unwrap_or_default().to_owned()
-}
-
 fn import(data: &Path, paths: &[&Path]) -> Output {
     portrait("import", data).args(["--table", "events"]).args(paths).output().unwrap()
 }
 
 fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    printed(output).trim().to_owned()
 }
 
 #[test]
@@ -274,25 +222,15 @@ fn an_import_again_changes_nothing() {
 
 #[test]
 fn a_killed_import_is_whole_or_nothing() {
-    let kills = std::env::var("PORTRAIT_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(6_u32);
+    let kills = kills(6);
     let (data, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_files(files.path(), 60_000, 4);
     sql_of(data.path(), TABLE);
-    let mut seed = 12_345_u64;
+    let mut random = Random(12_345);
     let mut counts = Vec::new();
     for kill in 0..kills {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let path = files.path().join(format!("part-{}.csv", kill % 4));
-        let mut child = portrait("import", data.path())
-            .args(["--table", "events"])
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(100 + (seed >> 33) % 2_500));
-        let _ = child.kill();
-        child.wait().unwrap();
+        kill_after(portrait("import", data.path()).args(["--table", "events"]).arg(&path), random.millis(100, 2_600));
         let found = sql_of(data.path(), "SELECT count(*), count(DISTINCT event_id) FROM events");
         let (all, distinct) = found.split_once(',').unwrap();
         assert_eq!(all, distinct, "kill {kill}: an event is there twice");

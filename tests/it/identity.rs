@@ -1,12 +1,12 @@
 //! Links between ids across restarts and killed processes, who may make them, and what a cancelled statement leaves.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use portrait::error::Code;
 
-use crate::events::{engine, rows};
+use crate::common::{engine, entries, ok, portrait_sql, rows, sql, text};
 
 #[test]
 fn links_survive_a_restart() {
@@ -51,7 +51,7 @@ fn a_killed_change_is_whole_or_not_there() {
         };
         let statements: String = (0..20).map(change).collect();
         let mut child =
-            portrait(data.path()).args(["-c", &statements]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+            portrait_sql(data.path()).args(["-c", &statements]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
         let (begun, files) = (Instant::now(), newest(&links));
         while newest(&links) == files && begun.elapsed() < Duration::from_secs(60) {
             if child.try_wait().expect("status").is_some() {
@@ -147,31 +147,6 @@ async fn many_who_link_at_once() {
     engine.shutdown().await;
 }
 
-fn portrait(data: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_portrait"));
-    command.args(["sql", "--format", "csv", "--quiet", "--data-dir"]).arg(data);
-    command
-}
-
-fn sql(data: &Path, text: &str) -> Output {
-    portrait(data).args(["-c", text]).output().expect("portrait runs")
-}
-
-fn ok(data: &Path, statements: &str) -> String {
-    let output = sql(data, statements);
-    assert!(output.status.success(), "{statements}: {}", text(&output.stderr));
-    text(&output.stdout).to_owned()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("UTF-8")
-}
-
-fn entries(under: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(under).into_iter().flatten().map(|entry| entry.expect("entry").path()).collect()
-}
-
-/// The newest whole file.
 fn newest(under: &Path) -> Option<PathBuf> {
     entries(under).into_iter().filter(|path| !path.to_string_lossy().contains('#')).max()
 }

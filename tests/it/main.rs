@@ -4,11 +4,16 @@
 
 mod audiences;
 mod checkpoints;
+mod common;
+mod corruption;
+mod crashes;
+mod disk_full;
 mod docs;
 mod erasure;
 mod events;
 mod identity;
 mod materialized_views;
+mod power_cuts;
 mod retention;
 mod statements;
 mod storage;

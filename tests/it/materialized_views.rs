@@ -2,11 +2,9 @@
 //!
 //! `PORTRAIT_KILLS` says how often a refresh is killed (4 unless it is set).
 
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::events::{engine, rows};
+use crate::common::{engine, kill_after, kills, ok, portrait_sql, rows};
 
 const EVENTS: &str = "CREATE TABLE events (event_id bigint, user_id bigint, event_time timestamp, kind text, price double precision) \
                       WITH (user_column = user_id, time_column = event_time, event_id = event_id)";
@@ -179,40 +177,25 @@ async fn views_are_refreshed_when_their_time_has_come() {
     panic!("the view was not refreshed within 30 seconds");
 }
 
-fn portrait(data: &Path, text: &str) -> Command {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_portrait"));
-    process.args(["sql", "--format", "csv", "--quiet", "--data-dir"]).arg(data).args(["-c", text]);
-    process
-}
-
-fn sql_of(data: &Path, text: &str) -> String {
-    let output = portrait(data, text).output().unwrap();
-    assert!(output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn a_killed_refresh_is_done_again() {
-    let kills = std::env::var("PORTRAIT_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(4_u32);
+    let kills = kills(4);
     let data = tempfile::tempdir().unwrap();
-    sql_of(data.path(), EVENTS);
+    ok(data.path(), EVENTS);
     let mut seed = 99;
-    sql_of(data.path(), &insert(&mut seed, 500, 200));
+    ok(data.path(), &insert(&mut seed, 500, 200));
     let view = "CREATE MATERIALIZED VIEW counts WITH (refresh = 'after ingest') AS \
                 SELECT user_id, count(*) AS n, sum(price) AS spent FROM events GROUP BY user_id";
-    sql_of(data.path(), view);
+    ok(data.path(), view);
     for kill in 0..kills {
         let text = format!("{}; REFRESH MATERIALIZED VIEW counts", insert(&mut seed, 200, 300));
-        let mut child = portrait(data.path(), &text).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(60 + (seed >> 33) % 900));
-        let _ = child.kill();
-        child.wait().unwrap();
+        kill_after(portrait_sql(data.path()).args(["-c", &text]), Duration::from_millis(60 + (seed >> 33) % 900));
         // Whatever the view holds now, it is some version of it, whole.
-        let users = sql_of(data.path(), "SELECT count(*) = count(DISTINCT user_id) FROM counts");
+        let users = ok(data.path(), "SELECT count(*) = count(DISTINCT user_id) FROM counts");
         assert_eq!(users.lines().last(), Some("t"), "kill {kill}");
-        sql_of(data.path(), "REFRESH MATERIALIZED VIEW counts");
-        let kept = sql_of(data.path(), "SELECT * FROM counts ORDER BY user_id");
-        let whole = sql_of(data.path(), "SELECT user_id, count(*) AS n, sum(price) AS spent FROM events GROUP BY user_id ORDER BY user_id");
+        ok(data.path(), "REFRESH MATERIALIZED VIEW counts");
+        let kept = ok(data.path(), "SELECT * FROM counts ORDER BY user_id");
+        let whole = ok(data.path(), "SELECT user_id, count(*) AS n, sum(price) AS spent FROM events GROUP BY user_id ORDER BY user_id");
         assert_eq!(kept, whole, "kill {kill}");
     }
 }

@@ -2,13 +2,11 @@
 //!
 //! `PORTRAIT_KILLS` says how often a removal is killed (6 unless it is set).
 
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use portrait::error::Code;
 
-use crate::events::{engine, rows};
+use crate::common::{Random, engine, kill_after, kills, portrait_sql, rows, sql_of};
 
 const TABLE: &str = "CREATE TABLE events (event_id bigint, user_id bigint, event_time timestamp, price double precision) \
                      WITH (user_column = user_id, time_column = event_time, event_id = event_id, retention = '300 days')";
@@ -63,7 +61,7 @@ async fn the_owner_removes_and_readers_see_the_same_before_and_after() {
     drop((session, keeper, other));
     engine.shutdown().await;
     drop(engine);
-    let engine = crate::events::engine(folder.path()).await;
+    let engine = crate::common::engine(folder.path()).await;
     let session = engine.session("portrait").unwrap();
     assert_eq!(rows(&session, questions[0]).await.unwrap(), half);
     // No copy of histories keeps them.
@@ -100,47 +98,28 @@ async fn old_events_go_in_the_background() {
     engine.shutdown().await;
 }
 
-fn portrait(data: &Path, text: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_portrait"));
-    command.args(["sql", "--format", "csv", "--quiet", "--data-dir"]).arg(data).args(["-c", text]);
-    command
-}
-
-fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned()
-}
-
-fn sql(data: &Path, text: &str) -> String {
-    said(&portrait(data, text).output().unwrap())
-}
-
 #[test]
 fn a_killed_removal_is_whole_or_nothing() {
-    let kills = std::env::var("PORTRAIT_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(6_u32);
+    let kills = kills(6);
     let data = tempfile::tempdir().unwrap();
     // Under the background's threshold: only what is asked for removes anything.
-    sql(data.path(), TABLE);
-    sql(data.path(), &insert(1, 100_000));
-    let (mut seed, mut whole) = (4_711_u64, 0);
+    sql_of(data.path(), TABLE);
+    sql_of(data.path(), &insert(1, 100_000));
+    let (mut random, mut whole) = (Random(4_711), 0);
     for kill in 0..kills {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let mut child =
-            portrait(data.path(), "SELECT * FROM apply_retention('events')").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(100 + (seed >> 33) % 2_500));
-        let _ = child.kill();
-        child.wait().unwrap();
+        let mut removal = portrait_sql(data.path());
+        kill_after(removal.args(["-c", "SELECT * FROM apply_retention('events')"]), random.millis(100, 2_600));
         let seen = "SELECT count(*), count(DISTINCT event_id), sum(event_id) FROM events";
-        assert_eq!(sql(data.path(), seen), "75001,75001,4687562500", "kill {kill}");
-        let there = sql(data.path(), &format!("ALTER TABLE events RESET (retention); {seen}"));
+        assert_eq!(sql_of(data.path(), seen), "75001,75001,4687562500", "kill {kill}");
+        let there = sql_of(data.path(), &format!("ALTER TABLE events RESET (retention); {seen}"));
         assert!(["100000,100000,5000050000", "75001,75001,4687562500"].contains(&there.as_str()), "kill {kill}: {there}");
         whole += u32::from(there.starts_with("75001"));
         // What went comes again, for the next one to remove.
         let again = format!("{}; ALTER TABLE events SET (retention = '300 days')", insert(1, 100_000));
-        sql(data.path(), &again);
+        sql_of(data.path(), &again);
     }
     eprintln!("{whole} of {kills} removals were done before they were killed");
-    assert_eq!(sql(data.path(), "SELECT sum(removed) AS removed FROM apply_retention('events')"), "24999");
-    assert_eq!(sql(data.path(), "SELECT sum(removed) AS removed FROM apply_retention('events')"), "0");
-    assert_eq!(sql(data.path(), "ALTER TABLE events RESET (retention); SELECT count(*) FROM events"), "75001");
+    assert_eq!(sql_of(data.path(), "SELECT sum(removed) AS removed FROM apply_retention('events')"), "24999");
+    assert_eq!(sql_of(data.path(), "SELECT sum(removed) AS removed FROM apply_retention('events')"), "0");
+    assert_eq!(sql_of(data.path(), "ALTER TABLE events RESET (retention); SELECT count(*) FROM events"), "75001");
 }

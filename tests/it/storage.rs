@@ -1,8 +1,10 @@
 //! What survives a killed process: everything that was acknowledged, and nothing else.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
+
+use crate::common::{entries, ok, portrait_sql, sql, text};
 
 /// More rows than a process can write before it is killed.
 const ENDLESS: &str = "SELECT n, n * 2 AS m, concat('row ', n) AS s FROM generate_series(1, 4000000000) g(n)";
@@ -34,7 +36,7 @@ fn definitions_survive_a_restart() {
     let (data, lake) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
     std::fs::write(lake.path().join("people.csv"), "id,name\n1,Ann\n2,Bob\n").expect("csv");
     let root = lake.path().to_string_lossy().into_owned();
-    let run = |sql: &str| portrait(data.path()).args(["--data-root", &root, "-c", sql]).output().expect("portrait runs");
+    let run = |sql: &str| portrait_sql(data.path()).args(["--data-root", &root, "-c", sql]).output().expect("portrait runs");
     let made = run("CREATE EXTERNAL TABLE people STORED AS CSV LOCATION 'people.csv'; \
                     CREATE TABLE t AS SELECT * FROM people; CREATE VIEW v AS SELECT upper(name) AS name FROM t WHERE id = 2");
     assert!(made.status.success(), "{}", text(&made.stderr));
@@ -63,7 +65,8 @@ fn one_data_directory_has_one_process() {
 
 /// Starts `statement` in a process and kills it once `tables/` holds more than `files_before` data files, whole or not.
 fn kill_while_writing(data: &Path, statement: &str, files_before: usize) {
-    let mut child = portrait(data).args(["-c", statement]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("portrait starts");
+    let mut child =
+        portrait_sql(data).args(["-c", statement]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("portrait starts");
     let count = || folders(&data.join("tables")).iter().map(|table| files(table).len()).sum::<usize>();
     let begun = Instant::now();
     // A file is there as soon as its first megabytes are; until then the statement has only begun.
@@ -76,26 +79,6 @@ fn kill_while_writing(data: &Path, statement: &str, files_before: usize) {
     child.wait().expect("ended");
 }
 
-fn portrait(data: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_portrait"));
-    command.args(["sql", "--format", "csv", "--quiet", "--data-dir"]).arg(data);
-    command
-}
-
-fn sql(data: &Path, text: &str) -> Output {
-    portrait(data).args(["-c", text]).output().expect("portrait runs")
-}
-
-fn ok(data: &Path, statements: &str) -> String {
-    let output = sql(data, statements);
-    assert!(output.status.success(), "{statements}: {}", text(&output.stderr));
-    text(&output.stdout).to_owned()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("UTF-8")
-}
-
 fn folders(under: &Path) -> Vec<PathBuf> {
     entries(under).into_iter().filter(|path| path.is_dir()).collect()
 }
@@ -103,8 +86,4 @@ fn folders(under: &Path) -> Vec<PathBuf> {
 /// Data files of a table, staged ones too; not its log.
 fn files(table: &Path) -> Vec<PathBuf> {
     entries(table).into_iter().filter(|path| path.is_file()).collect()
-}
-
-fn entries(under: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(under).into_iter().flatten().map(|entry| entry.expect("entry").path()).collect()
 }

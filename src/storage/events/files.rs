@@ -1,9 +1,11 @@
-//! Names of an event table's files: `part-<commit>-<number>.zstd.parquet`, and `_ids/<commit>.ids` beside them.
+//! Names of an event table's files: `part-<commit>-<number>.crc.zstd.parquet`, and `_ids/<commit>.ids` beside them.
 //!
 //! A name tells that we wrote the file, in order, and which commit's ids belong to it; names survive checkpoints and
 //! every program that copies a Delta table. A file of any other name was written by somebody else.
 
 use uuid::Uuid;
+
+use crate::storage::checked::CHECKED_SUFFIX;
 
 /// Letters of a UUID.
 const UUID_CHARS: usize = 36;
@@ -21,8 +23,8 @@ impl FileNames {
     /// The name of file `number`.
     pub(in crate::storage) fn name(self, number: usize) -> String {
         match self {
-            Self::Unordered => format!("part-{number:05}-{}.zstd.parquet", Uuid::now_v7()),
-            Self::Events(run) => format!("part-{run}-{number:05}.zstd.parquet"),
+            Self::Unordered => format!("part-{number:05}-{}{CHECKED_SUFFIX}", Uuid::now_v7()),
+            Self::Events(run) => format!("part-{run}-{number:05}{CHECKED_SUFFIX}"),
         }
     }
 }
@@ -32,6 +34,8 @@ pub(in crate::storage) fn run_of(name: &str) -> Option<Uuid> {
     let rest = name.strip_prefix("part-")?;
     let (run, number) = (rest.get(..UUID_CHARS)?, rest.get(UUID_CHARS..)?);
     let number = number.strip_prefix('-')?.strip_suffix(".zstd.parquet")?;
+    // Files had no checksums once.
+    let number = number.strip_suffix(".crc").unwrap_or(number);
     let ours = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     ours.then(|| Uuid::try_parse(run).ok()).flatten()
 }
@@ -52,6 +56,7 @@ mod tests {
     fn a_name_tells_its_commit() {
         let run = Uuid::now_v7();
         assert_eq!(run_of(&FileNames::Events(run).name(7)), Some(run));
+        assert_eq!(run_of(&format!("part-{run}-00007.zstd.parquet")), Some(run));
         assert_eq!(ids_name(&FileNames::Events(run).name(0)), ids_name(&FileNames::Events(run).name(1)));
         for foreign in [FileNames::Unordered.name(3), "part-00000-a.snappy.parquet".into(), "x.parquet".into(), String::new()] {
             assert_eq!(run_of(&foreign), None, "{foreign}");

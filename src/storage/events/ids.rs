@@ -31,6 +31,7 @@ use roaring::RoaringTreemap;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
+use crate::error::of_io;
 use crate::storage::store_error;
 
 /// The event that is meant.
@@ -200,7 +201,7 @@ impl IdSorter {
                     buffer.extend_from_slice(&id.to_be_bytes());
                     buffer.extend_from_slice(&row.to_be_bytes());
                 });
-                writer.write_all(&buffer)?;
+                writer.write_all(&buffer).map_err(|error| of_io(&error))?;
             }
             writer.finish().map_err(Error::from_engine)?;
             drop(memory);
@@ -500,8 +501,8 @@ impl IdsWriter {
     }
 
     async fn write_block(&mut self) -> Result<()> {
-        self.output.write_all(&checksum(&self.block)).await?;
-        self.output.write_all(&self.block).await?;
+        self.output.write_all(&checksum(&self.block)).await.map_err(|error| of_io(&error))?;
+        self.output.write_all(&self.block).await.map_err(|error| of_io(&error))?;
         self.block.clear();
         Ok(())
     }
@@ -518,8 +519,8 @@ impl IdsWriter {
         trailer.extend_from_slice(&rows.to_be_bytes());
         let check = checksum(&trailer);
         trailer.extend_from_slice(&check);
-        self.output.write_all(&trailer).await?;
-        self.output.shutdown().await?;
+        self.output.write_all(&trailer).await.map_err(|error| of_io(&error))?;
+        self.output.shutdown().await.map_err(|error| of_io(&error))?;
         Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! Makes a user-ordered copy: sorts the source once, within the memory pool, and writes it down.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use parquet::arrow::ArrowWriter;
 use portrait_udfs::context::StatementContext;
 use portrait_udfs::error::{Error, Result};
 
-use super::layout::{BLOCK_ROWS, FILE_ROWS, FORMAT_VERSION, FileMeta, Keys, Meta, blocks_of, write_index, writer_properties};
+use super::layout::{BLOCK_ROWS, FILE_ROWS, FORMAT_VERSION, FileMeta, Keys, Meta, SummedFile, blocks_of, write_index, writer_properties};
 use crate::storage::durable::{make_folder, sync_folder};
 use crate::storage::sort::in_order;
 use crate::storage::types::schema_to_text;
@@ -145,7 +144,7 @@ impl Progress<'_> {
 struct CopyWriter {
     folder: PathBuf,
     schema: SchemaRef,
-    current: Option<(ArrowWriter<File>, u64)>,
+    current: Option<(ArrowWriter<SummedFile>, u64)>,
     files: Vec<FileMeta>,
     index: Vec<ArrayRef>,
     /// How many of `index` are joined already.
@@ -229,7 +228,7 @@ impl CopyWriter {
         let (writer, rows) = match &mut self.current {
             Some(current) => current,
             None => {
-                let file = File::create(self.folder.join(file_name(self.files.len())))?;
+                let file = SummedFile::create(&self.folder.join(file_name(self.files.len())))?;
                 let writer = ArrowWriter::try_new(file, Arc::clone(&self.schema), Some(writer_properties())).map_err(parquet_error)?;
                 self.current.insert((writer, 0))
             }
@@ -259,8 +258,8 @@ impl CopyWriter {
         let Some((mut writer, rows)) = self.current.take() else { return Ok(()) };
         writer.finish().map_err(parquet_error)?;
         let bytes = writer.bytes_written() as u64;
-        writer.inner().sync_all()?;
-        self.files.push(FileMeta { name: file_name(self.files.len()), rows, bytes });
+        let sums = writer.inner().sync()?.sums;
+        self.files.push(FileMeta { name: file_name(self.files.len()), rows, bytes, sums });
         Ok(())
     }
 
@@ -269,7 +268,7 @@ impl CopyWriter {
         let key_type = self.schema.field(0).data_type().clone();
         let keys = if self.index.is_empty() { new_empty_array(&key_type) } else { join(&self.index)? };
         assert_eq!(keys.len(), self.files.iter().map(|file| blocks_of(file.rows)).sum::<usize>());
-        write_index(&self.folder, &Keys::new(&keys, &key_type)?)?;
+        let index = write_index(&self.folder, &Keys::new(&keys, &key_type)?)?;
         let meta = Meta {
             format_version: FORMAT_VERSION,
             fingerprint,
@@ -278,6 +277,7 @@ impl CopyWriter {
             dropped_rows: self.dropped_rows,
             watermark_us: self.watermark_us,
             files: self.files,
+            index,
             schema: schema_to_text(&self.schema),
         };
         meta.write(&self.folder)?;

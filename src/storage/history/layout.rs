@@ -1,8 +1,8 @@
 //! The files of a user-ordered copy: Parquet in (user, time, …) order, and where each user begins.
 //!
 //! A copy is a folder: `part-00000.parquet` … hold the canonical rows, cut between users; `index.arrow` holds the user
-//! of the first row of every block of [`BLOCK_ROWS`] rows; `meta.json` comes last and makes the folder a copy. The index
-//! is sparse: ten thousand keys for twenty million events, whatever the number of users, and a look-up reads the one or
+//! of the first row of every block of [`BLOCK_ROWS`] rows; `meta.json` comes last, makes the folder a copy, and has the
+//! checksums of the others and its own hash. The index is sparse: ten thousand keys for twenty million events, whatever the number of users, and a look-up reads the one or
 //! two blocks that can hold its user.
 
 use std::cmp::Ordering;
@@ -25,8 +25,10 @@ use parquet::schema::types::ColumnPath;
 use portrait_udfs::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::storage::checksums::{Summer, Sums, check_hash, with_hash};
+
 /// Raised when the files change; older copies are then made anew.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 /// Rows between two keys of the index, and of a Parquet page.
 pub(super) const BLOCK_ROWS: usize = 2048;
 /// Rows of a row group: small, since a look-up decodes the dictionaries of the group it touches.
@@ -47,6 +49,8 @@ pub(super) struct Meta {
     pub(super) dropped_rows: u64,
     pub(super) watermark_us: Option<i64>,
     pub(super) files: Vec<FileMeta>,
+    /// BLAKE3 of the index.
+    pub(super) index: String,
     /// Canonical schema, as [`crate::storage::types::schema_to_text`] writes it.
     pub(super) schema: String,
 }
@@ -57,14 +61,17 @@ pub(super) struct FileMeta {
     pub(super) name: String,
     pub(super) rows: u64,
     pub(super) bytes: u64,
+    /// Of its blocks.
+    pub(super) sums: Vec<u32>,
 }
 
 impl Meta {
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(META);
         let damaged = |error: String| damaged(&path, &error);
-        let file = File::open(&path).map_err(|error| damaged(error.to_string()))?;
-        let meta: Self = serde_json::from_reader(BufReader::new(file)).map_err(|error| damaged(error.to_string()))?;
+        let text = std::fs::read(&path).map_err(|error| damaged(error.to_string()))?;
+        check_hash(&text).map_err(damaged)?;
+        let meta: Self = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         if meta.format_version != FORMAT_VERSION {
             return Err(damaged(format!("format version {}", meta.format_version)));
         }
@@ -74,7 +81,7 @@ impl Meta {
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let mut file = File::create(folder.join(META))?;
         let text = serde_json::to_vec(self).map_err(|error| Error::internal(error.to_string()))?;
-        file.write_all(&text)?;
+        file.write_all(&with_hash(&text.into()))?;
         file.sync_all()?;
         Ok(())
     }
@@ -151,26 +158,32 @@ impl Keys {
     }
 }
 
-/// Writes the first keys of all blocks of all files, one after the other.
-pub(super) fn write_index(folder: &Path, keys: &Keys) -> Result<()> {
+/// Writes the first keys of all blocks of all files, one after the other. Returns the file's hash.
+pub(super) fn write_index(folder: &Path, keys: &Keys) -> Result<String> {
     let batch = RecordBatch::try_from_iter([("user", keys.column())]).map_err(|error| Error::internal(error.to_string()))?;
     let internal = |error: datafusion::arrow::error::ArrowError| match error {
         datafusion::arrow::error::ArrowError::IoError(_, error) => Error::from(error),
         other => Error::internal(other.to_string()),
     };
-    let mut writer = FileWriter::try_new(File::create(folder.join(INDEX))?, &batch.schema()).map_err(internal)?;
+    let mut writer = FileWriter::try_new(Vec::new(), &batch.schema()).map_err(internal)?;
     writer.write(&batch).map_err(internal)?;
     writer.finish().map_err(internal)?;
-    writer.into_inner().map_err(internal)?.sync_all()?;
-    Ok(())
+    let text = writer.into_inner().map_err(internal)?;
+    let mut file = File::create(folder.join(INDEX))?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    Ok(blake3::hash(&text).to_hex().to_string())
 }
 
 /// Reads the index back, cut by file.
 pub(super) fn read_index(folder: &Path, meta: &Meta, key_type: &DataType) -> Result<Vec<Keys>> {
     let path = folder.join(INDEX);
     let unreadable = |error: datafusion::arrow::error::ArrowError| damaged(&path, &error.to_string());
-    let file = File::open(&path).map_err(|error| damaged(&path, &error.to_string()))?;
-    let reader = FileReader::try_new(BufReader::new(file), None).map_err(unreadable)?;
+    let text = std::fs::read(&path).map_err(|error| damaged(&path, &error.to_string()))?;
+    if blake3::hash(&text).to_hex().as_str() != meta.index {
+        return Err(damaged(&path, "its hash is wrong"));
+    }
+    let reader = FileReader::try_new(std::io::Cursor::new(text), None).map_err(unreadable)?;
     let schema = reader.schema();
     let batches = reader.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
     let all = datafusion::arrow::compute::concat_batches(&schema, &batches).map_err(unreadable)?;
@@ -215,20 +228,68 @@ pub(super) fn writer_properties() -> WriterProperties {
 #[derive(Debug, Clone)]
 pub(super) struct SharedFile {
     file: Arc<File>,
-    bytes: u64,
+    sums: Arc<Sums>,
 }
 
 impl SharedFile {
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    /// Opens a file, whose blocks are checked as they are read.
+    pub(super) fn open(path: &Path, known: &FileMeta) -> Result<Self> {
         let file = File::open(path).map_err(|error| damaged(path, &error.to_string()))?;
-        let bytes = file.metadata()?.len();
-        Ok(Self { file: Arc::new(file), bytes })
+        if file.metadata()?.len() != known.bytes {
+            return Err(damaged(path, "it has another size than when it was written"));
+        }
+        Ok(Self { file: Arc::new(file), sums: Arc::new(Sums { covered: known.bytes, sums: known.sums.clone() }) })
+    }
+
+    /// Bytes from `start` on.
+    fn read(&self, start: u64, length: u64) -> std::io::Result<Bytes> {
+        let wide = self.sums.widen(&(start..start.saturating_add(length)));
+        let size = |bytes: u64| usize::try_from(bytes).map_err(std::io::Error::other);
+        let mut buffer = vec![0; size(wide.end.saturating_sub(wide.start))?];
+        self.file.read_exact_at(&mut buffer, wide.start)?;
+        self.sums
+            .check(wide.start, &buffer)
+            .map_err(|wrong| std::io::Error::other(format!("the checksum of bytes {} to {} is wrong", wrong.start, wrong.end)))?;
+        let from = size(start - wide.start)?.min(buffer.len());
+        let to = from.saturating_add(size(length)?).min(buffer.len());
+        Ok(Bytes::from(buffer).slice(from..to))
+    }
+}
+
+/// A file whose checksums are taken while it is written.
+#[derive(Debug)]
+pub(super) struct SummedFile {
+    file: File,
+    summer: Summer,
+}
+
+impl SummedFile {
+    pub(super) fn create(path: &Path) -> std::io::Result<Self> {
+        Ok(Self { file: File::create(path)?, summer: Summer::default() })
+    }
+
+    /// Makes it durable. Returns its checksums.
+    pub(super) fn sync(&self) -> std::io::Result<Sums> {
+        self.file.sync_all()?;
+        Ok(self.summer.clone().finish())
+    }
+}
+
+impl Write for SummedFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.summer.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
     }
 }
 
 impl Length for SharedFile {
     fn len(&self) -> u64 {
-        self.bytes
+        self.sums.covered
     }
 }
 
@@ -236,28 +297,31 @@ impl ChunkReader for SharedFile {
     type T = BufReader<Cursor>;
 
     fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
-        Ok(BufReader::new(Cursor { file: Arc::clone(&self.file), position: start }))
+        Ok(BufReader::new(Cursor { file: self.clone(), position: start }))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        let mut buffer = vec![0; length];
-        self.file.read_exact_at(&mut buffer, start)?;
-        Ok(buffer.into())
+        let bytes = self.read(start, length as u64)?;
+        if bytes.len() < length {
+            return Err(parquet::errors::ParquetError::EOF(format!("{} bytes of {length} at {start}", bytes.len())));
+        }
+        Ok(bytes)
     }
 }
 
 /// Reads on from a position of its own.
 #[derive(Debug)]
 pub(super) struct Cursor {
-    file: Arc<File>,
+    file: SharedFile,
     position: u64,
 }
 
 impl Read for Cursor {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.file.read_at(buffer, self.position)?;
-        self.position += read as u64;
-        Ok(read)
+        let bytes = self.file.read(self.position, buffer.len() as u64)?;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        self.position += bytes.len() as u64;
+        Ok(bytes.len())
     }
 }
 

@@ -73,10 +73,7 @@ impl HistoryCopy {
         let mut files = Vec::with_capacity(meta.files.len());
         for (known, keys) in meta.files.iter().zip(keys) {
             let path = folder.join(&known.name);
-            let file = SharedFile::open(&path)?;
-            if parquet::file::reader::Length::len(&file) != known.bytes {
-                return Err(damaged(&path, "it has another size than when it was written"));
-            }
+            let file = SharedFile::open(&path, known)?;
             memory.grow(keys.bytes());
             let rows = usize::try_from(known.rows).unwrap_or(usize::MAX);
             files.push(CopyFile { path, file, rows, keys, footer: OnceLock::new() });

@@ -12,6 +12,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use super::proof;
 use super::remote::Remote;
 use super::s3::{S3Place, connect};
+use crate::storage::checked::Checked;
 use crate::storage::durable::DurableLocal;
 use crate::storage::store_error;
 
@@ -42,7 +43,7 @@ pub(crate) struct Tag {
 impl Store {
     /// A folder of this machine.
     pub(crate) fn folder(local: DurableLocal) -> Self {
-        Self { objects: Arc::new(local.clone()), place: Place::Folder(local), sweeps: true }
+        Self { objects: Arc::new(Checked::new(Arc::new(local.clone()))), place: Place::Folder(local), sweeps: true }
     }
 
     /// `s3://bucket/prefix`. A store that does not keep what commits rest on is opened for reading only, with a warning.
@@ -75,14 +76,14 @@ impl Store {
             );
         }
         let sweeps = wrong.is_none();
-        Ok(Self { objects: Arc::new(remote.clone()), place: Place::Remote(remote), sweeps })
+        Ok(Self { objects: Arc::new(Checked::new(Arc::new(remote.clone()))), place: Place::Remote(remote), sweeps })
     }
 
     /// A store of a test's, taken as it is.
     #[cfg(test)]
     pub(crate) fn over(objects: &Arc<dyn ObjectStore>) -> Self {
         let remote = Remote::new(Arc::clone(objects), "test".into());
-        Self { objects: Arc::clone(objects), place: Place::Remote(remote), sweeps: true }
+        Self { objects: Arc::new(Checked::new(Arc::clone(objects))), place: Place::Remote(remote), sweeps: true }
     }
 
     /// The objects, by their paths below the store's place.
