@@ -176,9 +176,28 @@ fn cast(text: &str) -> Error {
         } else {
             "timestamp"
         };
-        return Error::new(Code::InvalidDatetime, format!("invalid input syntax for type {kind}: \"{}\"", quoted.unwrap_or(text)));
+        return match text.contains("Overflow converting") {
+            true => timestamp_overflow(text),
+            false => datetime(kind, quoted.unwrap_or(text)),
+        };
     }
-    if text.starts_with("Cannot cast string") || text.contains("Cannot parse") || text.contains("parse") {
+    if text.contains("type interval") {
+        return Error::new(Code::InvalidDatetime, lower_first(text));
+    }
+    if text.contains("nvalid timezone") {
+        return Error::new(Code::InvalidDatetime, format!("invalid input syntax for type timestamp: {}", lower_first(text)));
+    }
+    if let (Some(value), Some((_, kind))) = (quoted, text.rsplit_once("to value of ")) {
+        let kind = pg_type(kind.trim_end_matches(" type"));
+        if matches!(kind, "smallint" | "integer" | "bigint") && is_integer(value) {
+            return Error::new(Code::NumericOutOfRange, format!("value \"{value}\" is out of range for type {kind}"));
+        }
+    }
+    if text.starts_with("Cannot cast string")
+        || text.starts_with("Cannot cast value")
+        || text.contains("Cannot parse")
+        || text.contains("parse")
+    {
         let kind = text.rsplit_once("to value of ").map_or("", |(_, kind)| kind.trim_end_matches(" type"));
         return Error::new(Code::InvalidText, format!("invalid input syntax for type {}: \"{}\"", pg_type(kind), quoted.unwrap_or(text)));
     }
@@ -192,6 +211,25 @@ fn cast(text: &str) -> Error {
         return out_of_range(pg_type(kind));
     }
     Error::new(Code::DatatypeMismatch, lower_first(text))
+}
+
+/// A text that is no date or time: one of the right form names a day or hour that there is not.
+pub(crate) fn datetime(kind: &str, text: &str) -> Error {
+    let form = |byte: u8| byte.is_ascii_digit() || b"-:./+TZ ".contains(&byte);
+    let separated = text.matches('-').count() >= 2 || text.contains(':');
+    if separated && text.bytes().all(form) && text.starts_with(|first: char| first.is_ascii_digit()) {
+        return Error::new(Code::DatetimeOverflow, format!("date/time field value out of range: \"{text}\""));
+    }
+    Error::new(Code::InvalidDatetime, format!("invalid input syntax for type {kind}: \"{text}\""))
+}
+
+fn timestamp_overflow(text: &str) -> Error {
+    Error::new(Code::DatetimeOverflow, "timestamp out of range").detail(format!("{}.", capitalized(first_line(text).trim_end_matches('.'))))
+}
+
+fn is_integer(text: &str) -> bool {
+    let digits = text.trim().trim_start_matches(['-', '+']);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn out_of_range(kind: &str) -> Error {
@@ -411,12 +449,16 @@ fn execution(text: &str) -> Error {
     if text.contains("Overflow") || text.contains("overflow") {
         return out_of_range("");
     }
+    if text.contains("is too large to store in a Decimal") || text.contains("is too small to store in a Decimal") {
+        return Error::new(Code::NumericOutOfRange, "numeric field overflow")
+            .detail(format!("{}.", capitalized(first_line(text).trim_end_matches('.'))));
+    }
     if text.contains("regex") || text.contains("Regular expression") {
         return Error::new(Code::InvalidRegex, "invalid regular expression")
             .detail(format!("{}.", capitalized(first_line(text).trim_end_matches('.'))));
     }
     if text.contains("Error parsing timestamp") || text.contains("Error parsing date") || text.contains("nvalid timezone") {
-        return Error::new(Code::InvalidDatetime, format!("invalid input syntax for type timestamp: \"{}\"", quoted(text).unwrap_or(text)));
+        return datetime("timestamp", quoted(text).unwrap_or(text));
     }
     if text.contains("Cannot cast string") {
         return cast(text);

@@ -11,6 +11,7 @@
 //! Architecture invariant: the engine knows no SQL text and no protocol; nothing of one session's settings reaches
 //! another; a result is never collected.
 
+mod cursor;
 mod erasure;
 mod functions;
 mod plans;
@@ -41,12 +42,13 @@ use crate::config::Config;
 use crate::plan::SliceJoins;
 use crate::storage::{DataRoots, HistoryIndex, Store};
 
+pub use cursor::Cursor;
 pub use functions::session_of;
 pub use plans::{PlanSlot, PlanStamp, Plans};
 pub use refresh::Refreshed;
 pub use runtime::QueryRuntime;
 pub use session::{PreparedText, Session, TransactionStatus, WeakSession};
-pub use statement::Running;
+pub use statement::{Parameters, Running};
 
 /// Where models lie in the data directory's store.
 const MODELS_PREFIX: &str = "models";

@@ -16,11 +16,14 @@ use portrait_udfs::functions::identity::IdentityOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::settings::Settings;
-use super::{Engine, Running, search_path};
+use super::{Cursor, Engine, Running, search_path};
 use crate::config::Config;
 
 /// Prepared statements that one session may hold.
 const PREPARED_MAX: usize = 1000;
+
+/// Cursors that one session may hold: each is a query that runs.
+const CURSORS_MAX: usize = 64;
 
 /// Savepoints that one transaction may hold.
 const SAVEPOINTS_MAX: usize = 1000;
@@ -76,6 +79,13 @@ struct Shared {
     wrote: bool,
     /// Names that SAVEPOINT gave, oldest first.
     savepoints: Vec<String>,
+    cursors: HashMap<String, OpenCursor>,
+}
+
+struct OpenCursor {
+    cursor: Arc<Cursor>,
+    /// Declared by the transaction block that is open: its ROLLBACK closes it.
+    of_block: bool,
 }
 
 impl Shared {
@@ -220,6 +230,9 @@ impl Session {
         shared.settings.end(commit && before != TransactionStatus::Failed);
         shared.settings_changed();
         shared.savepoints.clear();
+        let kept = commit && before != TransactionStatus::Failed;
+        shared.cursors.retain(|_, open| open.cursor.hold && (kept || !open.of_block));
+        shared.cursors.values_mut().for_each(|open| open.of_block = false);
         (before, std::mem::take(&mut shared.wrote))
     }
 
@@ -277,6 +290,48 @@ impl Session {
         shared.transaction == TransactionStatus::Active && !std::mem::replace(&mut shared.wrote, true)
     }
 
+    /// Keeps a cursor under `name`.
+    ///
+    /// # Errors
+    /// [`Code::DuplicateCursor`] when the name is taken, [`Code::TooComplex`] when there are too many.
+    pub fn open_cursor(&self, name: &str, cursor: Cursor) -> Result<()> {
+        let mut shared = self.0.shared.lock();
+        if shared.cursors.contains_key(name) {
+            return Err(Error::new(Code::DuplicateCursor, format!("cursor \"{name}\" already exists")));
+        }
+        if shared.cursors.len() >= CURSORS_MAX {
+            return Err(Error::new(Code::TooComplex, "too many open cursors")
+                .detail(format!("The session holds {CURSORS_MAX} cursors, and each is a query that runs."))
+                .hint("CLOSE those that are not needed any more."));
+        }
+        let of_block = shared.transaction != TransactionStatus::Idle;
+        shared.cursors.insert(name.to_owned(), OpenCursor { cursor: Arc::new(cursor), of_block });
+        Ok(())
+    }
+
+    /// The cursor that `DECLARE` named.
+    ///
+    /// # Errors
+    /// [`Code::UndefinedCursor`] when there is none.
+    pub fn cursor(&self, name: &str) -> Result<Arc<Cursor>> {
+        self.0.shared.lock().cursors.get(name).map(|open| Arc::clone(&open.cursor)).ok_or_else(|| missing_cursor(name))
+    }
+
+    /// Closes a cursor, or with `None` all of them.
+    ///
+    /// # Errors
+    /// [`Code::UndefinedCursor`] when there is none of that name.
+    pub fn close_cursor(&self, name: Option<&str>) -> Result<()> {
+        let mut shared = self.0.shared.lock();
+        match name {
+            None => shared.cursors.clear(),
+            Some(name) => {
+                shared.cursors.remove(name).ok_or_else(|| missing_cursor(name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps a statement under `name`.
     ///
     /// # Errors
@@ -328,6 +383,10 @@ fn savepoint_at(shared: &Shared, name: &str) -> Result<usize> {
         .iter()
         .rposition(|kept| kept == name)
         .ok_or_else(|| Error::new(Code::UndefinedObject, format!("savepoint \"{name}\" does not exist")))
+}
+
+fn missing_cursor(name: &str) -> Error {
+    Error::new(Code::UndefinedCursor, format!("cursor \"{name}\" does not exist"))
 }
 
 fn missing_prepared(name: &str) -> Error {

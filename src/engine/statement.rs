@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -30,6 +31,19 @@ pub struct Running {
     engine: Arc<Engine>,
     state: Arc<SessionState>,
     guard: Arc<Guard>,
+    parameters: Parameters,
+}
+
+/// What a statement knows of the values of its `$1 …`.
+#[derive(Debug, Clone, Default)]
+pub enum Parameters {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// It does not run: any values will do.
+    Described,
+    /// All of them.
+    Known(Arc<[ScalarValue]>),
 }
 
 /// Ends everything the statement started when the last holder is gone.
@@ -57,10 +71,22 @@ impl std::fmt::Debug for Running {
 impl Running {
     /// Starts the clock of a statement of `session`.
     pub(super) fn start(session: &Session, text: &str, cancel: &CancellationToken, notice: NoticeSink) -> Result<Self> {
-        let engine = Arc::clone(session.engine());
-        let cancel = cancel.child_token();
-        let timed_out = Arc::new(AtomicBool::new(false));
         let timeout = session.with_settings(|settings| settings.integer("statement_timeout"));
+        Self::start_with(session, text, cancel.child_token(), notice, timeout)
+    }
+
+    /// The query of a cursor that this statement declares: neither this statement's end nor its clock stops it.
+    ///
+    /// # Errors
+    /// When a setting cannot be applied.
+    pub fn of_cursor(&self, session: &Session) -> Result<Self> {
+        let text = StatementContext::of(self.state.config()).statement.clone();
+        Self::start_with(session, &text, CancellationToken::new(), Arc::clone(&self.guard.notice), 0)
+    }
+
+    fn start_with(session: &Session, text: &str, cancel: CancellationToken, notice: NoticeSink, timeout: i64) -> Result<Self> {
+        let engine = Arc::clone(session.engine());
+        let timed_out = Arc::new(AtomicBool::new(false));
         let timer = u64::try_from(timeout).ok().filter(|&ms| ms > 0).map(|ms| {
             let (cancel, timed_out) = (cancel.clone(), Arc::clone(&timed_out));
             AbortOnDrop(engine.runtime().spawn_timer(async move {
@@ -79,7 +105,19 @@ impl Running {
         let mut state = session.state()?;
         *state.config_mut() = context.attach(state.config().clone());
         state.mark_start_execution();
-        Ok(Self { engine, state: Arc::new(state), guard: Arc::new(Guard { cancel, timed_out, timer, notice }) })
+        let guard = Arc::new(Guard { cancel, timed_out, timer, notice });
+        Ok(Self { engine, state: Arc::new(state), guard, parameters: Parameters::default() })
+    }
+
+    /// The same statement, that knows this of its parameters.
+    #[must_use]
+    pub fn with_parameters(&self, parameters: Parameters) -> Self {
+        Self { parameters, ..self.clone() }
+    }
+
+    /// What it knows of its parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
     }
 
     /// The session's state for this statement: its settings, its context, its start time.

@@ -44,6 +44,7 @@ impl Running {
 #[derive(Debug)]
 struct Entry {
     key: Vec<u8>,
+    user: String,
     running: Arc<Running>,
 }
 
@@ -54,13 +55,13 @@ pub(crate) struct CancelRegistry {
 }
 
 impl CancelRegistry {
-    /// Enters the connection of session `id` with a random key of `key_bytes` bytes. It leaves when the result is
+    /// Enters the connection of `user`'s session `id` with a random key of `key_bytes` bytes. It leaves when the result is
     /// dropped.
-    pub(crate) fn register(self: &Arc<Self>, id: u32, key_bytes: usize, running: Arc<Running>) -> Registration {
+    pub(crate) fn register(self: &Arc<Self>, id: u32, user: &str, key_bytes: usize, running: Arc<Running>) -> Registration {
         let mut key = vec![0; key_bytes];
         rand::RngCore::fill_bytes(&mut rand::rng(), &mut key);
         let pid = id as i32;
-        self.connections.lock().insert(pid, Entry { key: key.clone(), running });
+        self.connections.lock().insert(pid, Entry { key: key.clone(), user: user.to_owned(), running });
         Registration { registry: Arc::clone(self), pid, key }
     }
 
@@ -73,6 +74,18 @@ impl CancelRegistry {
             entry.running.cancel();
         }
         matches
+    }
+
+    /// Cancels what runs on connection `pid` when `may` allows it for its user; says whether it did. `None` when there is
+    /// no such connection.
+    pub(crate) fn cancel_for(&self, pid: i32, may: impl Fn(&str) -> bool) -> Option<bool> {
+        let connections = self.connections.lock();
+        let entry = connections.get(&pid)?;
+        let allowed = may(&entry.user);
+        if allowed {
+            entry.running.cancel();
+        }
+        Some(allowed)
     }
 
     /// Cancels whatever runs.
@@ -108,7 +121,7 @@ mod tests {
     fn only_the_right_key_cancels_and_only_the_running_statement() {
         let registry = Arc::new(CancelRegistry::default());
         let running = Arc::new(Running::default());
-        let registration = registry.register(7, SHORT_KEY_BYTES, Arc::clone(&running));
+        let registration = registry.register(7, "ann", SHORT_KEY_BYTES, Arc::clone(&running));
         let token = running.start();
         assert!(!registry.cancel(registration.pid, &[0; 3]));
         assert!(!registry.cancel(registration.pid + 1, &registration.key));
@@ -119,6 +132,12 @@ mod tests {
         let token = running.start();
         assert!(registry.cancel(registration.pid, &registration.key));
         assert!(token.is_cancelled());
+        let token = running.start();
+        assert_eq!(registry.cancel_for(registration.pid, |user| user == "bob"), Some(false));
+        assert!(!token.is_cancelled());
+        assert_eq!(registry.cancel_for(registration.pid, |user| user == "ann"), Some(true));
+        assert!(token.is_cancelled());
+        assert_eq!(registry.cancel_for(registration.pid + 1, |_| true), None);
         let (pid, key) = (registration.pid, registration.key.clone());
         drop(registration);
         assert!(!registry.cancel(pid, &key));

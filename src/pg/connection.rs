@@ -65,7 +65,7 @@ impl Connection {
             Err(error) => return Err(Box::new((wire, error))),
         };
         let running = Arc::new(Running::default());
-        let registration = shared.cancels.register(session.id(), client.key_bytes, Arc::clone(&running));
+        let registration = shared.cancels.register(session.id(), session.user(), client.key_bytes, Arc::clone(&running));
         let (sink, notices) = mpsc::channel(NOTICES_MAX);
         tracing::info!(peer = %client.peer, user = %client.user, pid = registration.pid, tls = wire.is_tls(), "connected");
         Ok(Self {

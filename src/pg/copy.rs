@@ -25,6 +25,8 @@ use crate::sql::{CopyFormat, CopyIn, CopyOut};
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, length of the extension.
 const HEADER_BYTES: usize = SIGNATURE.len() + 8;
+/// Without flags and extension.
+const HEADER: [u8; HEADER_BYTES] = *b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// Rows and bytes of a batch of binary tuples.
 const BATCH_ROWS: usize = 4096;
 const BATCH_BYTES: usize = 8 << 20;
@@ -78,21 +80,20 @@ impl Connection {
         let columns = i16::try_from(count).map_err(|_| PgError::new("54011", "too many columns for COPY"))?;
         let response = CopyOutResponse::new(i8::from(binary), columns, vec![i16::from(binary); count]);
         self.wire.put(PgWireBackendMessage::CopyOutResponse(response))?;
-        if binary {
-            let header = [SIGNATURE, &[0; HEADER_BYTES - SIGNATURE.len()]].concat();
-            self.wire.put(PgWireBackendMessage::CopyData(CopyData::new(header.into())))?;
-        } else if copy.header {
+        if !binary && copy.header {
             let mut line = BytesMut::new();
             copy.text.row(copy.schema.fields().iter().map(|field| Some(field.name().as_bytes())), &mut line);
             self.wire.put(PgWireBackendMessage::CopyData(CopyData::new(line.freeze())))?;
         }
         let formats = Formats::new(vec![i16::from(binary)], count)?;
         let (style, mut sent, mut scratch) = (self.style(), 0_u64, BytesMut::new());
+        // The header comes in one message with what follows it, as from PostgreSQL: readers count on that.
+        let mut header: &[u8] = if binary { &HEADER } else { &[] };
         while let Some(batch) = self.around(cancel).wait(copy.stream.next()).await? {
             let mut rows = Rows::new(&batch?, &copy.schema, &formats, &style)?;
             while rows.remaining() > 0 {
                 match binary {
-                    true => rows.write_tuple(&mut self.wire.output)?,
+                    true => rows.write_tuple(std::mem::take(&mut header), &mut self.wire.output)?,
                     false => rows.write_line(&copy.text, &mut scratch, &mut self.wire.output)?,
                 }
                 sent += 1;
@@ -102,7 +103,8 @@ impl Connection {
             }
         }
         if binary {
-            self.wire.put(PgWireBackendMessage::CopyData(CopyData::new(Bytes::from_static(&[0xFF; 2]))))?;
+            let trailer = [header, &[0xFF; 2]].concat();
+            self.wire.put(PgWireBackendMessage::CopyData(CopyData::new(trailer.into())))?;
         }
         self.wire.put(PgWireBackendMessage::CopyDone(CopyDone::new()))?;
         Ok(format!("COPY {sent}"))

@@ -61,7 +61,10 @@ impl Connection {
                 Ok(self.wire.put(PgWireBackendMessage::CloseComplete(CloseComplete::new()))?)
             }
             Message::ClosePortal(name) => {
-                self.portals.remove(&name);
+                if self.portals.remove(&name).is_none() {
+                    // A cursor of SQL is a portal too; closing what is not there is no error.
+                    let _ = self.session.close_cursor(Some(&name));
+                }
                 Ok(self.wire.put(PgWireBackendMessage::CloseComplete(CloseComplete::new()))?)
             }
             Message::Flush => self.wire.flush().await.map_err(Failure::Lost),
@@ -164,7 +167,11 @@ impl Connection {
     }
 
     fn describe_portal(&mut self, name: &str) -> PgResult<()> {
-        let portal = self.portals.get(name).ok_or_else(|| missing_portal(name))?;
+        let Some(portal) = self.portals.get(name) else {
+            // A cursor of SQL is a portal too: libpq asks for its columns.
+            let cursor = self.session.cursor(name).map_err(|_| missing_portal(name))?;
+            return self.wire.put(row_description(cursor.schema(), &Formats::default()));
+        };
         let (statement, formats) = (Arc::clone(&portal.statement), portal.formats.clone());
         self.put_description(&statement, &formats)
     }
@@ -276,12 +283,10 @@ fn wire_types(oids: &[u32], planned: &[DataType]) -> Vec<Type> {
 }
 
 /// The declared types, and for parameters without one the type that the query casts them to when only PostgreSQL has it:
-/// a driver that compares OIDs must be told that `$1::oid[]` is an array of OIDs.
+/// a driver that compares OIDs must be told that `$1::oid[]` is an array of OIDs, and `$1::uuid` no text.
 fn with_casts(query: &str, oids: &[u32]) -> Vec<u32> {
     let mut oids = oids.to_vec();
-    if !query.contains("pg_") {
-        return oids;
-    }
+    let catalog = query.contains("pg_");
     for (at, _) in query.match_indices('$') {
         let rest = &query[at + 1..];
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
@@ -290,10 +295,13 @@ fn with_casts(query: &str, oids: &[u32]) -> Vec<u32> {
         let word =
             cast.find(|character: char| !(character.is_alphanumeric() || "_[]".contains(character))).map_or(cast, |end| &cast[..end]);
         let oid = match word {
-            "oid" => Type::OID.oid(),
-            "oid[]" => Type::OID_ARRAY.oid(),
-            "name" => Type::NAME.oid(),
-            "name[]" => Type::NAME_ARRAY.oid(),
+            "oid" if catalog => Type::OID.oid(),
+            "oid[]" if catalog => Type::OID_ARRAY.oid(),
+            "name" if catalog => Type::NAME.oid(),
+            "name[]" if catalog => Type::NAME_ARRAY.oid(),
+            "uuid" => Type::UUID.oid(),
+            "json" => Type::JSON.oid(),
+            "jsonb" => Type::JSONB.oid(),
             _ => continue,
         };
         if oids.len() < number {

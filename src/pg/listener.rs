@@ -89,13 +89,14 @@ pub async fn serve(
             .hint("Configure a certificate and its key with SCRAM authentication, or listen on 127.0.0.1."));
     }
 
-    super::catalog::install(&engine);
+    let cancels: Arc<CancelRegistry> = Arc::default();
+    super::catalog::install_with(&engine, Arc::clone(&cancels));
     let limits = Limits::of(&engine);
     let shared = Arc::new(Shared {
         engine,
         auth,
         tls,
-        cancels: Arc::default(),
+        cancels,
         shutdown: shutdown.clone(),
         connections: Arc::new(Semaphore::new(limits.connections)),
         unknown: Mutex::default(),

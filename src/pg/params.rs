@@ -28,7 +28,12 @@ pub(crate) fn decode(value: Option<&Bytes>, binary: bool, declared: &Type, plann
         return Ok(scalar);
     }
     scalar.cast_to(planned).map_err(|error| {
-        PgError::new("22P02", format!("parameter of type {} cannot be used as {planned}", declared.name())).detail(error.to_string())
+        let (code, message) = match planned {
+            DataType::Timestamp(..) | DataType::Date32 => ("22008", "timestamp out of range".to_owned()),
+            DataType::Decimal128(..) | DataType::Decimal256(..) => ("22003", "numeric field overflow".to_owned()),
+            planned => ("22P02", format!("parameter of type {} cannot be used as {planned}", declared.name())),
+        };
+        PgError::new(code, message).detail(error.to_string())
     })
 }
 
@@ -43,10 +48,13 @@ fn from_text(text: &str, r#type: &Type, zone: &str) -> PgResult<ScalarValue> {
         Type::INT4 => ScalarValue::Int32(Some(integer(trimmed, "integer")?)),
         Type::INT8 => ScalarValue::Int64(Some(integer(trimmed, "bigint")?)),
         Type::OID | Type::REGCLASS | Type::REGTYPE | Type::REGPROC | Type::XID => ScalarValue::Int64(Some(integer(trimmed, "oid")?)),
-        Type::FLOAT4 => ScalarValue::Float32(Some(trimmed.parse().map_err(|_| syntax("real", text))?)),
-        Type::FLOAT8 => ScalarValue::Float64(Some(trimmed.parse().map_err(|_| syntax("double precision", text))?)),
+        Type::FLOAT4 => ScalarValue::Float32(Some(float(trimmed, "real", f32::is_infinite)?)),
+        Type::FLOAT8 => ScalarValue::Float64(Some(float(trimmed, "double precision", f64::is_infinite)?)),
         Type::NUMERIC => numeric(trimmed)?,
-        Type::BYTEA => ScalarValue::Binary(Some(bytea(text).ok_or_else(|| syntax("bytea", text))?)),
+        Type::BYTEA => ScalarValue::Binary(Some(bytea(text).ok_or_else(|| match text.strip_prefix("\\x") {
+            Some(_) => PgError::new("22023", "invalid hexadecimal data"),
+            None => syntax("bytea", text),
+        })?)),
         Type::DATE | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::INTERVAL => datetime(trimmed, r#type, zone)?,
         _ => ScalarValue::Utf8(Some(text.to_owned())),
     })
@@ -58,7 +66,11 @@ fn datetime(text: &str, r#type: &Type, zone: &str) -> PgResult<ScalarValue> {
         (Some(arrow), _) => arrow,
         (None, _) => return Err(PgError::internal("a type of dates has no Arrow type")),
     };
-    let wrong = || PgError::new("22007", format!("invalid input syntax for type {}: \"{text}\"", sql_name(r#type)));
+    let wrong = || PgError::from(crate::error::datetime(sql_name(r#type), text));
+    // Years are counted from 1 on here; the letters must not be dropped as a part that says nothing.
+    if text.len() > 2 && text[text.len() - 2..].eq_ignore_ascii_case("bc") {
+        return Err(PgError::new("22008", format!("date/time field value out of range: \"{text}\"")));
+    }
     // A date may come with a time, and a time stamp without one.
     let text = match *r#type {
         Type::DATE => text.split([' ', 'T']).next().unwrap_or(text),
@@ -167,10 +179,20 @@ fn binary_array(mut bytes: Bytes, item: &Type) -> PgResult<ScalarValue> {
 
 /// `{1,NULL,"a b"}`, of one dimension.
 fn text_array(text: &str, item: &Type, zone: &str) -> PgResult<ScalarValue> {
-    let malformed = || PgError::new("22P02", format!("malformed array literal: \"{text}\""));
-    let body = text.trim().strip_prefix('{').and_then(|body| body.strip_suffix('}')).ok_or_else(malformed)?;
+    let words = array_words(text).ok_or_else(|| PgError::new("22P02", format!("malformed array literal: \"{text}\"")))?;
     let arrow = arrow_type(item).unwrap_or(DataType::Utf8);
-    let mut values = Vec::new();
+    let value = |word: Option<String>| match word {
+        Some(word) => from_text(&word, item, zone),
+        None => Ok(ScalarValue::try_from(&arrow)?),
+    };
+    let values = words.into_iter().map(value).collect::<PgResult<Vec<_>>>()?;
+    Ok(ScalarValue::List(ScalarValue::new_list_nullable(&values, &arrow)))
+}
+
+/// The elements of an array of one dimension, as texts; `None` when it is malformed.
+pub(crate) fn array_words(text: &str) -> Option<Vec<Option<String>>> {
+    let body = text.trim().strip_prefix('{')?.strip_suffix('}')?;
+    let mut words = Vec::new();
     let mut rest = body.chars().peekable();
     while rest.peek().is_some() {
         let (mut word, mut quoted, mut inside, mut ended) = (String::new(), false, false, false);
@@ -180,26 +202,26 @@ fn text_array(text: &str, item: &Type, zone: &str) -> PgResult<ScalarValue> {
                     inside = !inside;
                     quoted = true;
                 }
-                '\\' => word.push(rest.next().ok_or_else(malformed)?),
+                '\\' => word.push(rest.next()?),
                 ',' if !inside => {
                     ended = true;
                     break;
                 }
-                '{' | '}' if !inside => return Err(malformed()),
+                '{' | '}' if !inside => return None,
                 other => word.push(other),
             }
         }
         if inside || (ended && rest.peek().is_none()) {
-            return Err(malformed());
+            return None;
         }
         let word = if quoted { word } else { word.trim().to_owned() };
         if word.is_empty() && !quoted {
-            return Err(malformed());
+            return None;
         }
         let null = !quoted && word.eq_ignore_ascii_case("null");
-        values.push(if null { ScalarValue::try_from(&arrow)? } else { from_text(&word, item, zone)? });
+        words.push((!null).then_some(word));
     }
-    Ok(ScalarValue::List(ScalarValue::new_list_nullable(&values, &arrow)))
+    Some(words)
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -208,6 +230,15 @@ fn boolean(text: &str) -> Option<bool> {
         "f" | "fa" | "fal" | "fals" | "false" | "n" | "no" | "of" | "off" | "0" => Some(false),
         _ => None,
     }
+}
+
+/// A number that is infinite only when it says so.
+fn float<T: std::str::FromStr + Copy>(text: &str, name: &str, is_infinite: fn(T) -> bool) -> PgResult<T> {
+    let value: T = text.parse().map_err(|_| syntax(name, text))?;
+    if is_infinite(value) && text.bytes().any(|byte| byte.is_ascii_digit()) {
+        return Err(PgError::new("22003", format!("\"{text}\" is out of range for type {name}")));
+    }
+    Ok(value)
 }
 
 fn integer<T: TryFrom<i64>>(text: &str, name: &str) -> PgResult<T> {
@@ -298,7 +329,7 @@ fn binary_numeric(mut bytes: Bytes) -> PgResult<ScalarValue> {
 }
 
 /// `\x` and hex digits, or the old escape format.
-fn bytea(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn bytea(text: &str) -> Option<Vec<u8>> {
     if let Some(hex) = text.strip_prefix("\\x") {
         let digits: Vec<u8> = hex.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
         if !digits.len().is_multiple_of(2) {
@@ -393,12 +424,14 @@ mod tests {
             ("", Type::INT4, "22P02"),
             ("40000", Type::INT2, "22003"),
             ("maybe", Type::BOOL, "22P02"),
-            ("2024-13-01", Type::DATE, "22007"),
+            ("2024-13-01", Type::DATE, "22008"),
+            ("0044-03-15 BC", Type::DATE, "22008"),
+            ("1e39", Type::FLOAT4, "22003"),
             ("nonsense", Type::TIMESTAMPTZ, "22007"),
             ("{1,2", Type::INT4_ARRAY, "22P02"),
             ("{1,}", Type::INT4_ARRAY, "22P02"),
             ("1e99", Type::NUMERIC, "22003"),
-            ("\\xabc", Type::BYTEA, "22P02"),
+            ("\\xabc", Type::BYTEA, "22023"),
         ] {
             assert_eq!(text(value, &r#type).unwrap_err().sqlstate, code, "{value}");
         }

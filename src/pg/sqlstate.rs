@@ -48,6 +48,7 @@ pub fn sqlstate(code: Code) -> &'static str {
         Code::DuplicatePrepared => "42P05",
         Code::UndefinedPrepared => "26000",
         Code::UndefinedCursor => "34000",
+        Code::DuplicateCursor => "42P03",
         Code::UndefinedSchema => "3F000",
         Code::UndefinedDatabase => "3D000",
         Code::DependentObjects => "2BP01",

@@ -15,10 +15,6 @@ use super::sqlstate::{PgError, PgResult};
 /// Field metadata that names a PostgreSQL type.
 pub(crate) const TYPE_KEY: &str = "pg.type";
 
-/// Parameters declared as `numeric` are planned with this many digits, of which [`NUMERIC_SCALE`] are decimals.
-const NUMERIC_PRECISION: u8 = 38;
-const NUMERIC_SCALE: i8 = 16;
-
 /// The type a column has on the wire.
 pub(crate) fn field_type(field: &Field) -> Type {
     let named = field.metadata().get(TYPE_KEY).and_then(|name| match name.as_str() {
@@ -29,6 +25,7 @@ pub(crate) fn field_type(field: &Field) -> Type {
         "regclass" => Some(Type::REGCLASS),
         "regtype" => Some(Type::REGTYPE),
         "json" => Some(Type::JSON),
+        "uuid" => Some(Type::UUID),
         "xid" => Some(Type::XID),
         "oid[]" => Some(Type::OID_ARRAY),
         "name[]" => Some(Type::NAME_ARRAY),
@@ -119,7 +116,7 @@ pub(crate) fn type_size(r#type: &Type) -> i16 {
         Type::INT2 => 2,
         Type::INT4 | Type::FLOAT4 | Type::DATE | Type::OID | Type::REGPROC | Type::REGCLASS | Type::REGTYPE | Type::XID => 4,
         Type::INT8 | Type::FLOAT8 | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => 8,
-        Type::INTERVAL => 16,
+        Type::INTERVAL | Type::UUID => 16,
         Type::NAME => 64,
         _ => -1,
     }
@@ -197,7 +194,7 @@ pub(crate) fn arrow_type(r#type: &Type) -> Option<DataType> {
         Type::INT8 | Type::OID | Type::REGCLASS | Type::REGTYPE | Type::REGPROC | Type::XID => DataType::Int64,
         Type::FLOAT4 => DataType::Float32,
         Type::FLOAT8 => DataType::Float64,
-        Type::NUMERIC => DataType::Decimal128(NUMERIC_PRECISION, NUMERIC_SCALE),
+        Type::NUMERIC => crate::sql::NUMERIC,
         Type::BYTEA => DataType::Binary,
         Type::DATE => DataType::Date32,
         Type::TIME => DataType::Time64(TimeUnit::Microsecond),

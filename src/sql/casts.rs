@@ -16,13 +16,21 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{self, Expr, LimitClause, Query, Value, Visit, Visitor};
 use datafusion::sql::sqlparser::parser::Parser;
 
+/// What a client's `numeric` is planned as where nothing says more: 38 digits, of which 16 are decimals.
+pub(crate) const NUMERIC: DataType = DataType::Decimal128(38, 16);
+
 /// Fills the types in `types` that nobody declared and that `statement` casts.
 pub(super) async fn infer(state: &SessionState, statement: &ast::Statement, types: &mut [Option<DataType>]) {
     let mut casts = Casts(Vec::new());
     let _ = statement.visit(&mut casts);
     for (number, cast) in casts.0 {
-        let open = types.get(number - 1).is_some_and(Option::is_none);
-        if open && let Some(found) = arrow_type(state, &cast).await {
+        let Some(known) = types.get(number - 1).cloned() else { continue };
+        // A numeric without a precision is any numeric: the cast knows how many decimals matter.
+        let any = known.as_ref() == Some(&NUMERIC);
+        if (known.is_none() || any)
+            && let Some(found) = arrow_type(state, &cast).await
+            && (!any || matches!(found, DataType::Decimal128(..)))
+        {
             types[number - 1] = Some(found);
         }
     }

@@ -11,6 +11,7 @@ use super::alter_table::AlterTable;
 use super::audience::Audience;
 use super::copy::Copy;
 use super::create_table::{self, CreateTable};
+use super::cursor::{Close, Declare, Fetch};
 use super::drop::Drop;
 use super::execute::{Deallocate, Execute};
 use super::explain::Explain;
@@ -49,6 +50,9 @@ pub(super) enum Command {
     Prepare(Prepare),
     Execute(Execute),
     Deallocate(Deallocate),
+    Declare(Declare),
+    Fetch(Fetch),
+    Close(Close),
     /// Nothing to do; its tag.
     Nothing(&'static str),
 }
@@ -98,6 +102,10 @@ impl Command {
                 parser.parser.next_token();
                 query::table_command(&mut parser.parser).map(|query| Self::Query(Box::new(query))).map_err(syntax)
             }
+            "FETCH" | "MOVE" => {
+                parser.parser.next_token();
+                Fetch::parse(&mut parser.parser, first == "MOVE").map(Self::Fetch)
+            }
             "OPTIMIZE" | "VACUUM" => Maintain::parse(&mut parser.parser).map(Self::Maintain).map_err(syntax),
             "COPY" => {
                 parser.parser.next_token();
@@ -138,6 +146,14 @@ impl Command {
             "DEALLOCATE" => {
                 parser.next_token();
                 Self::Deallocate(Deallocate::parse(parser)?)
+            }
+            "DECLARE" => {
+                parser.next_token();
+                Self::Declare(Declare::parse(parser, text)?)
+            }
+            "CLOSE" => {
+                parser.next_token();
+                Self::Close(Close::parse(parser)?)
             }
             _ => return Ok(None),
         }))
@@ -261,6 +277,9 @@ impl Command {
             Self::Prepare(_) => "PREPARE",
             Self::Execute(_) => "EXECUTE",
             Self::Deallocate(deallocate) => deallocate.tag(),
+            Self::Declare(_) => "DECLARE CURSOR",
+            Self::Fetch(fetch) => fetch.tag(),
+            Self::Close(close) => close.tag(),
             Self::Nothing(tag) => tag,
         }
     }
@@ -315,6 +334,8 @@ pub(super) async fn describe(
         Command::CreateTable(table) => table.describe(running, text, declared).await,
         Command::Insert(insert) => insert::describe(running, insert, text, declared).await,
         Command::Execute(execute) => execute.describe(session, running).await,
+        Command::Declare(declare) => declare.describe(session, running, declared).await,
+        Command::Fetch(fetch) => fetch.describe(session),
         Command::Show(show) => Ok(Description::rows(show.schema())),
         Command::CreateExternalTable(_)
         | Command::CreateView(_)
@@ -330,6 +351,7 @@ pub(super) async fn describe(
         | Command::Transaction(_)
         | Command::Prepare(_)
         | Command::Deallocate(_)
+        | Command::Close(_)
         | Command::Nothing(_) => Ok(Description::nothing()),
     }
 }
@@ -357,6 +379,9 @@ pub(super) async fn run(call: Call<'_>) -> Result<Outcome> {
         Command::Prepare(prepare) => prepare.run(call).await,
         Command::Execute(execute) => execute.run(call).await,
         Command::Deallocate(deallocate) => deallocate.run(&call),
+        Command::Declare(declare) => declare.run(call).await,
+        Command::Fetch(fetch) => fetch.run(call).await,
+        Command::Close(close) => close.run(&call),
         Command::Nothing(tag) => Ok(Outcome::done(*tag)),
     }
 }

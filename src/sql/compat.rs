@@ -1,5 +1,4 @@
-//! Statements that clients of PostgreSQL send when they tidy up, and that have nothing to do here: `CLOSE ALL`,
-//! `UNLISTEN`. Everything else that PostgreSQL knows and this server does not is refused by name.
+//! Statements that clients of PostgreSQL send when they tidy up, and that have nothing to do here: `UNLISTEN`. Everything else that PostgreSQL knows and this server does not is refused by name.
 
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -7,12 +6,8 @@ use portrait_udfs::error::{Code, Error};
 
 use super::support::{end, words};
 
-/// Reads `CLOSE ALL`, `UNLISTEN *`: the tag, when it is one of them.
+/// Reads `UNLISTEN *`: the tag, when it is one of them.
 pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Option<&'static str>, ParserError> {
-    if words(parser, &["CLOSE", "ALL"]) {
-        end(parser)?;
-        return Ok(Some("CLOSE CURSOR ALL"));
-    }
     if words(parser, &["UNLISTEN"]) {
         if !parser.consume_token(&Token::Mul) {
             parser.parse_identifier()?;
@@ -29,23 +24,19 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("ANALYZE", "Statistics are kept by the files themselves."),
     ("CALL", "Functions are called in a SELECT."),
     ("CHECKPOINT", "Every statement that returned is durable."),
-    ("CLOSE", "Cursors are not supported; results are streamed."),
     ("CLUSTER", ""),
     ("COMMENT", ""),
     ("CREATE", "CREATE makes tables, external tables, views, materialized views, audiences and roles."),
-    ("DECLARE", "Cursors are not supported; results are streamed."),
     ("DELETE", "Write the rows to keep with CREATE TABLE … AS SELECT."),
     ("DESCRIBE", "Use \\d in psql, or describe_events for an event log."),
     ("DO", ""),
     ("DROP", "DROP removes tables, views, materialized views, audiences and roles."),
-    ("FETCH", "Cursors are not supported; results are streamed."),
     ("GRANT", ""),
     ("IMPORT", ""),
     ("LISTEN", ""),
     ("LOAD", ""),
     ("LOCK", ""),
     ("MERGE", "Write the merged rows with CREATE TABLE … AS SELECT."),
-    ("MOVE", "Cursors are not supported; results are streamed."),
     ("NOTIFY", ""),
     ("REASSIGN", ""),
     ("REFRESH", "REFRESH MATERIALIZED VIEW and REFRESH AUDIENCE run their queries again."),

@@ -14,7 +14,7 @@ use super::command::{self, Command, Description};
 use super::plan::{physical, plan_query};
 use super::support::{end, name, words};
 use super::{Call, Outcome, Statement};
-use crate::engine::{PreparedText, Running, Session};
+use crate::engine::{Parameters, PreparedText, Running, Session};
 
 /// Runs a kept statement.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +39,8 @@ impl Execute {
     /// The kept statement, planned as it is now.
     pub(super) async fn describe(&self, session: &Session, running: &Running) -> Result<Description> {
         let (kept, statement) = self.kept(session)?;
-        let described = Box::pin(command::describe(session, running, &statement, &kept.types)).await?;
+        let running = running.with_parameters(Parameters::Described);
+        let described = Box::pin(command::describe(session, &running, &statement, &kept.types)).await?;
         Ok(Description { parameter_types: Vec::new(), schema: described.schema })
     }
 
@@ -50,8 +51,8 @@ impl Execute {
                 .detail(format!("Expected {} parameters but got {}.", kept.types.len(), self.values.len())));
         }
         let params = self.params(&call.running, &kept.types).await?;
-        let inner =
-            Call { session: call.session, running: call.running, statement: &statement, params, kept: None, erasures: call.erasures };
+        let running = call.running.with_parameters(Parameters::Known(params.clone().into()));
+        let inner = Call { session: call.session, running, statement: &statement, params, kept: None, erasures: call.erasures };
         Box::pin(command::run(inner)).await
     }
 

@@ -19,6 +19,7 @@ mod copy;
 mod create_external_table;
 mod create_table;
 mod create_view;
+mod cursor;
 mod drop;
 mod event_options;
 mod execute;
@@ -38,6 +39,7 @@ mod prepare;
 mod query;
 mod reset;
 mod role;
+mod series;
 mod set;
 mod show;
 mod support;
@@ -54,11 +56,13 @@ use portrait_udfs::error::{Code, Error, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::engine::{Engine, PlanSlot, PlanStamp, Running, Session, TransactionStatus};
+use crate::engine::{Engine, Parameters, PlanSlot, PlanStamp, Running, Session, TransactionStatus};
 use command::Command;
 
+pub(crate) use casts::NUMERIC;
 pub use copy::{CopyFormat, CopyIn, CopyOut, RowText};
 pub use import::{ImportProgress, import};
+pub(crate) use names::hidden as hidden_name;
 pub use parser::parse;
 
 /// Parameters that one statement may have, as in PostgreSQL's protocol.
@@ -168,6 +172,8 @@ pub enum RowTag {
     Select,
     /// The bare word: `SHOW`, `EXPLAIN`.
     Word(&'static str),
+    /// The word and `n`: `FETCH n`.
+    Counted(&'static str),
 }
 
 impl RowTag {
@@ -176,6 +182,7 @@ impl RowTag {
         match self {
             Self::Select => format!("SELECT {rows}"),
             Self::Word(word) => word.to_owned(),
+            Self::Counted(word) => format!("{word} {rows}"),
         }
     }
 }
@@ -273,7 +280,7 @@ pub async fn prepare_with(
 ) -> Result<Prepared> {
     let result = async {
         refuse_in_failed_transaction(session, statement)?;
-        let running = session.statement(statement.text(), cancel, Arc::new(|_| {}))?;
+        let running = session.statement(statement.text(), cancel, Arc::new(|_| {}))?.with_parameters(Parameters::Described);
         let (session, statement, declared, own) = (session.clone(), statement.clone(), declared.to_vec(), running.clone());
         running.run(async move { Box::pin(command::describe(&session, &own, &statement, &declared)).await }).await
     }
@@ -335,6 +342,7 @@ async fn start(
     let result = async {
         refuse_in_failed_transaction(session, statement)?;
         let running = session.statement(statement.text(), &run.cancel, run.notice)?;
+        let running = running.with_parameters(Parameters::Known(params.clone().into()));
         let (session, statement, own) = (session.clone(), statement.clone(), running.clone());
         let erasures = session.engine().catalog().erasures_begun();
         let kept = plan.map(|plan| (plan, PlanStamp::of(&session)));

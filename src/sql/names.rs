@@ -92,7 +92,8 @@ fn order_by_names(query: &mut Query) {
     }
 }
 
-fn hidden(name: &str, number: usize) -> Ident {
+/// A name that is shown as `name` and is not equal to it: the column `number` of that name.
+pub(crate) fn hidden(name: &str, number: usize) -> Ident {
     Ident::with_quote('"', format!("{name}{MARK}{number}"))
 }
 
@@ -131,7 +132,6 @@ fn figure(expr: &Expr) -> Option<String> {
         Expr::Array(_) => "array".into(),
         Expr::Interval(_) => "interval".into(),
         Expr::Tuple(_) => "row".into(),
-        Expr::Value(value) if matches!(value.value, Value::Boolean(_)) => "bool".into(),
         _ => return None,
     })
 }

@@ -14,7 +14,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
 use portrait_udfs::error::{Code, Error, Result};
 
-use super::{PARAMETERS_MAX, guard, names};
+use super::{PARAMETERS_MAX, guard, names, series};
 use crate::engine::Running;
 use crate::error::classify;
 
@@ -36,11 +36,18 @@ impl Planned {
 /// is its own.
 pub(super) async fn plan(running: &Running, statement: ast::Statement, text: &str, declared: &[Option<DataType>]) -> Result<Planned> {
     let (state, text, declared) = (Arc::clone(running.state()), Arc::<str>::from(text), declared.to_vec());
-    let (engine, mut statement) = (Arc::clone(running.engine()), statement);
+    let (engine, mut statement, parameters) = (Arc::clone(running.engine()), statement, running.parameters().clone());
     running
         .run(async move {
+            // The client counts the parameters of its own text, also of parts that a rewrite leaves out.
+            let written = parameter_count(&statement)?;
+            let mut declared = declared;
+            for number in series::fill(&mut statement, &parameters) {
+                declared.resize(declared.len().max(number), None);
+                declared[number - 1].get_or_insert(DataType::Int64);
+            }
             engine.rewrite(&mut statement);
-            plan_here(&state, statement, &text, &declared).await
+            plan_here(&state, statement, written, &text, &declared).await
         })
         .await
 }
@@ -52,9 +59,15 @@ pub(super) async fn plan_query(running: &Running, statement: ast::Statement, tex
     Ok(planned)
 }
 
-async fn plan_here(state: &SessionState, mut statement: ast::Statement, text: &str, declared: &[Option<DataType>]) -> Result<Planned> {
+async fn plan_here(
+    state: &SessionState,
+    mut statement: ast::Statement,
+    written: usize,
+    text: &str,
+    declared: &[Option<DataType>],
+) -> Result<Planned> {
     prepare_statement(&mut statement)?;
-    let count = parameter_count(&statement)?;
+    let count = parameter_count(&statement)?.max(written);
     if count == 0 && declared.is_empty() {
         let plan = to_plan(state, statement, text).await?;
         return Ok(Planned { plan, parameter_types: Vec::new() });

@@ -12,7 +12,7 @@ use super::command::{self, Command};
 use super::plan::plan_query;
 use super::support::{name, words};
 use super::{Call, Outcome};
-use crate::engine::{PreparedText, Running};
+use crate::engine::{Parameters, PreparedText, Running};
 
 /// A statement to keep.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,8 @@ impl Prepare {
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Outcome> {
         let statement = self.statement()?;
         let types = self.declared(&call.running).await?;
-        let described = Box::pin(command::describe(call.session, &call.running, &statement, &types)).await?;
+        let described = call.running.with_parameters(Parameters::Described);
+        let described = Box::pin(command::describe(call.session, &described, &statement, &types)).await?;
         let prepared = PreparedText { text: self.body.clone(), types: described.parameter_types.into_iter().map(Some).collect() };
         call.session.keep_prepared(&self.name, prepared)?;
         Ok(Outcome::done("PREPARE"))

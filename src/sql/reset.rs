@@ -77,6 +77,7 @@ impl Reset {
                 }
                 call.session.change_settings(crate::engine::settings::Settings::reset_all);
                 call.session.forget_prepared(None)?;
+                call.session.close_cursor(None)?;
             }
             Self::Role | Self::Discard(_) => {}
         }

@@ -1,30 +1,40 @@
 #!/usr/bin/env bash
-# Real drivers against a real server: psql, psycopg 3, asyncpg and JDBC, each with a password; other programs of Delta
-# Lake on the same files; object storage (moto, on loopback); and the examples that need a driver.
+# Real drivers against a real server, each with a password and over TLS; a real PostgreSQL 15 beside it, which mounts the
+# server's tables (fdw) and is asked the same questions by every driver (compare: answers that differ and are not listed
+# in differences.txt fail); other programs of Delta Lake on the same files; object storage (moto, on loopback); and the
+# examples that need a driver.
 #
 #   tests/clients/run.sh            all of them
 #   tests/clients/run.sh psql jdbc  some of them
 #   PORTRAIT=path/to/portrait tests/clients/run.sh    with a binary that is there already
 #
-# Installs what is missing: psql and the JDBC driver from the distribution, the Python drivers from PyPI into a
-# virtual environment that is kept between runs (PORTRAIT_CLIENTS_CACHE, default ~/.cache/portrait/clients).
+# Installs what is missing: psql, PostgreSQL, the ODBC and JDBC drivers from the distribution, the drivers of Python and
+# Node from PyPI and npm into a folder that is kept between runs (PORTRAIT_CLIENTS_CACHE, default
+# ~/.cache/portrait/clients).
 set -euo pipefail
 cd "$(dirname "$0")"
 here=$PWD
-clients=${*:-psql psycopg asyncpg jdbc lake s3 examples}
+clients=${*:-psql psycopg psycopg2 asyncpg sqlalchemy adbc jdbc node odbc pgbench fdw compare lake s3 examples}
 cache=${PORTRAIT_CLIENTS_CACHE:-$HOME/.cache/portrait/clients}
 work=$(mktemp -d)
 server=
+oracle=
 
 say() { printf '\n== %s\n' "$*"; }
 
 cleanup() {
   if [ -n "$server" ]; then kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; fi
+  if [ -n "$oracle" ]; then
+    as_postgres "$postgres/pg_ctl" -D "$oracle/data" -m immediate stop >/dev/null 2>&1 || true
+    as_root rm -rf "$oracle"
+  fi
   rm -rf "$work"
 }
 trap cleanup EXIT
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+as_postgres() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; } # initdb refuses root
 
 need() { # need COMMAND-OR-FILE PACKAGE…
   local wanted=$1; shift
@@ -43,6 +53,45 @@ need_python() {
   fi
 }
 
+need_node() {
+  need node nodejs
+  command -v npm >/dev/null || need npm npm
+  if ! cmp -s node/package.json "$cache/node/package.json"; then
+    say "installing Node drivers into $cache/node"
+    mkdir -p "$cache/node"
+    (cd "$cache/node" && cp "$here/node/package.json" wanted.json && rm -f package.json && cp wanted.json package.json &&
+      npm install --silent --no-audit --no-fund >/dev/null) || { rm -f "$cache/node/package.json"; return 1; }
+  fi
+  export NODE_PATH=$cache/node/node_modules
+}
+
+need_jdbc() {
+  need javac default-jdk-headless
+  need /usr/share/java/postgresql.jar libpostgresql-jdbc-java
+}
+
+need_odbc() {
+  need odbcinst unixodbc odbcinst
+  need /usr/lib/"$(uname -m)"-linux-gnu/odbc/psqlodbcw.so odbc-postgresql
+}
+
+need_oracle() { # a PostgreSQL 15 of its own, which is gone with this script
+  if [ -n "$oracle" ]; then return; fi
+  postgres=/usr/lib/postgresql/15/bin
+  need "$postgres/initdb" postgresql-15
+  oracle=$(mktemp -d)
+  if [ "$(id -u)" = 0 ]; then chown postgres "$oracle"; fi
+  oracle_port=$(free_port)
+  as_postgres "$postgres/initdb" -D "$oracle/data" -U portrait -A trust -E UTF8 --locale=C.UTF-8 -N >/dev/null
+  as_postgres "$postgres/pg_ctl" -D "$oracle/data" -l "$oracle/log" -w start \
+    -o "-p $oracle_port -k $oracle -c listen_addresses=127.0.0.1 -c fsync=off -c timezone=UTC" >/dev/null
+  on_oracle -d postgres -qc 'CREATE DATABASE portrait'
+}
+
+on_oracle() { PGPORT=$oracle_port PGPASSWORD= psql -X --no-psqlrc -v ON_ERROR_STOP=0 "$@"; }
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
 build() {
   if [ -z "${PORTRAIT:-}" ]; then
     (cd ../.. && cargo build --bin portrait)
@@ -52,8 +101,12 @@ build() {
 
 start() {
   local port
-  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-  "$PORTRAIT" serve --data-dir "$work/data" --data-root ../../examples/data --listen "127.0.0.1:$port" >"$work/server.log" 2>&1 &
+  port=$(free_port)
+  need openssl openssl
+  openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout "$work/server.key" -out "$work/server.pem" \
+    -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 2>/dev/null
+  "$PORTRAIT" serve --data-dir "$work/data" --data-root ../../examples/data --listen "127.0.0.1:$port" \
+    --tls-cert "$work/server.pem" --tls-key "$work/server.key" >"$work/server.log" 2>&1 &
   server=$!
   export PGHOST=127.0.0.1 PGPORT=$port PGDATABASE=portrait PGUSER=portrait PGSSLMODE=prefer
   for _ in $(seq 300); do
@@ -73,6 +126,8 @@ start() {
 run_psql() { # what psql prints for each file, compared with what was reviewed
   need psql postgresql-client
   local status=0
+  PGSSLMODE=verify-full PGSSLROOTCERT="$work/server.pem" psql -X --no-psqlrc -qAtc 'SELECT 1' "channel_binding=require" >/dev/null || status=1
+  PGSSLMODE=disable psql -X --no-psqlrc -qAtc 'SELECT 1' >/dev/null || status=1
   for script in psql/*.sql; do
     psql -X --no-psqlrc -v ON_ERROR_STOP=0 -f "$script" >"$work/out" 2>&1 || true
     sed -i -e "s#psql:$script:#psql:#" -e 's/internal error [0-9a-f]*/internal error ID/' "$work/out"
@@ -84,6 +139,16 @@ run_psql() { # what psql prints for each file, compared with what was reviewed
 
 run_psycopg() { need_python && "$cache/venv/bin/python" psycopg/check.py; }
 
+run_psycopg2() { need_python && "$cache/venv/bin/python" psycopg2/check.py; }
+
+run_sqlalchemy() { need_python && "$cache/venv/bin/python" sqlalchemy/check.py; }
+
+run_adbc() { need_python && "$cache/venv/bin/python" adbc/check.py; }
+
+run_odbc() { need_odbc && need_python && "$cache/venv/bin/python" odbc/check.py; }
+
+run_node() { need_node && NODE_EXTRA_CA_CERTS="$work/server.pem" node node/check.js; }
+
 run_asyncpg() { need_python && "$cache/venv/bin/python" asyncpg/check.py; }
 
 run_lake() { need_python && "$cache/venv/bin/python" lake/check.py "$work/data"; }
@@ -91,10 +156,46 @@ run_lake() { need_python && "$cache/venv/bin/python" lake/check.py "$work/data";
 run_s3() { need_python && mkdir -p "$work/s3" && "$cache/venv/bin/python" s3/check.py "$PORTRAIT" "$work/s3"; }
 
 run_jdbc() {
-  need javac default-jdk-headless
-  need /usr/share/java/postgresql.jar libpostgresql-jdbc-java
-  javac -d "$work/jdbc" jdbc/Check.java
+  need_jdbc
+  javac -cp /usr/share/java/postgresql.jar -d "$work/jdbc" jdbc/Check.java
   java -cp "$work/jdbc:/usr/share/java/postgresql.jar" Check
+}
+
+run_pgbench() { # point lookups by each protocol, none of which may fail
+  need pgbench postgresql-contrib
+  psql -X --no-psqlrc -qc "CREATE TABLE pgbench_t AS SELECT n AS a, 'x' || n AS b FROM generate_series(1, 1000) AS g(n)" || return
+  local mode status=0
+  for mode in simple extended prepared; do
+    pgbench -n -M "$mode" -f pgbench/point.sql -c 4 -j 2 -t 50 >"$work/out" 2>&1 &&
+      grep -q '^number of transactions actually processed: 200/200' "$work/out" && grep -q '^number of failed transactions: 0 ' "$work/out" ||
+      { cat "$work/out"; status=1; }
+    grep '^tps' "$work/out" | sed "s/^/  $mode: /"
+  done
+  psql -X --no-psqlrc -qc 'DROP TABLE pgbench_t'
+  return $status
+}
+
+run_fdw() { # a PostgreSQL that mounts the server
+  need_oracle
+  psql -X --no-psqlrc -q -v ON_ERROR_STOP=1 -c "CREATE TABLE fdw_t AS SELECT n AS a, 'user ' || n AS b, n::numeric(10,2) / 4 AS c,
+    DATE '2024-01-01' AS d, TIMESTAMP '2024-01-01 12:00:00' AS e, n % 2 = 0 AS f, ARRAY[1.5::real] AS g
+    FROM generate_series(0, 9999) AS s(n)" || return
+  on_oracle -d portrait -a -v host=127.0.0.1 -v port="$PGPORT" -v user="$PGUSER" -v password="$PGPASSWORD" -f fdw/check.sql >"$work/out" 2>&1
+  sed -i -e 's#^psql:fdw/check.sql#psql#' "$work/out"
+  psql -X --no-psqlrc -qc 'DROP TABLE fdw_t'
+  if [ "${BLESS:-}" = 1 ]; then cp "$work/out" fdw/check.out; fi
+  diff -u fdw/check.out "$work/out"
+}
+
+run_compare() { # the same questions to both servers, by every driver
+  need_oracle && need_python && need_node && need_jdbc && need_odbc || return
+  javac -d "$work/compare" compare/Compare.java || return
+  local driver status=0 login="user=$PGUSER dbname=portrait host=127.0.0.1"
+  for driver in libpq psycopg psycopg2 asyncpg pg postgres jdbc odbc; do
+    COMPARE_CLASSPATH="$work/compare:/usr/share/java/postgresql.jar" PGPASSWORD= "$cache/venv/bin/python" compare/compare.py "$driver" \
+      "$login port=$PGPORT password=$PGPASSWORD" "$login port=$oracle_port" || status=1
+  done
+  return $status
 }
 
 run_examples() {

@@ -10,9 +10,11 @@
 //! are made from their names, so they are the same in every process.
 
 mod cells;
+mod dates;
 mod definitions;
 mod functions;
 mod information_schema;
+mod nothing;
 mod procedures;
 mod relations;
 mod rewrite;
@@ -20,6 +22,7 @@ mod schema;
 mod server;
 mod snapshot;
 mod types;
+mod values;
 
 use std::sync::Arc;
 
@@ -28,17 +31,26 @@ use datafusion::sql::sqlparser::ast;
 
 pub(crate) use definitions::regproc_name;
 
+use super::cancel::CancelRegistry;
 use crate::engine::{Engine, Extension, WeakSession};
 
-/// Gives an engine its `pg_catalog`, its `information_schema` and the functions around them.
-pub fn install(engine: &Arc<Engine>) {
+/// Gives an engine its `pg_catalog`, its `information_schema` and the functions around them; `cancels` are the
+/// connections that `pg_cancel_backend` may cancel.
+pub(crate) fn install_with(engine: &Arc<Engine>, cancels: Arc<CancelRegistry>) {
     for name in ["pg_catalog", "information_schema"] {
         engine.catalog().attach_schema(name, Arc::new(schema::SystemSchema::new(name, engine)));
     }
-    engine.extend(Arc::new(PgExtension));
+    engine.extend(Arc::new(PgExtension { cancels }));
 }
 
-struct PgExtension;
+/// As [`install_with`], without connections that could be cancelled.
+pub fn install(engine: &Arc<Engine>) {
+    install_with(engine, Arc::default());
+}
+
+struct PgExtension {
+    cancels: Arc<CancelRegistry>,
+}
 
 impl Extension for PgExtension {
     fn name(&self) -> &'static str {
@@ -47,7 +59,8 @@ impl Extension for PgExtension {
 
     fn extend(&self, mut builder: SessionStateBuilder, session: &WeakSession) -> SessionStateBuilder {
         let functions = builder.scalar_functions().get_or_insert_default();
-        functions.extend(functions::all(session));
+        functions.extend(functions::all(session, &self.cancels));
+        builder.expr_planners().get_or_insert_default().push(Arc::new(dates::DatesWithIntervals));
         builder
     }
 

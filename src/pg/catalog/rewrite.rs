@@ -1,21 +1,23 @@
 //! Constructs of catalog queries that the planner cannot read, rewritten into ones that it can.
 //!
 //! Two groups. Syntax that means nothing else anywhere (`pg_catalog.f(x)`, `OPERATOR(pg_catalog.~)`, `COLLATE` of the
-//! default, casts to `regclass` and its kin, intervals with a clock) is rewritten wherever it stands. Correlated scalar subqueries and
-//! `ARRAY(SELECT …)` are touched only in statements that read a system schema and nothing of the user's.
+//! default, casts to `regclass` and its kin, and what `values` lists) is rewritten wherever it stands. Correlated scalar
+//! subqueries and `ARRAY(SELECT …)` are touched only in statements that read a system schema and nothing of the user's.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     self, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement, TableFactor, TableWithJoins, Value, VisitMut,
-    Visitor, VisitorMut,
+    ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement, TableFactor, TableWithJoins, Value, VisitMut, Visitor,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
 use portrait_udfs::functions::dialect::Postgres;
 
-use super::definitions::{is_always_empty, tables};
+use super::definitions::tables;
+use super::nothing::{blank, is_empty, is_empty_query, null};
+use super::values;
 
 /// What asyncpg asks of types that it does not know, without the recursion: an array comes with its element. (Domains
 /// and composite types, which are why it recurses, are not types of ours.)
@@ -41,6 +43,7 @@ pub(super) fn rewrite(statement: &mut Statement) {
         *statement = known;
         return;
     }
+    values::name_series(statement);
     let mut reads = Reads::default();
     let _ = ast::Visit::visit(statement, &mut reads);
     let _ = statement.visit(&mut Everywhere);
@@ -111,23 +114,33 @@ struct Everywhere;
 impl VisitorMut for Everywhere {
     type Break = ();
 
+    /// `generate_series(1, array_upper(current_schemas(false), 1))`: the planner needs a number. What is looked up behind
+    /// the end of the path is NULL, and no schema has that name.
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { args: Some(arguments), .. } = factor {
+            for argument in &mut arguments.args {
+                if argument.to_string().starts_with("array_upper(current_schemas(") {
+                    *argument = self::argument(Expr::Value(Value::Number("64".into(), false).into()));
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     /// On the way up, so that what is inside is rewritten already.
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Function(function) => unqualify(&mut function.name),
+            Expr::Function(function) => {
+                unqualify(&mut function.name);
+                if function.name.to_string().eq_ignore_ascii_case("pg_cancel_backend") {
+                    number_argument(function);
+                }
+            }
             Expr::BinaryOp { op, .. } => {
                 if let BinaryOperator::PGCustomBinaryOperator(parts) = op
                     && let Some(known) = operator(parts)
                 {
                     *op = known;
-                }
-            }
-            Expr::Interval(interval) => {
-                if let Expr::Value(value) = interval.value.as_mut()
-                    && let Value::SingleQuotedString(text) = &mut value.value
-                    && let Some(spelled_out) = crate::pg::interval::spelled_out(text)
-                {
-                    *text = spelled_out;
                 }
             }
             Expr::Collate { expr: inner, .. } => {
@@ -141,7 +154,19 @@ impl VisitorMut for Everywhere {
             }
             _ => {}
         }
+        values::rewrite(expr);
         ControlFlow::Continue(())
+    }
+}
+
+/// A parameter that nobody declared is a process's number.
+fn number_argument(function: &mut Function) {
+    if let FunctionArguments::List(list) = &mut function.args
+        && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))] = list.args.as_mut_slice()
+        && matches!(expr, Expr::Value(value) if matches!(value.value, Value::Placeholder(_)))
+    {
+        let inner = Box::new(take(expr));
+        *expr = Expr::Cast { kind: ast::CastKind::DoubleColon, expr: inner, data_type: DataType::Int(None), array: false, format: None };
     }
 }
 
@@ -193,6 +218,10 @@ fn type_name(data_type: &DataType) -> Option<(String, bool)> {
     }
 }
 
+pub(super) fn take(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::Value(Value::Null.into()))
+}
+
 /// What a cast to one of PostgreSQL's own types becomes; `None` leaves it alone.
 fn cast(inner: &mut Expr, data_type: &mut DataType) -> Option<Expr> {
     if let DataType::Array(ast::ArrayElemTypeDef::SquareBracket(item, _)) = data_type {
@@ -202,19 +231,26 @@ fn cast(inner: &mut Expr, data_type: &mut DataType) -> Option<Expr> {
         return None;
     }
     let (name, qualified) = type_name(data_type)?;
-    let literal =
-        matches!(inner, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_) | Value::EscapedStringLiteral(_)));
-    let mut take = || std::mem::replace(inner, Expr::Value(Value::Null.into()));
+    // A parameter is a name too: clients look their tables up with `$1::regclass`.
+    let literal = matches!(inner, Expr::Value(value)
+        if matches!(value.value, Value::SingleQuotedString(_) | Value::EscapedStringLiteral(_) | Value::Placeholder(_)));
     match (name.as_str(), literal) {
-        ("regclass", true) => Some(call("pg_regclass_oid", take())),
-        ("regclass", false) => Some(call("pg_regclass_name", take())),
-        ("regtype", true) => Some(call("pg_regtype_oid", take())),
-        ("regtype", false) => Some(call2("format_type", take(), Expr::Value(Value::Null.into()))),
-        ("regproc" | "regprocedure", true) => Some(call("pg_regproc_oid", take())),
-        ("regproc" | "regprocedure", false) => Some(call("pg_regproc_name", take())),
-        ("regnamespace", true) => Some(call("pg_regnamespace_oid", take())),
-        ("regnamespace", false) => Some(call("pg_regnamespace_name", take())),
-        ("regrole", _) => Some(call("pg_get_userbyid", take())),
+        ("regclass", true) => Some(call("pg_regclass_oid", take(inner))),
+        ("regclass", false) => Some(call("pg_regclass_name", take(inner))),
+        ("regtype", true) => Some(call("pg_regtype_oid", take(inner))),
+        ("regtype", false) => Some(call2("format_type", take(inner), Expr::Value(Value::Null.into()))),
+        ("regproc" | "regprocedure", true) => Some(call("pg_regproc_oid", take(inner))),
+        ("regproc" | "regprocedure", false) => Some(call("pg_regproc_name", take(inner))),
+        ("regnamespace", true) => Some(call("pg_regnamespace_oid", take(inner))),
+        ("regnamespace", false) => Some(call("pg_regnamespace_name", take(inner))),
+        ("regrole", _) => Some(call("pg_get_userbyid", take(inner))),
+        ("oid", _) if matches!(inner, Expr::Function(name) if name.name.to_string() == "pg_regclass_name") => {
+            // The OID of a relation of that name, which a cast to regclass would have shown.
+            if let Expr::Function(shown) = inner {
+                shown.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new("pg_regclass_oid"))]);
+            }
+            Some(take(inner))
+        }
         _ => {
             if let Some(plain) = plain_type(&name, qualified) {
                 *data_type = plain;
@@ -258,11 +294,11 @@ fn function(name: &str, args: Vec<FunctionArg>) -> Expr {
     })
 }
 
-fn call(name: &str, expr: Expr) -> Expr {
+pub(super) fn call(name: &str, expr: Expr) -> Expr {
     function(name, vec![argument(expr)])
 }
 
-fn call2(name: &str, first: Expr, second: Expr) -> Expr {
+pub(super) fn call2(name: &str, first: Expr, second: Expr) -> Expr {
     function(name, vec![argument(first), argument(second)])
 }
 
@@ -282,22 +318,7 @@ impl VisitorMut for CatalogOnly {
     /// A SELECT from a relation that never has rows: nothing in it needs to be planned.
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         if is_empty(select) {
-            select.from.clear();
-            select.selection = Some(boolean(false));
-            for item in &mut select.projection {
-                let alias = match item {
-                    SelectItem::ExprWithAlias { alias, .. } => alias.clone(),
-                    SelectItem::UnnamedExpr(Expr::Identifier(name)) => name.clone(),
-                    SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) if !parts.is_empty() => parts[parts.len() - 1].clone(),
-                    SelectItem::UnnamedExpr(expr) => {
-                        *expr = null(DataType::Text);
-                        continue;
-                    }
-                    _ => continue,
-                };
-                *item = SelectItem::ExprWithAlias { expr: null(DataType::Text), alias };
-            }
-            select.group_by = ast::GroupByExpr::Expressions(Vec::new(), Vec::new());
+            blank(select);
         }
         ControlFlow::Continue(())
     }
@@ -346,59 +367,12 @@ fn is_array(function: &Function) -> bool {
     function.name.to_string().eq_ignore_ascii_case("array")
 }
 
-fn is_empty_query(query: &Query) -> bool {
-    matches!(query.body.as_ref(), SetExpr::Select(select) if is_empty(select))
-}
-
-/// Whether the rows of a SELECT need a row of a system relation that has none. Aggregates give a row of nothing.
-fn is_empty(select: &Select) -> bool {
-    let aggregated = select.projection.iter().any(|item| {
-        matches!(item, SelectItem::UnnamedExpr(Expr::Function(function)) | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. }
-            if is_aggregate(&function.name.to_string()))
-    });
-    let wildcard = select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
-    let needed = |from: &TableWithJoins| {
-        let joined = from.joins.iter().filter(|join| matches!(join.join_operator, JoinOperator::Join(_) | JoinOperator::Inner(_)));
-        // Behind a RIGHT or FULL JOIN nothing is needed on the left.
-        let optional = from.joins.iter().any(|join| {
-            !matches!(
-                join.join_operator,
-                JoinOperator::Join(_)
-                    | JoinOperator::Inner(_)
-                    | JoinOperator::Left(_)
-                    | JoinOperator::LeftOuter(_)
-                    | JoinOperator::CrossJoin(_)
-            )
-        });
-        !optional && std::iter::once(&from.relation).chain(joined.map(|join| &join.relation)).any(has_no_rows)
-    };
-    !aggregated && !wildcard && select.from.iter().any(needed)
-}
-
-fn has_no_rows(factor: &TableFactor) -> bool {
-    let TableFactor::Table { name, args: None, .. } = factor else { return false };
-    let parts: Vec<String> = name.0.iter().filter_map(ObjectNamePart::as_ident).map(|ident| ident.value.to_ascii_lowercase()).collect();
-    match parts.as_slice() {
-        [table] => is_always_empty("pg_catalog", table),
-        [.., schema, table] => is_always_empty(schema, table),
-        [] => false,
-    }
-}
-
 /// `SELECT … FROM unnest(x)`: the arrays of system relations that clients unnest are all NULL here.
 fn unnests(query: &Query) -> bool {
     let SetExpr::Select(select) = query.body.as_ref() else { return false };
     matches!(select.from.as_slice(), [TableWithJoins { relation: TableFactor::Table { name, args: Some(_), .. }, .. }]
         if name.to_string().trim_start_matches("pg_catalog.").eq_ignore_ascii_case("unnest"))
         || matches!(select.from.as_slice(), [TableWithJoins { relation: TableFactor::UNNEST { .. }, .. }])
-}
-
-fn null(data_type: DataType) -> Expr {
-    Expr::Cast { kind: ast::CastKind::Cast, expr: Box::new(Expr::Value(Value::Null.into())), data_type, array: false, format: None }
-}
-
-fn boolean(value: bool) -> Expr {
-    Expr::Value(Value::Boolean(value).into())
 }
 
 fn case(condition: Expr, result: Expr) -> Expr {
@@ -427,7 +401,7 @@ fn aggregate(query: &mut Query, with: &str) {
     }
 }
 
-fn is_aggregate(name: &str) -> bool {
+pub(super) fn is_aggregate(name: &str) -> bool {
     ["count", "sum", "min", "max", "avg", "array_agg", "string_agg", "bool_and", "bool_or"]
         .iter()
         .any(|known| name.eq_ignore_ascii_case(known))
@@ -486,11 +460,11 @@ fn alias(factor: &TableFactor) -> Option<String> {
     }
 }
 
-/// `a` of `a.b`.
+/// `a` of `a.b` and of `schema.a.b`.
 fn qualifier(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::CompoundIdentifier(parts) => match parts.as_slice() {
-            [qualifier, _] => Some(&qualifier.value),
+            [.., qualifier, _] => Some(&qualifier.value),
             _ => None,
         },
         _ => None,
@@ -534,7 +508,7 @@ impl Visitor for Qualifiers {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         match expr {
-            Expr::CompoundIdentifier(parts) => self.0.extend(parts.first().map(|part| part.value.clone())),
+            Expr::CompoundIdentifier(_) => self.0.extend(qualifier(expr).map(str::to_owned)),
             // Whose it is only the planner knows: it stays where it is.
             Expr::Identifier(_) => self.0.push(String::new()),
             _ => {}
@@ -563,7 +537,10 @@ mod tests {
         check("SELECT 'a.b'::pg_catalog.regclass, x::regclass", "SELECT pg_regclass_oid('a.b'), pg_regclass_name(x)");
         check("SELECT polcmd::pg_catalog.text, a::oid", "SELECT polcmd::TEXT, a::INT");
         check("SELECT INTERVAL '1 day 02:00:00'", "SELECT INTERVAL '1 day 02 hours 00 minutes 00 seconds'");
-        check("SELECT a FROM pg_type WHERE oid = ANY('{1}'::oid[])", "SELECT a FROM pg_type WHERE oid = ANY('{1}'::INT[])");
+        check(
+            "SELECT a FROM pg_type WHERE oid = ANY('{1}'::oid[])",
+            "SELECT a FROM pg_type WHERE oid = ANY(ARRAY[CAST('1' AS INT)]::INT[])",
+        );
     }
 
     #[test]

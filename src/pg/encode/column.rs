@@ -47,6 +47,8 @@ pub(crate) enum Kind {
     Text(StringArray),
     LargeText(LargeStringArray),
     TextView(StringViewArray),
+    /// Texts of uuids.
+    Uuid(StringArray),
     Bytes(BinaryArray),
     LargeBytes(LargeBinaryArray),
     BytesView(BinaryViewArray),
@@ -80,6 +82,7 @@ impl Column {
             DataType::Float64 => Kind::Float8(array.as_primitive().clone()),
             DataType::Decimal128(_, scale) => Kind::Decimal(array.as_primitive().clone(), i32::from(*scale)),
             DataType::Decimal256(_, scale) => Kind::WideDecimal(array.as_primitive().clone(), i32::from(*scale)),
+            DataType::Utf8 if *target == Type::UUID => Kind::Uuid(array.as_string().clone()),
             DataType::Utf8 => Kind::Text(array.as_string().clone()),
             DataType::LargeUtf8 => Kind::LargeText(array.as_string().clone()),
             DataType::Utf8View => Kind::TextView(array.as_string_view().clone()),
@@ -125,7 +128,7 @@ impl Column {
             Kind::Float8(values) => write_f64(values.value(row), output),
             Kind::Decimal(values, scale) => Digits::from_i128(values.value(row)).write_text(*scale, output),
             Kind::WideDecimal(values, scale) => Digits::from_i256(values.value(row)).write_text(*scale, output),
-            Kind::Text(_) | Kind::LargeText(_) | Kind::TextView(_) => output.put_slice(self.bytes(row)),
+            Kind::Text(_) | Kind::LargeText(_) | Kind::TextView(_) | Kind::Uuid(_) => output.put_slice(self.bytes(row)),
             Kind::Bytes(_) | Kind::LargeBytes(_) | Kind::BytesView(_) | Kind::FixedBytes(_) => write_hex(self.bytes(row), output),
             Kind::Date(values) => write_date(values.value(row).into(), output),
             Kind::Time(values) => write_time(values.value(row), output),
@@ -154,6 +157,11 @@ impl Column {
             Kind::Float8(values) => output.put_f64(values.value(row)),
             Kind::Decimal(values, scale) => Digits::from_i128(values.value(row)).write_binary(*scale, output),
             Kind::WideDecimal(values, scale) => Digits::from_i256(values.value(row)).write_binary(*scale, output),
+            Kind::Uuid(values) => {
+                let id =
+                    uuid::Uuid::try_parse(values.value(row)).map_err(|_| PgError::new("22P02", "invalid input syntax for type uuid"))?;
+                output.put_slice(id.as_bytes());
+            }
             Kind::Text(_)
             | Kind::LargeText(_)
             | Kind::TextView(_)
@@ -183,7 +191,7 @@ impl Column {
     /// The bytes of a text or bytea; empty for other kinds.
     pub(super) fn bytes(&self, row: usize) -> &[u8] {
         match &self.kind {
-            Kind::Text(values) => values.value(row).as_bytes(),
+            Kind::Text(values) | Kind::Uuid(values) => values.value(row).as_bytes(),
             Kind::LargeText(values) => values.value(row).as_bytes(),
             Kind::TextView(values) => values.value(row).as_bytes(),
             Kind::Bytes(values) => values.value(row),

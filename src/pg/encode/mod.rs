@@ -61,9 +61,12 @@ impl Rows {
         self.message(b'D', output, |rows, output| rows.tuple(output))
     }
 
-    /// Appends the next row as a `CopyData`: a tuple of the binary format.
-    pub(crate) fn write_tuple(&mut self, output: &mut BytesMut) -> PgResult<()> {
-        self.message(b'd', output, |rows, output| rows.tuple(output))
+    /// Appends the next row as a `CopyData`: a tuple of the binary format, behind `header`.
+    pub(crate) fn write_tuple(&mut self, header: &[u8], output: &mut BytesMut) -> PgResult<()> {
+        self.message(b'd', output, |rows, output| {
+            output.put_slice(header);
+            rows.tuple(output)
+        })
     }
 
     /// Appends the next row as a `CopyData`: a line of text.

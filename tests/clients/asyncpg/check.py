@@ -1,7 +1,9 @@
-"""asyncpg: binary only; types by introspection, cursors, pools, cancelling by timeout."""
+"""asyncpg: binary only; types by introspection, cursors, COPY, pools, cancelling by timeout."""
 
 import asyncio
 import datetime as dt
+import io
+import uuid
 from decimal import Decimal
 
 import asyncpg
@@ -27,7 +29,8 @@ async def parameters(connection):
     now = dt.datetime(2024, 7, 3, 9, 46, 40, 123456)
     for sql_type, value in [("boolean", True), ("smallint", 1), ("int", 7), ("bigint", 2**40), ("real", 1.5), ("double precision", 2.5),
                             ("text", "it's é"), ("bytea", b"\x00\xff"), ("date", dt.date(2024, 2, 29)), ("timestamp", now),
-                            ("real[]", [1.0, 2.5]), ("text[]", ["a", "b c", None]), ("bigint[]", [1, 2]), ("text", None)]:
+                            ("real[]", [1.0, 2.5]), ("text[]", ["a", "b c", None]), ("bigint[]", [1, 2]), ("text", None),
+                            ("uuid", uuid.UUID("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")), ("json", '{"a": 1}')]:
         check(sql_type, await connection.fetchval(f"SELECT $1::{sql_type}", value), value)
 
 
@@ -43,6 +46,20 @@ async def cursors(connection):
     async with connection.transaction():
         seen = [row[0] async for row in connection.cursor("SELECT * FROM generate_series(1, 1000)", prefetch=64)]
     check("cursor", seen, list(range(1, 1001)))
+
+
+async def copying(connection):
+    await connection.execute("CREATE TABLE asyncpg_c (a BIGINT, b TEXT, c TIMESTAMP, d REAL[])")
+    rows = [(1, "x", dt.datetime(2024, 2, 29, 1, 2, 3), [1.0, 2.5]), (2, None, None, None)]
+    check("copied in", await connection.copy_records_to_table("asyncpg_c", records=rows), "COPY 2")
+    check("rows", [tuple(row) for row in await connection.fetch("SELECT * FROM asyncpg_c ORDER BY a")], rows)
+    taken = io.BytesIO()
+    await connection.copy_from_query("SELECT a, b FROM asyncpg_c ORDER BY a", output=taken, format="csv")
+    check("copied out", taken.getvalue(), b"1,x\n2,\n")
+    columns = await connection.fetch("SELECT column_name, data_type FROM information_schema.columns WHERE table_name = $1 ORDER BY ordinal_position",
+                                     "asyncpg_c")
+    check("columns", [tuple(row) for row in columns], [("a", "bigint"), ("b", "text"), ("c", "timestamp without time zone"), ("d", "ARRAY")])
+    await connection.execute("DROP TABLE asyncpg_c")
 
 
 async def errors(connection):
@@ -68,7 +85,7 @@ async def cancelling(connection):
 
 async def main():
     connection = await asyncpg.connect()
-    for part in (values, parameters, tables, cursors, errors, cancelling):
+    for part in (values, parameters, tables, cursors, copying, errors, cancelling):
         await part(connection)
         print(f"  {part.__name__}")
     await connection.close()

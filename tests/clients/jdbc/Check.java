@@ -1,3 +1,5 @@
+import java.io.StringReader;
+import java.io.StringWriter;
 import java.math.BigDecimal;
 import java.sql.Array;
 import java.sql.Connection;
@@ -12,8 +14,9 @@ import java.sql.Timestamp;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import org.postgresql.PGConnection;
 
-/** JDBC: text and binary results, parameters, fetch size, metadata, errors, cancelling. */
+/** JDBC: text and binary results, parameters, fetch size, metadata, COPY, errors, cancelling. */
 public final class Check {
     private static void check(String label, Object seen, Object expected) {
         if (!java.util.Objects.deepEquals(seen, expected)) {
@@ -129,6 +132,20 @@ public final class Check {
         connection.setAutoCommit(true);
     }
 
+    private static void copying(Connection connection) throws Exception {
+        try (Statement statement = connection.createStatement()) {
+            statement.executeUpdate("CREATE TABLE jdbc_c (a BIGINT, b TEXT)");
+        }
+        var copies = connection.unwrap(PGConnection.class).getCopyAPI();
+        check("copied in", copies.copyIn("COPY jdbc_c FROM STDIN (FORMAT csv)", new StringReader("1,x\n2,\n")), 2L);
+        var taken = new StringWriter();
+        copies.copyOut("COPY (SELECT * FROM jdbc_c ORDER BY a) TO STDOUT", taken);
+        check("copied out", taken.toString(), "1\tx\n2\t\\N\n");
+        try (Statement statement = connection.createStatement()) {
+            statement.executeUpdate("DROP TABLE jdbc_c");
+        }
+    }
+
     private static void errors(Connection connection) throws SQLException {
         for (String[] pair : new String[][] {{"SELECT * FROM nothing_there", "42P01"}, {"SELCT 1", "42601"}, {"SELECT 1/0", "22012"}}) {
             try (Statement statement = connection.createStatement()) {
@@ -153,16 +170,17 @@ public final class Check {
         }
     }
 
-    public static void main(String[] arguments) throws SQLException {
+    public static void main(String[] arguments) throws Exception {
         String url = "jdbc:postgresql://" + System.getenv("PGHOST") + ":" + System.getenv("PGPORT") + "/" + System.getenv("PGDATABASE");
         try (Connection connection = DriverManager.getConnection(url, System.getenv("PGUSER"), System.getenv("PGPASSWORD"))) {
             values(connection);
             parameters(connection);
             tables(connection);
             cursors(connection);
+            copying(connection);
             errors(connection);
             cancelling(connection);
         }
-        System.out.println("  " + Arrays.asList("values", "parameters", "tables", "cursors", "errors", "cancelling"));
+        System.out.println("  " + Arrays.asList("values", "parameters", "tables", "cursors", "copying", "errors", "cancelling"));
     }
 }

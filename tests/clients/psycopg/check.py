@@ -1,12 +1,13 @@
-"""psycopg 3: text and binary, parameters, transactions, pipelines, notices, errors, cancelling."""
+"""psycopg 3: text and binary, parameters, transactions, pipelines, cursors, COPY, notices, errors, cancelling."""
 
 import datetime as dt
 import threading
 import time
+import uuid
 from decimal import Decimal
 
 import psycopg
-from psycopg.types.json import Json  # noqa: F401  (registers nothing; proves that the import works)
+from psycopg.types.json import Json, Jsonb
 
 
 def check(label, seen, expected):
@@ -35,6 +36,11 @@ def parameters(connection):
         for placeholder in ("%s", "%b", "%t"):
             row = connection.execute(f"SELECT {placeholder}::{sql_type}", [value]).fetchone()
             check(f"{sql_type} as {placeholder}", row[0], value)
+    key = uuid.UUID("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")
+    for placeholder in ("%s", "%b", "%t"):
+        check(f"uuid as {placeholder}", connection.execute(f"SELECT {placeholder}::uuid", [key]).fetchone()[0], key)
+        check("json", connection.execute(f"SELECT {placeholder}::json, {placeholder}::jsonb", [Json({"a": 1}), Jsonb([1])]).fetchone(),
+              ({"a": 1}, [1]))
     check("numeric", connection.execute("SELECT %s::decimal(10,2)", [Decimal("1.50")]).fetchone()[0], Decimal("1.50"))
     for _ in range(7):  # from the fifth time on the statement is prepared on the server
         check("prepared", connection.execute("SELECT %s::int + 1", [41]).fetchone()[0], 42)
@@ -85,6 +91,34 @@ def streaming(connection):
     check("stream", sum(1 for _ in rows), 100000)
 
 
+def cursors(connection):
+    for binary in (False, True):
+        with connection.transaction(), connection.cursor("large", binary=binary) as cursor:
+            cursor.execute("SELECT g, g::text FROM generate_series(1, %s) AS g", [1050])
+            check("names", [column.name for column in cursor.description], ["g", "g"])
+            check("some", cursor.fetchmany(2), [(1, "1"), (2, "2")])
+            check("rest", len(cursor.fetchall()), 1048)
+    with connection.cursor("held", withhold=True) as cursor:
+        cursor.execute("SELECT g FROM generate_series(1, 10) AS g")
+        check("held", cursor.fetchmany(3), [(1,), (2,), (3,)])
+
+
+def copying(connection):
+    connection.execute("CREATE TABLE psycopg_c (a BIGINT, b TEXT, c TIMESTAMP, d BYTEA)")
+    row = (1, "é\t", dt.datetime(2024, 2, 29, 1, 2, 3), b"\x00\xff")
+    cursor = connection.cursor()
+    for form in ("text", "binary"):
+        with cursor.copy(f"COPY psycopg_c FROM STDIN (FORMAT {form})") as copy:
+            copy.set_types(["int8", "text", "timestamp", "bytea"])
+            copy.write_row(row)
+            copy.write_row((None,) * 4)
+        with cursor.copy(f"COPY (SELECT * FROM psycopg_c WHERE a = 1) TO STDOUT (FORMAT {form})") as copy:
+            copy.set_types(["int8", "text", "timestamp", "bytea"])
+            check(form, set(copy.rows()), {row})
+    check("counted", connection.execute("SELECT count(*) FROM psycopg_c").fetchone()[0], 4)
+    connection.execute("DROP TABLE psycopg_c")
+
+
 def cancelling(connection):
     threading.Timer(0.3, connection.cancel_safe).start()
     started = time.monotonic()
@@ -98,7 +132,7 @@ def cancelling(connection):
 
 
 with psycopg.connect(autocommit=True) as connection:
-    for part in (values, parameters, tables, errors, notices, pipeline, streaming, cancelling):
+    for part in (values, parameters, tables, errors, notices, pipeline, streaming, cursors, copying, cancelling):
         part(connection)
         print(f"  {part.__name__}")
 with psycopg.connect() as connection:  # not autocommit: BEGIN before the first statement

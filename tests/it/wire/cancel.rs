@@ -64,6 +64,33 @@ fn a_statement_timeout_stops_the_rows_too() {
 }
 
 #[test]
+fn another_connection_of_the_role_cancels_by_its_number() {
+    let server = Server::start();
+    server.run(async {
+        let options = portrait::catalog::RoleOptions { superuser: Some(true), login: Some(true), password: None };
+        server.engine.catalog().create_role("root", options).await.unwrap();
+        let (superuser, ann, bob) = (server.connect("root").await, server.connect("ann").await, server.connect("bob").await);
+        let pid: i32 = ann.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        for (client, allowed) in [(&bob, false), (&superuser, true)] {
+            let sleeping = ann.query("SELECT pg_sleep(600)", &[]);
+            let cancelling = async {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let cancelled = client.query_one("SELECT pg_cancel_backend($1)", &[&pid]).await;
+                if !allowed {
+                    assert_eq!(code(cancelled), "42501");
+                    superuser.query_one("SELECT pg_cancel_backend($1)", &[&pid]).await.unwrap();
+                } else {
+                    assert!(cancelled.unwrap().get::<_, bool>(0));
+                }
+            };
+            let (slept, ()) = tokio::join!(sleeping, cancelling);
+            assert_eq!(code(slept), "57014");
+        }
+        assert!(!superuser.query_one("SELECT pg_cancel_backend(123456)", &[]).await.unwrap().get::<_, bool>(0));
+    });
+}
+
+#[test]
 fn a_client_that_leaves_stops_its_statement() {
     let server = Server::start();
     server.run(async {

@@ -168,6 +168,14 @@ fn rows_out() {
         raw.query("COPY (SELECT n FROM t) TO STDOUT; SELECT 1").await;
         let answers = raw.until('Z').await;
         assert_eq!(kinds(&answers), "HdddcCTDCZ");
+        // In binary the header comes with the first row, and without rows with the end: readers of Arrow count on it.
+        for (sql, wanted) in [("COPY (SELECT n FROM t) TO STDOUT (FORMAT binary)", 4), ("COPY (SELECT n FROM t WHERE false) TO STDOUT BINARY", 1)] {
+            raw.query(sql).await;
+            let answers = raw.until('Z').await;
+            let pieces: Vec<_> = answers.iter().filter(|answer| answer.kind == 'd').collect();
+            assert_eq!(pieces.len(), wanted, "{sql}");
+            assert!(pieces[0].body.starts_with(b"PGCOPY\n") && pieces[0].body.len() > 19, "{sql}");
+        }
         assert_eq!(rows(&client, "SELECT count(*) FROM t").await, ["3"]);
     });
 }

@@ -85,6 +85,73 @@ fn portals_suspend_and_go_on() {
 }
 
 #[test]
+fn cursors_of_sql_are_portals() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("ann").await;
+        client.batch_execute("BEGIN").await.unwrap();
+        let declared =
+            client.execute("DECLARE c CURSOR FOR SELECT n, 'x' AS s FROM generate_series(1, $1::bigint) AS g(n)", &[&5_i64]).await;
+        assert_eq!(declared.unwrap(), 0);
+        let fetch = client.prepare("FETCH FORWARD 3 FROM c").await.unwrap();
+        assert_eq!(fetch.columns().iter().map(|column| column.type_().name()).collect::<Vec<_>>(), ["int8", "text"]);
+        assert_eq!(client.query(&fetch, &[]).await.unwrap().len(), 3);
+        assert_eq!(client.query(&fetch, &[]).await.unwrap().len(), 2);
+        client.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(code(client.query("FETCH ALL FROM c", &[]).await), "34000");
+        // What libpq's PQdescribePortal and PQclosePortal send.
+        let mut raw = Raw::ready(server.address).await;
+        raw.query("BEGIN; DECLARE c CURSOR FOR SELECT 1::int AS n; FETCH 1 FROM c; MOVE 1 FROM c").await;
+        let answers = raw.until('Z').await;
+        assert_eq!(kinds(&answers), "CCTDCCZ");
+        assert_eq!(answers[4].body, b"FETCH 1\0");
+        let both = [message('D', b"Pc\0"), message('C', b"Pc\0"), message('D', b"Pc\0"), sync()].concat();
+        raw.send(&both).await;
+        let answers = raw.until('Z').await;
+        assert_eq!(kinds(&answers), "T3EZ");
+        assert_eq!(answers[2].field('C'), "34000");
+    });
+}
+
+#[test]
+fn a_cursor_runs_longer_than_the_statement_that_declared_it() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("ann").await;
+        let declare = "SET statement_timeout = 200; DECLARE c CURSOR WITH HOLD FOR SELECT n FROM generate_series(1, 100000000) AS g(n)";
+        client.batch_execute(declare).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        assert_eq!(client.query("FETCH 1000 FROM c", &[]).await.unwrap().len(), 1000);
+        assert_eq!(code(client.query("FETCH ALL FROM c", &[]).await), "57014", "the clock of each FETCH is its own");
+        let many: String = (0..64).map(|number| format!("DECLARE d{number} CURSOR WITH HOLD FOR SELECT 1;")).collect();
+        assert_eq!(code(client.batch_execute(&many).await), "54000");
+    });
+}
+
+#[test]
+fn parameters_that_a_rewrite_leaves_out_still_count() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("ann").await;
+        let sql = "SELECT a.n FROM (SELECT indnullsnotdistinct AS n, indkey AS k FROM pg_catalog.pg_index WHERE indrelid = $1) AS a WHERE $2::text = 'x'";
+        let statement = client.prepare(sql).await.unwrap();
+        assert_eq!((statement.params().len(), statement.columns()[0].type_().name()), (2, "bool"));
+        // The planner makes a series while it plans: its parameters must be known by then, here and nowhere else.
+        for (from, wanted) in [(3_i64, vec![3_i64, 4, 5]), (5, vec![5])] {
+            let series = client.query("SELECT n FROM generate_series($1, 5::bigint) AS n WHERE n > $2::bigint ORDER BY n", &[&from, &0_i64]);
+            assert_eq!(series.await.unwrap().iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(), wanted);
+        }
+        client.execute("CREATE TABLE t AS SELECT n FROM generate_series(1, $1) AS n", &[&4_i64]).await.unwrap();
+        assert_eq!(client.execute("INSERT INTO t SELECT n FROM generate_series(1, $1) AS n", &[&3_i64]).await.unwrap(), 3);
+        client.batch_execute("PREPARE p AS SELECT count(*) FROM generate_series(1, $1) AS n").await.unwrap();
+        let counted = client.query_one("EXECUTE p (7)", &[]).await.unwrap();
+        assert_eq!(counted.get::<_, i64>(0), 7);
+        assert_eq!(client.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get::<_, i64>(0), 7);
+        assert!(client.query("SELECT 'a'::text LIKE $1 ESCAPE '/'", &[&"a"]).await.is_ok());
+    });
+}
+
+#[test]
 fn limits_that_make_no_sense_mean_none() {
     let server = Server::start();
     server.run(async {

@@ -84,6 +84,8 @@ pub enum Code {
     DuplicatePrepared,
     /// A prepared statement does not exist (26000).
     UndefinedPrepared,
+    /// A cursor of that name exists already (42P03).
+    DuplicateCursor,
     /// A cursor or portal does not exist (34000).
     UndefinedCursor,
     /// A schema does not exist (3F000).

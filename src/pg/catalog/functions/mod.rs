@@ -3,21 +3,27 @@
 //! One line per function in the lists of the families: names, number of arguments, result, and the kernel, which
 //! sees one row. Catalog queries have few rows; nothing here is meant for data.
 
+mod cancel;
 mod names;
 mod objects;
 mod privileges;
 mod session;
 mod sleep;
+mod values;
 
 use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
 use datafusion::scalar::ScalarValue;
 
+use super::super::cancel::CancelRegistry;
+use super::super::types::TYPE_KEY;
 use crate::engine::{Session, WeakSession};
 use crate::error::Error;
 
@@ -26,18 +32,20 @@ pub(super) struct Function {
     name: &'static str,
     arguments: RangeInclusive<usize>,
     returns: DataType,
+    /// The PostgreSQL type of the result where that says more.
+    type_name: Option<&'static str>,
     /// Whether it changes something, so that it must run when the statement does and not before.
     volatile: bool,
     kernel: fn(&Session, &[ScalarValue]) -> Result<ScalarValue, Error>,
 }
 
 /// All of them, for one session.
-pub(super) fn all(session: &WeakSession) -> Vec<Arc<ScalarUDF>> {
-    let families = [names::functions(), objects::functions(), privileges::functions(), session::functions()];
+pub(super) fn all(session: &WeakSession, cancels: &Arc<CancelRegistry>) -> Vec<Arc<ScalarUDF>> {
+    let families = [names::functions(), objects::functions(), privileges::functions(), session::functions(), values::functions()];
     let functions = families.into_iter().flatten().map(|function| {
         Arc::new(ScalarUDF::new_from_impl(PgFunction { signature: signature(&function), function, session: session.clone() }))
     });
-    functions.chain([sleep::function()]).collect()
+    functions.chain([sleep::function(), cancel::function(session, cancels)]).collect()
 }
 
 fn signature(function: &Function) -> Signature {
@@ -84,6 +92,14 @@ impl ScalarUDFImpl for PgFunction {
 
     fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
         Ok(self.function.returns.clone())
+    }
+
+    fn return_field_from_args(&self, _args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let field = Field::new(self.name(), self.function.returns.clone(), true);
+        Ok(Arc::new(match self.function.type_name {
+            Some(name) => field.with_metadata([(TYPE_KEY.to_owned(), name.to_owned())].into()),
+            None => field,
+        }))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -152,7 +168,7 @@ fn function(
     returns: DataType,
     kernel: fn(&Session, &[ScalarValue]) -> Result<ScalarValue, Error>,
 ) -> Function {
-    Function { name, arguments, returns, volatile: false, kernel }
+    Function { name, arguments, returns, type_name: None, volatile: false, kernel }
 }
 
 #[cfg(test)]
@@ -161,7 +177,8 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let mut names: Vec<String> = all(&WeakSession::default()).iter().map(|function| function.name().to_owned()).collect();
+        let mut names: Vec<String> =
+            all(&WeakSession::default(), &Arc::default()).iter().map(|function| function.name().to_owned()).collect();
         let count = names.len();
         names.sort();
         names.dedup();

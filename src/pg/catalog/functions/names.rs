@@ -26,6 +26,8 @@ pub(super) fn functions() -> Vec<Function> {
         function("pg_regclass_oid", 1..=1, DataType::Int32, |session, row| {
             known(row, "relation", Code::UndefinedTable, |name| relation_by_name(session.engine().catalog(), name))
         }),
+        function("array_lower", 2..=2, DataType::Int32, |_, row| Ok(ScalarValue::Int32(length(row).map(|_| 1)))),
+        function("array_upper", 2..=2, DataType::Int32, |_, row| Ok(ScalarValue::Int32(length(row)))),
         function("pg_regclass_name", 1..=1, DataType::Utf8, |session, row| {
             let name = |oid| {
                 relation_by_oid(session.engine().catalog(), oid).unwrap_or_else(|| if oid == 0 { "-".into() } else { oid.to_string() })
@@ -71,6 +73,13 @@ pub(super) fn functions() -> Vec<Function> {
 }
 
 /// Looks a name up; digits are an OID already.
+/// The length of an array that is not empty, in its first dimension.
+fn length(row: &[ScalarValue]) -> Option<i32> {
+    let (ScalarValue::List(list), Some(1)) = (row.first()?, super::integer(row, 1)) else { return None };
+    let length = arrow::array::Array::is_valid(list.as_ref(), 0).then(|| list.value_length(0))?;
+    (length > 0).then_some(length)
+}
+
 fn known(row: &[ScalarValue], kind: &str, code: Code, find: impl Fn(&str) -> Option<i32>) -> Result<ScalarValue> {
     let Some(name) = text(row, 0) else { return Ok(ScalarValue::Int32(None)) };
     match name.parse().ok().or_else(|| find(&name)) {

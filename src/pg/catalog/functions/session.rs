@@ -21,9 +21,9 @@ pub(super) fn functions() -> Vec<Function> {
     let timestamptz = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let mut functions = vec![
         function("version", 0..=0, DataType::Utf8, |_, _| Ok(utf8(version()))),
-        function("current_database", 0..=0, DataType::Utf8, |_, _| Ok(utf8(DATABASE.to_owned()))),
-        function("current_catalog", 0..=0, DataType::Utf8, |_, _| Ok(utf8(DATABASE.to_owned()))),
-        function("current_schema", 0..=0, DataType::Utf8, |session, _| Ok(utf8(schemas(session, false).into_iter().next()))),
+        named("current_database", |_, _| Ok(utf8(DATABASE.to_owned()))),
+        named("current_catalog", |_, _| Ok(utf8(DATABASE.to_owned()))),
+        named("current_schema", |session, _| Ok(utf8(schemas(session, false).into_iter().next()))),
         function("current_schemas", 1..=1, names, |session, row| {
             let names: Vec<_> = schemas(session, boolean(row, 0).unwrap_or_default()).into_iter().map(utf8).collect();
             Ok(ScalarValue::List(ScalarValue::new_list_nullable(&names, &DataType::Utf8)))
@@ -41,9 +41,14 @@ pub(super) fn functions() -> Vec<Function> {
         Function { volatile: true, ..function("pg_advisory_unlock_all", 0..=0, DataType::Utf8, |_, _| Ok(utf8(String::new()))) },
     ];
     for name in ["current_user", "session_user", "user", "current_role"] {
-        functions.push(function(name, 0..=0, DataType::Utf8, |session, _| Ok(utf8(session.user().to_owned()))));
+        functions.push(named(name, |session, _| Ok(utf8(session.user().to_owned()))));
     }
     functions
+}
+
+/// A function that returns the name of something.
+fn named(name: &'static str, kernel: fn(&Session, &[ScalarValue]) -> Result<ScalarValue>) -> Function {
+    Function { type_name: Some("name"), ..function(name, 0..=0, DataType::Utf8, kernel) }
 }
 
 fn version() -> String {

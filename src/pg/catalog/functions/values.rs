@@ -1,0 +1,92 @@
+//! Texts of types that only PostgreSQL has, read and checked: what casts to `uuid`, `json` and `bytea` become.
+
+use std::fmt::Write as _;
+
+use arrow::datatypes::DataType;
+use datafusion::scalar::ScalarValue;
+
+use super::{Function, function, text, utf8};
+use crate::engine::Session;
+use crate::error::{Code, Error, Result};
+use crate::pg::params;
+
+pub(super) fn functions() -> Vec<Function> {
+    vec![
+        Function { type_name: Some("uuid"), ..function("uuid_in", 1..=1, DataType::Utf8, uuid_in) },
+        Function { type_name: Some("json"), ..function("json_in", 1..=1, DataType::Utf8, json_in) },
+        Function { type_name: Some("json"), ..function("json_build_object", 0..=32, DataType::Utf8, json_build_object) },
+        function("byteain", 1..=1, DataType::Binary, byteain),
+        function("like_escape", 2..=2, DataType::Utf8, like_escape),
+    ]
+}
+
+fn uuid_in(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
+    let Some(text) = text(row, 0) else { return Ok(utf8(None)) };
+    match uuid::Uuid::try_parse(text.trim()) {
+        Ok(id) => Ok(utf8(id.to_string())),
+        Err(_) => Err(Error::new(Code::InvalidText, format!("invalid input syntax for type uuid: \"{text}\""))),
+    }
+}
+
+fn json_in(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
+    let Some(text) = text(row, 0) else { return Ok(utf8(None)) };
+    match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+        Ok(_) => Ok(utf8(text)),
+        Err(error) => Err(Error::new(Code::InvalidText, "invalid input syntax for type json").detail(format!("{error}."))),
+    }
+}
+
+/// Names and values in turn; drivers ask for it in catalog queries.
+fn json_build_object(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
+    if row.len() % 2 == 1 {
+        return Err(Error::invalid("argument list must have even number of elements"));
+    }
+    let mut object = String::from("{");
+    for at in (0..row.len()).step_by(2) {
+        let Some(name) = text(row, at) else { return Err(Error::invalid("argument 1: key must not be null")) };
+        let value = match &row[at + 1] {
+            value if value.is_null() => "null".to_owned(),
+            ScalarValue::Boolean(Some(value)) => value.to_string(),
+            value if value.data_type().is_numeric() => value.to_string(),
+            _ => serde_json::Value::from(text(row, at + 1)).to_string(),
+        };
+        let separator = if at == 0 { "" } else { ", " };
+        // Writing to a text cannot fail.
+        let _ = write!(object, "{separator}{} : {value}", serde_json::Value::from(name));
+    }
+    object.push('}');
+    Ok(utf8(object))
+}
+
+fn byteain(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
+    let Some(text) = text(row, 0) else { return Ok(ScalarValue::Binary(None)) };
+    match params::bytea(&text) {
+        Some(bytes) => Ok(ScalarValue::Binary(Some(bytes))),
+        None if text.starts_with("\\x") => Err(Error::invalid("invalid hexadecimal data")),
+        None => Err(Error::new(Code::InvalidText, "invalid input syntax for type bytea")),
+    }
+}
+
+/// A pattern of `LIKE` whose escape is another character, with backslashes instead.
+fn like_escape(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
+    let (Some(pattern), Some(escape)) = (text(row, 0), text(row, 1)) else { return Ok(utf8(None)) };
+    let mut characters = escape.chars();
+    let (escape, more) = (characters.next(), characters.next());
+    if more.is_some() {
+        return Err(Error::invalid("invalid escape string").hint("Escape string must be empty or one character."));
+    }
+    let mut escaped = String::with_capacity(pattern.len());
+    let mut rest = pattern.chars();
+    while let Some(character) = rest.next() {
+        if Some(character) == escape {
+            escaped.push('\\');
+            escaped.extend(rest.next());
+        } else {
+            if character == '\\' {
+                escaped.push('\\');
+            }
+            escaped.push(character);
+        }
+    }
+    Ok(utf8(escaped))
+}

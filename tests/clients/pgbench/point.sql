@@ -1,0 +1,2 @@
+\set id random(1, 1000)
+SELECT b FROM pgbench_t WHERE a = :id;
