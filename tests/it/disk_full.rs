@@ -183,7 +183,7 @@ async fn fill_once(disk: &Mounted, client: &Client, case: &Case, round: u32, ran
     let twice = ask("SELECT count(*) - count(DISTINCT event_id) FROM events").await;
     std::fs::remove_file(ballast).unwrap();
     let after = after.map_err(|error| format!("readers, {error}"))?;
-    if twice.as_ref().is_ok_and(|twice| twice != &["0"]) || twice.is_err() {
+    if !matches!(&twice, Ok(rows) if rows == &["0"]) {
         return Err(format!("readers saw {twice:?}"));
     }
     let Err(error) = outcome else {
