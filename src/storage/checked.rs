@@ -326,6 +326,11 @@ mod tests {
         Checked::new(Arc::new(memory))
     }
 
+    fn over(memory: &Arc<InMemory>) -> Checked {
+        let objects: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(memory);
+        Checked::new(objects)
+    }
+
     #[tokio::test]
     async fn ranges_are_those_of_the_file() {
         let (path, whole) = (Path::from("tables/t/part-1.crc.zstd.parquet"), with_table(&file(300_000)));
@@ -364,7 +369,7 @@ mod tests {
     #[tokio::test]
     async fn what_delta_writes_is_hashed_and_checked() {
         let memory = Arc::new(InMemory::new());
-        let store = Checked::new(memory.clone());
+        let store = over(&memory);
         let (commit, hint) =
             (Path::from("tables/t/_delta_log/00000000000000000000.json"), Path::from("tables/t/_delta_log/_last_checkpoint"));
         let checkpoint = Path::from("tables/t/_delta_log/00000000000000000000.checkpoint.parquet");
@@ -383,7 +388,7 @@ mod tests {
             let at = bytes.iter().rposition(|byte| *byte == b'3' || *byte == b'W' || *byte == 9).unwrap();
             bytes[at] ^= 1;
             memory.put(path, bytes.into()).await.unwrap();
-            let error = Checked::new(memory.clone()).get(path).await.unwrap_err();
+            let error = over(&memory).get(path).await.unwrap_err();
             assert_eq!(matches!(error, StoreError::NotFound { .. }), path == &hint, "{error}");
         }
     }

@@ -28,6 +28,9 @@ async fn kill_again_and_again(kills: u32) {
             seen(&client, "SELECT count(*) FROM events").await;
             starts.push(server.age());
             workload.check(&client).await.unwrap_or_else(|faults| panic!("after kill {kill}:\n{faults}"));
+            if kill % 25 == 0 {
+                println!("{kill} kills; longest start {:?}", starts.iter().max().unwrap_or(&Duration::ZERO));
+            }
         }
         drop(client);
         if kill == kills {

@@ -64,6 +64,9 @@ async fn cut_again_and_again(cuts: u32, mut disk: Mounted, image: &Path, next: &
             seen(&client, "SELECT count(*) FROM events").await;
             longest = longest.max(server.age());
             workload.check(&client).await.unwrap_or_else(|faults| panic!("after cut {cut}:\n{faults}"));
+            if cut % 25 == 0 {
+                println!("{cut} cuts");
+            }
         }
         drop(client);
         if cut == cuts {
