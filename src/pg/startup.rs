@@ -72,6 +72,8 @@ pub(crate) async fn greet(tcp: TcpStream, peer: SocketAddr, shared: &Shared) -> 
                 if !shared.cancels.cancel(pid, &key) {
                     tokio::time::sleep(GUESS_DELAY).await;
                 }
+                // Over TLS an end without a goodbye is an error to the client.
+                wire.close().await;
                 return Ok(Greeting::Done);
             }
             Ok(Packet::Startup { version, parameters }) => {

@@ -9,6 +9,7 @@ import java.sql.ResultSet;
 import java.sql.ResultSetMetaData;
 import java.sql.SQLException;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 
 /** JDBC: statements as JSON lines in, answers as JSON lines out; with text results, then with binary ones. */
@@ -47,10 +48,9 @@ public final class Compare {
                 }
                 while (rows.next()) {
                     for (int at = 1; at <= columns.getColumnCount(); at++) {
-                        shown.append('|').append(rows.getString(at)).append('|');
                         Object value = rows.getObject(at);
-                        // A time without a date prints in this machine's zone, bytes as their address.
-                        shown.append(value == null ? "null" : value.getClass().getSimpleName());
+                        String cell = value instanceof byte[] bytes ? Arrays.toString(bytes) : rows.getString(at);
+                        shown.append('|').append(cell).append("|").append(value == null ? "null" : value.getClass().getSimpleName());
                     }
                 }
             }

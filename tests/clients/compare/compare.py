@@ -114,7 +114,10 @@ def psycopg2(conninfo):
         cursor.execute(text)
         if not cursor.description:
             return cursor.statusmessage
-        rows = [tuple(bytes(cell) if isinstance(cell, memoryview) else cell for cell in row) for row in cursor.fetchall()]
+        def plain(cell):
+            return [plain(item) for item in cell] if isinstance(cell, list) else bytes(cell) if isinstance(cell, memoryview) else cell
+
+        rows = [tuple(map(plain, row)) for row in cursor.fetchall()]
         return [column[:2] for column in cursor.description], rows
 
     for text in statements():

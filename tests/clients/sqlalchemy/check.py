@@ -22,7 +22,7 @@ def inspection(engine):
     check("views", [name for name in found.get_view_names() if name.startswith("sa_")], ["sa_v"])
     columns = [(column["name"], str(column["type"]), column["nullable"]) for column in found.get_columns("sa_t")]
     check("columns", columns, [("id", "BIGINT", False), ("name", "TEXT", True), ("price", "NUMERIC(10, 2)", True),
-                               ("at", "TIMESTAMP", True), ("day", "DATE", True), ("v", "REAL[]", True)])
+                               ("at", "TIMESTAMP", True), ("day", "DATE", True), ("v", "ARRAY", True)])
     check("primary key", found.get_pk_constraint("sa_t")["constrained_columns"], [])
     for nothing in (found.get_foreign_keys, found.get_indexes, found.get_unique_constraints, found.get_check_constraints):
         check(nothing.__name__, nothing("sa_t"), [])
@@ -79,7 +79,7 @@ def errors(engine):
 
 def streaming(engine):
     with engine.connect().execution_options(stream_results=True, yield_per=1000) as connection:
-        pages = [len(page) for page in connection.execute(sa.text("SELECT g FROM generate_series(1, 2500) AS g")).partitions()]
+        pages = [len(page) for page in connection.execute(sa.text("SELECT g FROM generate_series(1, 2500) AS g")).partitions(1000)]
     check("pages", pages, [1000, 1000, 500])
 
 

@@ -138,8 +138,9 @@ fn parameters_that_a_rewrite_leaves_out_still_count() {
         assert_eq!((statement.params().len(), statement.columns()[0].type_().name()), (2, "bool"));
         // The planner makes a series while it plans: its parameters must be known by then, here and nowhere else.
         for (from, wanted) in [(3_i64, vec![3_i64, 4, 5]), (5, vec![5])] {
-            let series = client.query("SELECT n FROM generate_series($1, 5::bigint) AS n WHERE n > $2::bigint ORDER BY n", &[&from, &0_i64]);
-            assert_eq!(series.await.unwrap().iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(), wanted);
+            let series = "SELECT n FROM generate_series($1, 5::bigint) AS n WHERE n > $2::bigint ORDER BY n";
+            let series = client.query(series, &[&from, &0_i64]).await.unwrap();
+            assert_eq!(series.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(), wanted);
         }
         client.execute("CREATE TABLE t AS SELECT n FROM generate_series(1, $1) AS n", &[&4_i64]).await.unwrap();
         assert_eq!(client.execute("INSERT INTO t SELECT n FROM generate_series(1, $1) AS n", &[&3_i64]).await.unwrap(), 3);

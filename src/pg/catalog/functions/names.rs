@@ -117,6 +117,8 @@ fn split_name(text: &str) -> Vec<String> {
             '"' => quoted = !quoted,
             '.' if !quoted => parts.push(std::mem::take(&mut part)),
             other if quoted => part.push(other),
+            // Around a dot blanks may stand.
+            other if other.is_whitespace() => {}
             other => part.extend(other.to_lowercase()),
         }
     }
