@@ -1,7 +1,7 @@
 //! One damaged byte, anywhere in the data directory: an error that names the file, or no difference at all.
 //!
 //! `PORTRAIT_FLIPS` says how many bytes are flipped, each in a copy of a directory that has every kind of file (16 unless it is
-//! set; 1,000 were run).
+//! set; 1,000 at full size).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! A server that is killed while everything writes at once keeps what it acknowledged, and nothing by halves.
 //!
-//! `PORTRAIT_KILLS` says how often it is killed (4 times unless it is set; 500 were run).
+//! `PORTRAIT_KILLS` says how often it is killed (4 times unless it is set; 500 at full size).
 
 use std::time::Duration;
 

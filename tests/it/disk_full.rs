@@ -3,7 +3,7 @@
 //!
 //! Data and spill files lie on a small file system in memory, which is filled up to what a statement needs, or less. Needs root to
 //! mount one; elsewhere the test says that it did nothing. `PORTRAIT_FULL` says how often it is filled for each kind of statement
-//! (once unless it is set; 100 were run).
+//! (once unless it is set; 100 at full size).
 
 use std::collections::BTreeMap;
 

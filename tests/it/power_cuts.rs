@@ -4,7 +4,7 @@
 //! middle of its work and the image copied: what is in the page cache alone is not in the copy. The next server starts on the
 //! copy, as it would after the power came back. Needs root and loop devices; elsewhere the test says that it did nothing.
 //!
-//! `PORTRAIT_CUTS` says how often (2 times unless it is set; 100 were run).
+//! `PORTRAIT_CUTS` says how often (2 times unless it is set; 100 at full size).
 
 use std::path::Path;
 
