@@ -136,7 +136,6 @@ async fn fill_again_and_again(disk: &Mounted, rounds: u32) {
     prepare(&client).await;
     let mut random = Random(99);
     let (mut tally, mut faults) = (BTreeMap::<&str, [u32; 2]>::new(), Vec::new());
-    let begun = std::time::Instant::now();
     for round in 1..=rounds {
         for case in CASES {
             match fill_once(disk, &client, case, round, &mut random).await {

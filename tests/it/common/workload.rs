@@ -440,7 +440,7 @@ fn rows_of(batch: u64) -> u64 {
 
 /// Whether a batch has a row without a user besides.
 fn has_refused(batch: u64) -> bool {
-    batch % 12 == 0
+    batch.is_multiple_of(12)
 }
 
 fn events_of(user: u64) -> String {
