@@ -208,6 +208,7 @@ pub(crate) fn array_words(text: &str) -> Option<Vec<Option<String>>> {
                     break;
                 }
                 '{' | '}' if !inside => return None,
+                blank if blank.is_whitespace() && !inside && (quoted || word.is_empty()) => {}
                 other => word.push(other),
             }
         }
@@ -442,6 +443,10 @@ mod tests {
         let ScalarValue::List(list) = text(r#"{a,NULL,"NULL","q\"\\",""}"#, &Type::TEXT_ARRAY).unwrap() else { panic!() };
         let items = arrow::array::cast::as_string_array(list.values()).iter().collect::<Vec<_>>();
         assert_eq!(items, [Some("a"), None, Some("NULL"), Some("q\"\\"), Some("")]);
+        // Blanks around elements mean nothing: drivers write `{"r", "v"}`.
+        let ScalarValue::List(list) = text(r#" { "r", " v " , w x ,null } "#, &Type::TEXT_ARRAY).unwrap() else { panic!() };
+        let items = arrow::array::cast::as_string_array(list.values()).iter().collect::<Vec<_>>();
+        assert_eq!(items, [Some("r"), Some(" v "), Some("w x"), None]);
         let ScalarValue::List(list) = text("{}", &Type::FLOAT4_ARRAY).unwrap() else { panic!() };
         assert_eq!(list.values().len(), 0);
         let bytes = Bytes::from_static(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2, 188, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 4, 0x3f, 0x80, 0, 0]);

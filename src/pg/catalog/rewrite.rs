@@ -43,6 +43,9 @@ pub(super) fn rewrite(statement: &mut Statement) {
         *statement = known;
         return;
     }
+    if let Statement::CreateTable(table) = statement {
+        table.columns.iter_mut().for_each(|column| values::as_in_postgresql(&mut column.data_type));
+    }
     values::name_series(statement);
     let mut reads = Reads::default();
     let _ = ast::Visit::visit(statement, &mut reads);

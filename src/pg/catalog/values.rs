@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, ArrayElemTypeDef, DataType, Expr, Ident, ObjectNamePart, Select, SelectItem, Statement, TableAlias, TableAliasColumnDef,
-    TableFactor, Value, VisitMut, Visitor, VisitorMut,
+    self, ArrayElemTypeDef, DataType, ExactNumberInfo, Expr, Ident, ObjectNamePart, Select, SelectItem, Statement, TableAlias,
+    TableAliasColumnDef, TableFactor, Value, VisitMut, Visitor, VisitorMut,
 };
 
 use super::rewrite::{call, call2, take};
@@ -18,9 +18,9 @@ use crate::pg::params;
 pub(super) fn rewrite(expr: &mut Expr) {
     match expr {
         Expr::Interval(interval) => spell_out(&mut interval.value),
-        Expr::TypedString(typed) => microseconds(&mut typed.data_type),
+        Expr::TypedString(typed) => as_in_postgresql(&mut typed.data_type),
         Expr::Cast { expr: inner, data_type, .. } => {
-            microseconds(data_type);
+            as_in_postgresql(data_type);
             if let Some(replacement) = cast(inner, data_type) {
                 *expr = replacement;
             }
@@ -105,11 +105,14 @@ fn type_nulls(array: &mut ast::Array) {
     }
 }
 
-/// PostgreSQL counts microseconds, from 4713 BC to the year 294276; nanoseconds end in 2262.
-fn microseconds(data_type: &mut DataType) {
+/// PostgreSQL counts microseconds, from 4713 BC to the year 294276; nanoseconds end in 2262. Its `float` is double precision,
+/// unless 24 bits are enough.
+pub(super) fn as_in_postgresql(data_type: &mut DataType) {
     match data_type {
         DataType::Timestamp(precision @ None, _) => *precision = Some(6),
-        DataType::Array(ArrayElemTypeDef::SquareBracket(item, _)) => microseconds(item),
+        DataType::Float(ExactNumberInfo::Precision(..=24)) => *data_type = DataType::Real,
+        DataType::Float(_) => *data_type = DataType::DoublePrecision,
+        DataType::Array(ArrayElemTypeDef::SquareBracket(item, _)) => as_in_postgresql(item),
         _ => {}
     }
 }
