@@ -16,8 +16,9 @@ pub(super) fn is_empty_query(query: &Query) -> bool {
     matches!(query.body.as_ref(), SetExpr::Select(select) if is_empty(select))
 }
 
-/// Whether the rows of a SELECT need a row of a system relation that has none. Aggregates give a row of nothing.
+/// Whether the rows of a SELECT need a row of a system relation that has none. Aggregates without groups give a row of nothing.
 pub(super) fn is_empty(select: &Select) -> bool {
+    let grouped = !matches!(&select.group_by, ast::GroupByExpr::Expressions(keys, _) if keys.is_empty());
     let aggregated = select.projection.iter().any(|item| {
         matches!(item, SelectItem::UnnamedExpr(Expr::Function(function)) | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. }
             if is_aggregate(&function.name.to_string()))
@@ -38,7 +39,7 @@ pub(super) fn is_empty(select: &Select) -> bool {
         });
         !optional && std::iter::once(&from.relation).chain(joined.map(|join| &join.relation)).any(has_no_rows)
     };
-    !aggregated && !wildcard && select.from.iter().any(needed)
+    (grouped || !aggregated) && !wildcard && select.from.iter().any(needed)
 }
 
 fn has_no_rows(factor: &TableFactor) -> bool {
@@ -119,6 +120,7 @@ fn type_of(expr: &Expr) -> DataType {
                 "generate_subscripts" | "generate_series" | "array_upper" | "array_lower" | "array_length" => DataType::Int(None),
                 // The arrays of these relations are numbers of columns and OIDs.
                 "unnest" => DataType::Int(None),
+                "array_agg" => array_of(argument(function).map_or(DataType::Text, type_of)),
                 _ => DataType::Text,
             },
             None => DataType::Text,
@@ -127,9 +129,20 @@ fn type_of(expr: &Expr) -> DataType {
     }
 }
 
+fn argument(function: &ast::Function) -> Option<&Expr> {
+    let ast::FunctionArguments::List(list) = &function.args else { return None };
+    match list.args.first()? {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
+    }
+}
+
+fn array_of(item: DataType) -> DataType {
+    DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(item), None))
+}
+
 /// The type of a system relation's column. One name has one type in all of them but for a few, which no client reads.
 fn column_type(name: &Ident) -> DataType {
-    let array = |item| DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(item), None));
     let catalog = || tables().iter().filter(|table| table.schema_name == "pg_catalog");
     let kind = catalog().flat_map(|table| &table.columns).find(|column| column.name == name.value).map(|column| column.kind);
     match kind {
@@ -140,8 +153,8 @@ fn column_type(name: &Ident) -> DataType {
         Some(ColumnKind::Float4) => DataType::Real,
         Some(ColumnKind::Float8) => DataType::Double(ExactNumberInfo::None),
         Some(ColumnKind::Timestamptz) => DataType::Timestamp(Some(6), TimezoneInfo::WithTimeZone),
-        Some(ColumnKind::Texts | ColumnKind::Names) => array(DataType::Text),
-        Some(ColumnKind::Ints | ColumnKind::Oids) => array(DataType::Int(None)),
+        Some(ColumnKind::Texts | ColumnKind::Names) => array_of(DataType::Text),
+        Some(ColumnKind::Ints | ColumnKind::Oids) => array_of(DataType::Int(None)),
         Some(ColumnKind::Text | ColumnKind::Name | ColumnKind::Char | ColumnKind::Int2Vector | ColumnKind::OidVector) | None => {
             DataType::Text
         }

@@ -568,6 +568,10 @@ mod tests {
         );
         check("SELECT count(a.b) FROM pg_policy a", "SELECT count(a.b) FROM pg_policy a");
         check(
+            "SELECT c, array_agg(a.b) AS d FROM pg_policy a CROSS JOIN unnest(a.e) AS f GROUP BY c",
+            "SELECT CAST(NULL AS TEXT) AS c, CAST(NULL AS TEXT[]) AS d WHERE false",
+        );
+        check(
             "SELECT c.oid FROM pg_class c LEFT JOIN pg_index i ON i.a = c.b",
             "SELECT c.oid FROM pg_class c LEFT JOIN pg_index i ON i.a = c.b",
         );
