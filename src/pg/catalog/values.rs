@@ -49,7 +49,10 @@ fn cast(inner: &mut Expr, data_type: &DataType) -> Option<Expr> {
             })
         }
         DataType::Array(ArrayElemTypeDef::SquareBracket(item, _)) => {
-            let words = params::array_words(text_of(inner)?)?;
+            let Some(words) = params::array_words(text_of(inner)?) else {
+                *inner = call("array_in", take(inner));
+                return None;
+            };
             let elem = words.into_iter().map(|word| element(word, item)).collect();
             *inner = Expr::Array(ast::Array { elem, named: true });
             None

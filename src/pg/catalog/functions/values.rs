@@ -16,6 +16,7 @@ pub(super) fn functions() -> Vec<Function> {
         Function { type_name: Some("json"), ..function("json_in", 1..=1, DataType::Utf8, json_in) },
         Function { type_name: Some("json"), ..function("json_build_object", 0..=32, DataType::Utf8, json_build_object) },
         function("byteain", 1..=1, DataType::Binary, byteain),
+        function("array_in", 1..=1, DataType::Utf8, array_in),
         function("like_escape", 2..=2, DataType::Utf8, like_escape),
     ]
 }
@@ -65,6 +66,16 @@ fn byteain(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
         None if text.starts_with("\\x") => Err(Error::invalid("invalid hexadecimal data")),
         None => Err(Error::new(Code::InvalidText, "invalid input syntax for type bytea")),
     }
+}
+
+/// Says what is wrong with an array's text: those that are right never come here.
+fn array_in(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
+    let Some(text) = text(row, 0) else { return Ok(utf8(None)) };
+    if text.replace(' ', "").starts_with("{{") {
+        return Err(Error::new(Code::FeatureNotSupported, "arrays of more than one dimension are not supported"));
+    }
+    Err(Error::new(Code::InvalidText, format!("malformed array literal: \"{text}\""))
+        .hint("Write the elements between braces, as in '{1,2,NULL}'."))
 }
 
 /// A pattern of `LIKE` whose escape is another character, with backslashes instead.
