@@ -76,6 +76,12 @@ pub struct Options {
     pub max_connections: Option<usize>,
     /// How long a shutdown waits for running statements: `30s`.
     pub drain_timeout: Option<String>,
+    /// Address of metrics and health over HTTP.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Statements that take at least so long are logged: `250ms`.
+    pub log_min_duration: Option<String>,
+    /// Logs every login and every statement.
+    pub audit: Option<bool>,
     /// What is logged, as in `info,portrait=debug`.
     pub log: Option<String>,
     /// The shape of log lines.
@@ -115,6 +121,9 @@ impl Options {
             training_threads: self.training_threads.or(lower.training_threads),
             max_connections: self.max_connections.or(lower.max_connections),
             drain_timeout: self.drain_timeout.or(lower.drain_timeout),
+            metrics_listen: self.metrics_listen.or(lower.metrics_listen),
+            log_min_duration: self.log_min_duration.or(lower.log_min_duration),
+            audit: self.audit.or(lower.audit),
             log: self.log.or(lower.log),
             log_format: self.log_format.or(lower.log_format),
         }
@@ -152,6 +161,12 @@ pub struct Config {
     pub max_connections: usize,
     /// How long a shutdown waits for running statements.
     pub drain_timeout: Duration,
+    /// Address of metrics and health over HTTP; `None` = neither is served.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Statements that take at least so long are logged; `None` = none are.
+    pub log_min_duration: Option<Duration>,
+    /// Whether every login and every statement is logged.
+    pub audit: bool,
     /// What is logged, as in `info,portrait=debug`.
     pub log: String,
     /// The shape of log lines.
@@ -207,6 +222,9 @@ impl Config {
             training_threads: options.training_threads.unwrap_or(threads),
             max_connections: options.max_connections.unwrap_or(100),
             drain_timeout: options.drain_timeout.map_or(Ok(Duration::from_secs(30)), |text| duration("drain_timeout", &text))?,
+            metrics_listen: options.metrics_listen,
+            log_min_duration: options.log_min_duration.map(|text| duration("log_min_duration", &text)).transpose()?,
+            audit: options.audit.unwrap_or_default(),
             log: options.log.unwrap_or_else(|| "info".into()),
             log_format: options.log_format.unwrap_or_default(),
         };

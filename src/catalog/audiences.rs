@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::file::{StoredAudience, StoredVersion};
 use super::open::Inner;
-use super::{Catalog, Created};
+use super::{Catalog, Created, Object, ObjectClass, Privilege};
 use crate::storage::audience::{Builder, StoredSet, read_set, remove_set};
 use crate::storage::erasure::Refusal;
 
@@ -209,7 +209,10 @@ impl Catalog {
         let dropped = self
             .inner
             .change(move |definitions| match definitions.audiences.remove(&name) {
-                Some(found) => Ok(Some(found)),
+                Some(found) => {
+                    definitions.access.forget(&Object::new(ObjectClass::Audience, name));
+                    Ok(Some(found))
+                }
                 None if if_exists => Ok(None),
                 None => Err(missing(&name)),
             })
@@ -293,6 +296,11 @@ impl AudienceProvider for Audiences {
 
     fn get(&self, name: &str) -> Option<AudienceInfo> {
         self.inner().ok()?.state().definitions.audiences.get(name).map(|stored| stored.info(name))
+    }
+
+    fn check(&self, caller: &str, name: &str) -> Result<()> {
+        let audience = Object::new(ObjectClass::Audience, name);
+        super::access::Rights::new(self.inner()?.state(), caller).require(Privilege::Select, &audience)
     }
 
     async fn members(&self, name: &str, version: u32) -> Result<Arc<Bitmap>> {

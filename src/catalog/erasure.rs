@@ -323,7 +323,7 @@ impl Eraser {
     pub fn authorize(&self, caller: &str, action: &str) -> Result<()> {
         let inner = self.inner()?;
         let state = inner.state();
-        if state.definitions.roles.get(caller).is_none_or(|role| role.superuser) {
+        if super::access::is_superuser(&state.definitions, caller) {
             return Ok(());
         }
         Err(Error::new(Code::InsufficientPrivilege, format!("permission denied to {action} users"))

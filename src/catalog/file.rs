@@ -10,6 +10,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::access::StoredAccess;
 use super::erasure::StoredErasures;
 use super::materialized::StoredMaterialized;
 use super::owner::StoredOwner;
@@ -42,6 +43,9 @@ pub(super) struct Definitions {
     /// The queries of materialized views, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) materialized: BTreeMap<String, StoredMaterialized>,
+    /// Who may do what.
+    #[serde(default, skip_serializing_if = "StoredAccess::is_empty")]
+    pub(super) access: StoredAccess,
     /// Users who are forgotten.
     #[serde(default, skip_serializing_if = "StoredErasures::is_empty")]
     pub(super) erasures: StoredErasures,
@@ -80,6 +84,9 @@ pub(super) struct StoredRole {
     pub(super) login: bool,
     /// `SCRAM-SHA-256$…`, as PostgreSQL stores it.
     pub(super) verifier: Option<String>,
+    /// Connections at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) connection_limit: Option<u32>,
 }
 
 /// A named set of users and the query that makes it.
@@ -114,6 +121,7 @@ impl Default for Definitions {
             roles: BTreeMap::new(),
             audiences: BTreeMap::new(),
             materialized: BTreeMap::new(),
+            access: StoredAccess::default(),
             erasures: StoredErasures::default(),
             owner: None,
         }
@@ -121,6 +129,11 @@ impl Default for Definitions {
 }
 
 impl Definitions {
+    /// The first superuser by name; what belongs to nobody else belongs to it.
+    pub(super) fn first_superuser(&self) -> String {
+        self.roles.iter().find(|(_, role)| role.superuser).map_or_else(|| "portrait".to_owned(), |(name, _)| name.clone())
+    }
+
     /// A fresh object id.
     pub(super) fn take_oid(&mut self) -> u32 {
         let oid = self.next_oid;

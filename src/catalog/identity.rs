@@ -40,7 +40,7 @@ impl IdentityProvider for Identities {
     fn writer(&self, caller: &str) -> Result<Box<dyn LinkWriter>> {
         let inner = self.inner.upgrade().ok_or_else(|| Error::new(Code::Shutdown, "the server is shutting down"))?;
         let state = inner.state();
-        if state.definitions.roles.get(caller).is_some_and(|role| !role.superuser) {
+        if !super::access::is_superuser(&state.definitions, caller) {
             return Err(Error::new(Code::InsufficientPrivilege, "permission denied to link ids")
                 .hint("Only superusers may say who is the same person: it changes what everybody sees, and whom an erasure reaches."));
         }

@@ -171,13 +171,12 @@ impl Catalog {
         }
     }
 
-    /// Plans the query of a view with the names and rights of now.
+    /// Plans the query of a view with the names of now, and what its owner may read now.
     ///
     /// # Errors
     /// Whatever planning finds wrong.
-    pub async fn plan_view(&self, query: &str) -> Result<LogicalPlan> {
-        let planner = self.inner.planner.read().clone();
-        planner.ok_or_else(|| Error::internal("views cannot be planned before the engine has started"))?.plan(query).await
+    pub async fn plan_view(&self, query: &str, owner: &str) -> Result<LogicalPlan> {
+        self.inner.view_planner()?.plan(query, owner).await
     }
 
     /// An empty table for the rows of a query with these columns; it goes away again unless a view is made of it.

@@ -9,6 +9,7 @@
 //! names → the catalog's file is replaced by one that names it. Killed before that, the next start sweeps the folder.
 //! Absent on purpose: SQL text (a view's query is handed to a [`ViewPlanner`]), the wire, models.
 
+mod access;
 mod audiences;
 mod definitions;
 mod erasure;
@@ -29,14 +30,18 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::catalog::{CatalogProvider, SchemaProvider, Session};
+use datafusion::catalog::{CatalogProvider, SchemaProvider, Session, TableProvider};
 use datafusion::common::TableReference;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use object_store::ObjectStore;
 use portrait_udfs::error::{Code, Error, Result};
 
+pub use access::{
+    Acl, AclItem, Columns, Grant, Granted, Held, LocationInfo, MaskInfo, Membership, Object, ObjectClass, PREDEFINED, PolicyCommand,
+    PolicyInfo, Privilege, Privileges, Rights, RowSecurity, StoredMask, StoredPolicy, TableRights, Wanted,
+};
 pub use audiences::{AudienceBuilder, CreateAudience, Members, Refreshed};
 pub use definitions::{CreateExternal, CreateView, Created, ObjectKind, TableInfo};
 pub use erasure::Eraser;
@@ -64,8 +69,11 @@ pub const PUBLIC: &str = "public";
 /// Plans a view's query when the view is used. The engine gives one to the catalog at start.
 #[async_trait]
 pub trait ViewPlanner: Send + Sync + std::fmt::Debug {
-    /// Plans one read-only query against this catalog.
-    async fn plan(&self, query: &str) -> Result<LogicalPlan>;
+    /// Plans one read-only query against this catalog, with what `owner` may read.
+    async fn plan(&self, query: &str, owner: &str) -> Result<LogicalPlan>;
+
+    /// Plans one read-only query in a session's own state, in which `name` is `table`, whatever else has that name.
+    async fn plan_over(&self, state: &SessionState, query: &str, name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlan>;
 }
 
 /// All durable definitions, and the schemas that others attach.
@@ -152,6 +160,43 @@ impl Catalog {
         *self.inner.planner.write() = Some(planner);
     }
 
+    /// Who plans views, and what policies add to queries.
+    pub(crate) fn view_planner(&self) -> Result<Arc<dyn ViewPlanner>> {
+        self.inner.view_planner()
+    }
+
+    /// The files that a role may read, or with `write` write.
+    pub(crate) fn roots_of(&self, role: &str, write: bool) -> Arc<DataRoots> {
+        match self.rights(role).locations(write) {
+            None => Arc::clone(&self.inner.roots),
+            Some(folders) => Arc::new(self.inner.roots.within(folders)),
+        }
+    }
+
+    /// The relation that a name in a query means, which may name an older version as well; `None` when there is none.
+    ///
+    /// # Errors
+    /// As the name of a version.
+    pub(crate) fn relation_of(&self, name: &str) -> Result<Option<String>> {
+        let (bare, _) = crate::storage::versions::split_name(name)?;
+        Ok(self.inner.state().entries.contains_key(bare).then(|| bare.to_owned()))
+    }
+
+    /// A name of files as a table, of those in `folders`; `None` when it is no such name.
+    ///
+    /// # Errors
+    /// 42501 for files elsewhere.
+    pub(crate) async fn files_as_table(&self, name: &str, folders: Option<Vec<String>>) -> Result<Option<Arc<dyn TableProvider>>> {
+        if !DataRoots::looks_like_location(name) {
+            return Ok(None);
+        }
+        let roots = match folders {
+            None => Arc::clone(&self.inner.roots),
+            Some(folders) => Arc::new(self.inner.roots.within(folders)),
+        };
+        public::files(name, &roots).await.map(Some)
+    }
+
     /// The bare name of a relation that a statement may create, change or drop.
     ///
     /// # Errors
@@ -184,7 +229,8 @@ impl Catalog {
             partitions: table.partitions,
             options: table.options.into_iter().map(|(key, value)| (strip(key), value)).collect(),
         };
-        let (source, schema) = ExternalTable::discover(session, &self.inner.roots, source, table.columns).await?;
+        let roots = self.roots_of(&table.owner, false);
+        let (source, schema) = ExternalTable::discover(session, &roots, source, table.columns).await?;
         // Built once now so that a definition that cannot work is refused, not stored.
         ExternalTable::new(&table.name, source.clone(), Arc::clone(&schema), Arc::clone(&self.inner.roots))?;
         let body = Body::External(source);
@@ -269,8 +315,10 @@ impl Catalog {
                 events::may_drop(&name, &relation.body)?;
                 let removed = definitions.relations.remove(&name);
                 definitions.materialized.remove(&name);
+                definitions.access.forget(&Object::table(name.as_str()));
                 if let Some(quarantine) = removed.as_ref().and_then(|relation| events::quarantine_of(&relation.body)) {
                     definitions.relations.remove(quarantine);
+                    definitions.access.forget(&Object::table(quarantine));
                 }
                 Ok(Some(name))
             })

@@ -157,6 +157,12 @@ impl Inner {
         Ok(())
     }
 
+    /// Who plans views.
+    pub(super) fn view_planner(&self) -> Result<Arc<dyn ViewPlanner>> {
+        let planner = self.planner.read().clone();
+        planner.ok_or_else(|| Error::internal("views cannot be planned before the engine has started"))
+    }
+
     /// The catalog of now.
     pub(super) fn state(&self) -> Arc<State> {
         Arc::clone(&self.state.read())

@@ -72,7 +72,7 @@ impl SchemaProvider for Public {
             if !DataRoots::looks_like_location(name) {
                 return Ok(None);
             }
-            return Ok(Some(self.files(name).await?));
+            return Ok(Some(files(name, &self.inner.roots).await?));
         };
         Ok(Some(match &entry.object {
             Object::Managed(table) => {
@@ -92,7 +92,7 @@ impl SchemaProvider for Public {
                     .into());
             }
             Object::External(table) => Arc::clone(table) as Arc<dyn TableProvider>,
-            Object::View(query) => self.view(name, query).await?,
+            Object::View(query) => self.view(name, query, &entry.info.owner).await?,
         }))
     }
 
@@ -112,27 +112,27 @@ impl SchemaProvider for Public {
 
 impl Public {
     /// Plans the view now: it shows what its tables are now, and a broken view fails only where it is used.
-    async fn view(&self, name: &str, query: &str) -> Result<Arc<dyn TableProvider>> {
-        let planner = self.inner.planner.read().clone();
-        let planner = planner.ok_or_else(|| Error::internal("views cannot be planned before the engine has started"))?;
+    async fn view(&self, name: &str, query: &str, owner: &str) -> Result<Arc<dyn TableProvider>> {
+        let planner = self.inner.view_planner()?;
         let depth = VIEW_DEPTH.try_with(|depth| *depth).unwrap_or(0);
         if depth >= VIEW_DEPTH_MAX {
             return Err(Error::new(Code::InvalidTableDefinition, format!("view \"{name}\" contains itself"))
                 .hint("Replace it by a query that does not use it."));
         }
-        let plan = VIEW_DEPTH.scope(depth + 1, Box::pin(planner.plan(query))).await;
+        let plan = VIEW_DEPTH.scope(depth + 1, Box::pin(planner.plan(query, owner))).await;
         let plan = plan.map_err(|error| match error.detail {
             Some(_) => error,
             None => error.detail(format!("The query of view \"{name}\" no longer works.")),
         })?;
         Ok(Arc::new(ViewTable::new(plan, Some(query.to_owned()))))
     }
+}
 
-    async fn files(&self, location: &str) -> Result<Arc<dyn TableProvider>> {
-        let kind = kind_of_name(location).unwrap_or(FileKind::Parquet);
-        let source = ExternalSource { kind, location: location.to_owned(), partitions: Vec::new(), options: Default::default() };
-        let session = SessionContext::new().state();
-        let (source, schema) = ExternalTable::discover(&session, &self.inner.roots, source, None).await?;
-        Ok(Arc::new(ExternalTable::new(location, source, schema, Arc::clone(&self.inner.roots))?))
-    }
+/// Files below `roots` as a table.
+pub(super) async fn files(location: &str, roots: &Arc<DataRoots>) -> Result<Arc<dyn TableProvider>> {
+    let kind = kind_of_name(location).unwrap_or(FileKind::Parquet);
+    let source = ExternalSource { kind, location: location.to_owned(), partitions: Vec::new(), options: Default::default() };
+    let session = SessionContext::new().state();
+    let (source, schema) = ExternalTable::discover(&session, roots, source, None).await?;
+    Ok(Arc::new(ExternalTable::new(location, source, schema, Arc::clone(roots))?))
 }

@@ -26,12 +26,10 @@ impl Catalog {
         events_of(&entry)?;
         self.inner
             .change(move |definitions| {
-                let superuser = definitions.roles.get(&caller).is_none_or(|role| role.superuser);
                 let missing = || Error::new(Code::UndefinedTable, format!("relation \"{own}\" does not exist"));
+                let owner = definitions.relations.get(&own).ok_or_else(missing)?.owner.clone();
+                super::access::Rights::owner_in(definitions, &caller, &owner, &super::access::Object::table(own.as_str()))?;
                 let relation = definitions.relations.get_mut(&own).ok_or_else(missing)?;
-                if !superuser && relation.owner != caller {
-                    return Err(not_owner(&own));
-                }
                 match &mut relation.body {
                     Body::Managed { role: Role::Events(columns), .. } => columns.retention_us = retention_us,
                     _ => return Err(no_events(&own)),
@@ -82,11 +80,8 @@ fn tables(inner: &Inner, name: &str, caller: &str) -> Result<(Arc<DeltaTable>, O
     let state = inner.state();
     let entry = state.entries.get(name).ok_or_else(|| Error::new(Code::UndefinedTable, format!("relation \"{name}\" does not exist")))?;
     let table = Arc::clone(events_of(entry)?);
-    let superuser = state.definitions.roles.get(caller).is_none_or(|role| role.superuser);
     let TableInfo { owner, events, .. } = &entry.info;
-    if !superuser && owner != caller {
-        return Err(not_owner(name));
-    }
+    super::access::Rights::owner_in(&state.definitions, caller, owner, &super::access::Object::table(name))?;
     let quarantine = events.as_ref().and_then(|events| state.entries.get(&events.quarantine));
     let quarantine = quarantine.and_then(|entry| match &entry.object {
         Object::Managed(table) => Some(Arc::clone(table)),
@@ -106,8 +101,4 @@ fn no_events(name: &str) -> Error {
     Error::new(Code::WrongObjectType, format!("\"{name}\" is not a table of events"))
         .detail("Only a table that says which column is the time can tell which rows are old.")
         .hint("Make one with CREATE TABLE … WITH (user_column = …, time_column = …).")
-}
-
-fn not_owner(name: &str) -> Error {
-    Error::new(Code::InsufficientPrivilege, format!("must be owner of table {name}"))
 }

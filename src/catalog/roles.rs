@@ -110,6 +110,8 @@ pub struct Role {
     pub login: bool,
     /// How it proves itself; without one it cannot connect by password.
     pub verifier: Option<ScramVerifier>,
+    /// Connections at once; `None` = as many as there are.
+    pub connection_limit: Option<u32>,
 }
 
 /// What `CREATE ROLE`/`ALTER ROLE` says; `None` leaves a thing as it is.
@@ -121,9 +123,40 @@ pub struct RoleOptions {
     pub login: Option<bool>,
     /// `PASSWORD '…'` (plain, or a ready `SCRAM-SHA-256$…` verifier); `Some(None)` is `PASSWORD NULL`.
     pub password: Option<Option<String>>,
+    /// `CONNECTION LIMIT n`; `Some(None)` is −1, no limit.
+    pub connection_limit: Option<Option<u32>>,
 }
 
 impl super::Catalog {
+    /// Gives a table to another role.
+    ///
+    /// # Errors
+    /// 42P01; 42501 for a caller that does not own it or is no member of the new owner; 42704 for a role that does not exist.
+    pub async fn change_owner(&self, caller: &str, table: &str, owner: &str) -> Result<()> {
+        let (caller, table, owner) = (caller.to_owned(), table.to_owned(), owner.to_owned());
+        self.inner
+            .change(move |definitions| {
+                let missing = || Error::new(Code::UndefinedTable, format!("relation \"{table}\" does not exist"));
+                let before = definitions.relations.get(&table).ok_or_else(missing)?.owner.clone();
+                super::access::Rights::owner_in(definitions, &caller, &before, &super::Object::table(table.as_str()))?;
+                if !definitions.roles.contains_key(&owner) {
+                    return Err(undefined_role(&owner));
+                }
+                if !super::access::is_superuser(definitions, &caller) && !definitions.access.closure(&caller).contains(&owner) {
+                    return Err(Error::new(Code::InsufficientPrivilege, format!("must be able to SET ROLE \"{owner}\"")));
+                }
+                definitions.access.change_owner(&super::Object::table(table.as_str()), &before, &owner);
+                definitions.relations.get_mut(&table).ok_or_else(missing)?.owner = owner;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The first superuser by name.
+    pub fn first_superuser(&self) -> String {
+        self.inner.state().definitions.first_superuser()
+    }
+
     /// All roles, by name.
     pub fn roles(&self) -> Vec<Role> {
         self.inner.state().definitions.roles.iter().map(|(name, stored)| role(name, stored)).collect()
@@ -143,6 +176,10 @@ impl super::Catalog {
         let name = name.to_owned();
         self.inner
             .change(move |definitions| {
+                if name.starts_with("pg_") || matches!(name.as_str(), "public" | "none") {
+                    return Err(Error::new(Code::ReservedName, format!("role name \"{name}\" is reserved"))
+                        .detail("Role names starting with \"pg_\", \"public\" and \"none\" are reserved."));
+                }
                 if definitions.roles.contains_key(&name) {
                     return Err(Error::new(Code::DuplicateObject, format!("role \"{name}\" already exists")));
                 }
@@ -151,6 +188,7 @@ impl super::Catalog {
                     superuser: options.superuser.unwrap_or(false),
                     login: options.login.unwrap_or(false),
                     verifier,
+                    connection_limit: options.connection_limit.flatten(),
                 };
                 definitions.roles.insert(name, stored);
                 Ok(())
@@ -174,6 +212,7 @@ impl super::Catalog {
                 }
                 stored.superuser = options.superuser.unwrap_or(stored.superuser);
                 stored.login = options.login.unwrap_or(stored.login);
+                stored.connection_limit = options.connection_limit.unwrap_or(stored.connection_limit);
                 if let Some(verifier) = verifier {
                     stored.verifier = verifier;
                 }
@@ -200,6 +239,21 @@ impl super::Catalog {
                     let message = format!("role \"{name}\" cannot be dropped because some objects depend on it");
                     return Err(Error::new(Code::DependentObjects, message).detail(format!("It is the owner of \"{owned}\".")));
                 }
+                let dependent = |detail: String| {
+                    let message = format!("role \"{name}\" cannot be dropped because some objects depend on it");
+                    Error::new(Code::DependentObjects, message).detail(detail)
+                };
+                if let Some((owned, _)) = definitions.audiences.iter().find(|(_, audience)| audience.owner == name) {
+                    return Err(dependent(format!("It is the owner of audience \"{owned}\".")));
+                }
+                if let Some(found) = definitions.access.names(&name) {
+                    return Err(dependent(format!("It has {found}.")).hint("REVOKE them first."));
+                }
+                definitions.access.members.remove(&name);
+                for members in definitions.access.members.values_mut() {
+                    members.remove(&name);
+                }
+                definitions.access.members.retain(|_, members| !members.is_empty());
                 definitions.roles.remove(&name);
                 Ok(true)
             })
@@ -218,7 +272,7 @@ impl super::Catalog {
         let password = random_password()?;
         let path = self.inner.folder.join("passfile");
         write_secret(&path, &format!("*:*:*:{name}:{password}\n"))?;
-        let options = RoleOptions { superuser: Some(true), login: Some(true), password: Some(Some(password)) };
+        let options = RoleOptions { superuser: Some(true), login: Some(true), password: Some(Some(password)), ..RoleOptions::default() };
         self.create_role(name, options).await?;
         Ok(Some(path))
     }
@@ -231,6 +285,7 @@ fn role(name: &str, stored: &StoredRole) -> Role {
         superuser: stored.superuser,
         login: stored.login,
         verifier: stored.verifier.as_deref().and_then(ScramVerifier::parse),
+        connection_limit: stored.connection_limit,
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{Common, SUPERUSER, configure};
-use crate::config::{AuthMode, Config, Options};
+use crate::config::{AuthMode, Config, Options, TlsFiles};
 use crate::pg::{self, TlsConfig};
 
 /// Serve SQL to psql and any Postgres driver.
@@ -49,6 +49,15 @@ pub(super) struct Serve {
     /// How long a shutdown waits for running statements [default: 30s]
     #[arg(long, value_name = "TIME", env = "PORTRAIT_DRAIN_TIMEOUT", help_heading = "Listener")]
     drain_timeout: Option<String>,
+    /// Address of metrics (/metrics) and health (/healthz, /readyz) over HTTP [default: not served]
+    #[arg(long, value_name = "ADDR", env = "PORTRAIT_METRICS_LISTEN", help_heading = "Watching")]
+    metrics_listen: Option<SocketAddr>,
+    /// Log statements that take at least so long, such as 250ms [default: none]
+    #[arg(long, value_name = "TIME", env = "PORTRAIT_LOG_MIN_DURATION", help_heading = "Watching")]
+    log_min_duration: Option<String>,
+    /// Log every login and every statement: who, from where, how long, what came of it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "PORTRAIT_AUDIT", help_heading = "Watching")]
+    audit: Option<bool>,
 }
 
 impl Serve {
@@ -61,6 +70,9 @@ impl Serve {
             tls_key: self.tls_key,
             max_connections: self.max_connections,
             drain_timeout: self.drain_timeout,
+            metrics_listen: self.metrics_listen,
+            log_min_duration: self.log_min_duration,
+            audit: self.audit,
             ..self.common.options()
         };
         let config = configure(flags, file, false)?;
@@ -69,20 +81,46 @@ impl Serve {
         let shutdown = shutdown_on_signal()?;
         let engine = super::open(&config).await?;
         engine.start_schedule();
-        let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-            Error::new(Code::Io, format!("could not listen on {}", config.listen))
-                .detail(format!("{error}."))
-                .hint("Another server may use the port; choose one with --listen 127.0.0.1:PORT.")
-        })?;
+        let listener = bind(config.listen, "--listen").await?;
+        let http = match config.metrics_listen {
+            Some(address) => Some(bind(address, "--metrics-listen").await?),
+            None => None,
+        };
+        if let (Some(files), Some(tls)) = (&config.tls, &tls) {
+            reload_on_hangup(tls.clone(), files.clone())?;
+        }
         let address = listener.local_addr()?;
         print_welcome(&config, address);
         tracing::info!(%address, data_dir = %config.data_dir.display(), "ready");
-        let served = pg::serve(std::sync::Arc::clone(&engine), listener, config.auth, tls, shutdown).await;
+        let served = pg::serve_watched(std::sync::Arc::clone(&engine), listener, http, config.auth, tls, shutdown).await;
         engine.shutdown().await;
         served?;
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
     }
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Error::new(Code::Io, format!("could not listen on {address}"))
+            .detail(format!("{error}."))
+            .hint(format!("Another server may use the port; choose one with {flag} 127.0.0.1:PORT."))
+    })
+}
+
+/// SIGHUP: a new certificate, for connections from then on. One that cannot be used changes nothing.
+fn reload_on_hangup(tls: TlsConfig, files: TlsFiles) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match tls.reload(&files.certificate, &files.key) {
+                Ok(()) => tracing::info!(certificate = %files.certificate.display(), "certificate loaded"),
+                Err(error) => tracing::error!(%error, detail = error.detail.as_deref(), "certificate not loaded; the old one stays"),
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Fired by SIGTERM or Ctrl-C; a second one ends the program at once.

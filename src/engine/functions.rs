@@ -148,6 +148,11 @@ impl ScalarUDFImpl for SetConfig {
             let name = names.value(row);
             let value = (!values.is_null(row)).then(|| values.value(row));
             let scope = if !locals.is_null(row) && locals.value(row) { Scope::Transaction } else { Scope::Session };
+            if name.eq_ignore_ascii_case("role") {
+                session.set_role(value.filter(|role| !role.eq_ignore_ascii_case("none")), scope)?;
+                shown.push(value.map(str::to_owned));
+                continue;
+            }
             shown.push(Some(session.change_settings(|settings| settings.set(name, value, scope).and_then(|()| settings.show(name)))?));
         }
         Ok(ColumnarValue::Array(Arc::new(StringArray::from(shown))))

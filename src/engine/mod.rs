@@ -11,6 +11,7 @@
 //! Architecture invariant: the engine knows no SQL text and no protocol; nothing of one session's settings reaches
 //! another; a result is never collected.
 
+mod access;
 mod cursor;
 mod erasure;
 mod functions;
@@ -32,16 +33,19 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::object_store::path::Path as StorePath;
 use datafusion::sql::sqlparser::ast::Statement;
 use parking_lot::RwLock;
-use portrait_udfs::context::FileAccess;
+use portrait_udfs::context::{FileAccess, StatementContext};
 use portrait_udfs::error::Result;
 use portrait_udfs::functions::{MlContext, PersonHistories, ml_schema_provider, register_all};
 use portrait_udfs::registry::{Jobs, Registry};
+
+use access::{ModelRights, RoleFiles};
 
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::plan::SliceJoins;
 use crate::storage::{DataRoots, HistoryIndex, Store};
 
+pub use access::NewRows;
 pub use cursor::Cursor;
 pub use functions::session_of;
 pub use plans::{PlanSlot, PlanStamp, Plans};
@@ -115,7 +119,8 @@ impl Engine {
         let runtime = QueryRuntime::start(config)?;
         catalog.set_runtime(runtime.env());
         let store = Arc::clone(catalog.objects());
-        let registry = Arc::new(Registry::open(Arc::clone(&store), StorePath::from(MODELS_PREFIX), config.model_cache).await?);
+        let registry = Registry::open(Arc::clone(&store), StorePath::from(MODELS_PREFIX), config.model_cache).await?;
+        let registry = Arc::new(registry.with_permissions(Arc::new(ModelRights(Arc::clone(&catalog)))));
         let histories = HistoryIndex::open(catalog.folder())?;
         let erasures = erasure::Erasures::new(catalog.eraser(), Arc::clone(&histories), Arc::clone(&registry));
         erasures.resume();
@@ -128,7 +133,7 @@ impl Engine {
                 // A user's events are those of all ids of the person.
                 histories: Arc::new(PersonHistories::new(histories, Arc::clone(&identities))),
                 training_threads: config.training_threads,
-                files: roots as Arc<dyn FileAccess>,
+                files: Arc::new(RoleFiles(Arc::clone(&catalog))) as Arc<dyn FileAccess>,
                 audiences,
                 erasure: Arc::new(erasures),
                 identities,
@@ -157,12 +162,27 @@ impl Engine {
         }
     }
 
-    /// A state that belongs to no client, with the default settings: views are planned with it.
+    /// A state that belongs to no client, with the default settings and what `role` may read: its views are planned with it.
     ///
     /// # Errors
     /// When the session's state cannot be built.
-    pub fn detached_state(self: &Arc<Self>) -> Result<SessionState> {
-        Session::open(Arc::clone(self), "portrait", 0)?.state()
+    pub fn detached_state(self: &Arc<Self>, role: &str) -> Result<SessionState> {
+        Session::open(Arc::clone(self), role, 0)?.state()
+    }
+
+    /// The same statement with the rights of `role`, and with its default settings.
+    ///
+    /// # Errors
+    /// When the session's state cannot be built.
+    pub fn acting_as(self: &Arc<Self>, state: &Arc<SessionState>, role: &str) -> Result<Arc<SessionState>> {
+        let context = StatementContext::of(state.config());
+        if context.user == role {
+            return Ok(Arc::clone(state));
+        }
+        let mut own = self.session(role)?.state()?;
+        let context = StatementContext { user: role.to_owned(), ..context.as_ref().clone() };
+        *own.config_mut() = context.attach(own.config().clone());
+        Ok(Arc::new(own))
     }
 
     /// Lets the extensions rewrite a query.

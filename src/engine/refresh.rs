@@ -20,7 +20,7 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
-use portrait_udfs::context::{ProfileInfo, ProfileInput, ProfileProvider, StatementContext};
+use portrait_udfs::context::{ProfileInfo, ProfileInput, ProfileProvider};
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::Engine;
@@ -78,7 +78,7 @@ impl Engine {
     ) -> Result<(u64, Option<String>)> {
         // Before planning: what was read before users were erased must not be kept after it.
         let erasures = self.catalog.erasures_begun();
-        let plan = self.catalog.plan_view(query).await?;
+        let plan = self.catalog.plan_view(query, owner).await?;
         let read = self.inputs(&plan).await?;
         let (user, reason) = match follow(state, &plan, &read) {
             Ok(followed) => (followed.user, None),
@@ -117,8 +117,10 @@ impl Engine {
         done
     }
 
-    async fn refresh_now(&self, state: &Arc<SessionState>, view: &Materialized, begun: Instant) -> Result<Refreshed> {
-        let plan = self.catalog.plan_view(&view.stored.query).await.map_err(|error| match error.detail {
+    async fn refresh_now(self: &Arc<Self>, state: &Arc<SessionState>, view: &Materialized, begun: Instant) -> Result<Refreshed> {
+        // Whoever asked for it, the view's rows are what its owner may see.
+        let state = &self.acting_as(state, &view.owner)?;
+        let plan = self.catalog.plan_view(&view.stored.query, &view.owner).await.map_err(|error| match error.detail {
             Some(_) => error,
             None => error.detail(format!("The query of materialized view \"{}\" no longer works.", view.name)),
         })?;
@@ -300,10 +302,8 @@ impl Engine {
     async fn refresh_in_background(self: &Arc<Self>, view: &Materialized) {
         let (own, name, owner) = (Arc::clone(self), view.name.clone(), view.owner.clone());
         let work = async move {
-            let mut state = own.session(&owner)?.state()?;
-            let context = StatementContext { user: owner, ..StatementContext::default() };
-            *state.config_mut() = context.attach(state.config().clone());
-            own.refresh_materialized(&Arc::new(state), &name).await
+            let state = Arc::new(own.session(&owner)?.state()?);
+            own.refresh_materialized(&own.acting_as(&state, &owner)?, &name).await
         };
         match self.runtime.run(work).await {
             Ok(done) if done.changed => tracing::info!(view = %view.name, rows = done.rows, users = ?done.users, "refreshed"),
@@ -522,7 +522,7 @@ impl Engine {
     /// A view beside its inputs of now.
     async fn profile(&self, view: &Materialized) -> Result<ProfileInfo> {
         // A view whose query no longer works still has rows and a history.
-        let planned = match self.catalog.plan_view(&view.stored.query).await {
+        let planned = match self.catalog.plan_view(&view.stored.query, &view.owner).await {
             Ok(plan) => self.inputs(&plan).await.map(Some),
             Err(error) => Err(error),
         };

@@ -7,7 +7,9 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogPro
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
 
+use super::access::Gate;
 use super::settings::Settings;
+use crate::catalog::Catalog;
 
 /// The database's name.
 pub(super) const DATABASE: &str = "portrait";
@@ -26,9 +28,10 @@ pub(crate) fn schemas(settings: &Settings, user: &str) -> Vec<String> {
 }
 
 /// Makes `state` resolve bare names by the session's path.
-pub(super) fn apply(settings: &Settings, user: &str, state: &mut SessionState) {
+pub(super) fn apply(settings: &Settings, user: &str, catalog: &Arc<Catalog>, state: &mut SessionState) {
     let Some(database) = state.catalog_list().catalog(DATABASE) else { return };
     let path = schemas(settings, user);
+    let database = Arc::new(Gate::new(database, catalog, user)) as Arc<dyn CatalogProvider>;
     let list = MemoryCatalogProviderList::new();
     list.register_catalog(DATABASE.to_owned(), Arc::new(PathCatalog { database, path }));
     state.register_catalog_list(Arc::new(list));

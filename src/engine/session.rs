@@ -15,8 +15,9 @@ use portrait_udfs::functions::behavior::BehaviorOptions;
 use portrait_udfs::functions::identity::IdentityOptions;
 use tokio_util::sync::CancellationToken;
 
-use super::settings::Settings;
+use super::settings::{Scope, Settings};
 use super::{Cursor, Engine, Running, search_path};
+use crate::catalog::PREDEFINED;
 use crate::config::Config;
 
 /// Prepared statements that one session may hold.
@@ -59,6 +60,7 @@ pub struct WeakSession(Weak<Inner>);
 
 struct Inner {
     engine: Arc<Engine>,
+    /// Who logged in.
     user: String,
     id: u32,
     /// The state that statements start from, without the settings.
@@ -130,22 +132,75 @@ impl WeakSession {
 
 impl Session {
     pub(super) fn open(engine: Arc<Engine>, user: &str, id: u32) -> Result<Self> {
-        let superuser = engine.catalog().role(user).is_some_and(|role| role.superuser);
         let inner = Arc::new_cyclic(|weak| {
             let weak = WeakSession(Weak::clone(weak));
             let mut base = engine.session_state(&weak);
             super::functions::attach(&weak, base.config_mut());
             let mut shared = Shared::default();
             shared.settings.describe_session("session_authorization", user);
-            shared.settings.describe_session("is_superuser", if superuser { "on" } else { "off" });
+            tell_superuser(&mut shared, &engine);
             Inner { engine, user: user.to_owned(), id, base, shared: Mutex::new(shared) }
         });
         Ok(Self(inner))
     }
 
-    /// Who is logged in.
-    pub fn user(&self) -> &str {
+    /// Whose rights the session's statements have (`current_user`).
+    pub fn user(&self) -> String {
+        current_user(&self.0.shared.lock().settings)
+    }
+
+    /// Whom the session is for (`session_user`): who logged in, unless a superuser said otherwise.
+    pub fn session_user(&self) -> String {
+        session_user(&self.0.shared.lock().settings)
+    }
+
+    /// Who logged in.
+    pub fn login(&self) -> &str {
         &self.0.user
+    }
+
+    /// `SET ROLE`; `None` = NONE.
+    ///
+    /// # Errors
+    /// 42704 for a role that does not exist, 42501 for one that the session user is no member of.
+    pub fn set_role(&self, role: Option<&str>, scope: Scope) -> Result<()> {
+        if let Some(role) = role {
+            let catalog = self.0.engine.catalog();
+            if catalog.role(role).is_none() && !PREDEFINED.iter().any(|(name, _)| *name == role) {
+                return Err(Error::new(Code::UndefinedObject, format!("role \"{role}\" does not exist")));
+            }
+            if !catalog.rights(&self.session_user()).may_become(role) {
+                return Err(Error::new(Code::InsufficientPrivilege, format!("permission denied to set role \"{role}\"")));
+            }
+        }
+        self.assume("role", role, scope);
+        Ok(())
+    }
+
+    /// `SET SESSION AUTHORIZATION`; `None` = DEFAULT.
+    ///
+    /// # Errors
+    /// 42704 for a role that does not exist, 42501 unless a superuser logged in.
+    pub fn set_authorization(&self, user: Option<&str>, scope: Scope) -> Result<()> {
+        if let Some(user) = user.filter(|user| *user != self.0.user) {
+            let catalog = self.0.engine.catalog();
+            if catalog.role(user).is_none() {
+                return Err(Error::new(Code::UndefinedObject, format!("role \"{user}\" does not exist")));
+            }
+            if !catalog.rights(&self.0.user).superuser() {
+                return Err(Error::new(Code::InsufficientPrivilege, "permission denied to set session authorization"));
+            }
+        }
+        self.assume("role", None, scope);
+        self.assume("session_authorization", user, scope);
+        Ok(())
+    }
+
+    fn assume(&self, name: &'static str, value: Option<&str>, scope: Scope) {
+        let mut shared = self.0.shared.lock();
+        shared.settings_changed();
+        shared.settings.assume(name, value, scope);
+        tell_superuser(&mut shared, &self.0.engine);
     }
 
     /// A number of this session's own, for as long as the process runs.
@@ -170,7 +225,7 @@ impl Session {
 
     /// The schemas that bare names are looked up in, as the setting names them; some may not exist.
     pub fn search_path(&self) -> Vec<String> {
-        self.with_settings(|settings| search_path::schemas(settings, &self.0.user))
+        self.with_settings(|settings| search_path::schemas(settings, &current_user(settings)))
     }
 
     /// Changes settings; statements that start from now on see it.
@@ -201,7 +256,7 @@ impl Session {
         }
         let mut state = self.0.base.clone();
         apply(&shared.settings, &self.0.engine, state.config_mut())?;
-        search_path::apply(&shared.settings, &self.0.user, &mut state);
+        search_path::apply(&shared.settings, &current_user(&shared.settings), self.0.engine.catalog(), &mut state);
         shared.state = Some(state.clone());
         Ok(state)
     }
@@ -229,6 +284,7 @@ impl Session {
         let before = std::mem::take(&mut shared.transaction);
         shared.settings.end(commit && before != TransactionStatus::Failed);
         shared.settings_changed();
+        tell_superuser(&mut shared, &self.0.engine);
         shared.savepoints.clear();
         let kept = commit && before != TransactionStatus::Failed;
         shared.cursors.retain(|_, open| open.cursor.hold && (kept || !open.of_block));
@@ -372,6 +428,20 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn session_user(settings: &Settings) -> String {
+    settings.raw("session_authorization").unwrap_or_default()
+}
+
+fn current_user(settings: &Settings) -> String {
+    settings.raw("role").ok().filter(|role| role != "none").unwrap_or_else(|| session_user(settings))
+}
+
+/// What clients are told of the current user.
+fn tell_superuser(shared: &mut Shared, engine: &Engine) {
+    let superuser = engine.catalog().rights(&current_user(&shared.settings)).superuser();
+    shared.settings.describe_session("is_superuser", if superuser { "on" } else { "off" });
 }
 
 fn savepoint_at(shared: &Shared, name: &str) -> Result<usize> {

@@ -115,6 +115,14 @@ impl Running {
         Self { parameters, ..self.clone() }
     }
 
+    /// The same statement with the rights of `role`.
+    ///
+    /// # Errors
+    /// When the role's state cannot be built.
+    pub fn acting_as(&self, role: &str) -> Result<Self> {
+        Ok(Self { state: self.engine.acting_as(&self.state, role)?, ..self.clone() })
+    }
+
     /// What it knows of its parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters

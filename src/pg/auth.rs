@@ -11,7 +11,7 @@ use pgwire::messages::startup::Authentication;
 
 use super::message::Reader;
 use super::sqlstate::{PgError, PgResult};
-use super::tls::TlsConfig;
+use super::tls::Identity;
 use super::wire::Wire;
 use crate::catalog::{Catalog, ScramVerifier};
 
@@ -21,7 +21,7 @@ const SCRAM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 pub(crate) const PASSWORD_MESSAGE_BYTES_MAX: usize = 8 * 1024;
 
 /// Lets `user` in, or says why not. Does not send `AuthenticationOk`.
-pub(crate) async fn authenticate(wire: &mut Wire, catalog: &Catalog, tls: Option<&TlsConfig>, user: &str) -> PgResult<()> {
+pub(crate) async fn authenticate(wire: &mut Wire, catalog: &Catalog, tls: Option<&Identity>, user: &str) -> PgResult<()> {
     let role = catalog.role(user);
     let verifier = role.as_ref().and_then(|role| role.verifier.clone());
     let known = verifier.is_some();
@@ -58,7 +58,7 @@ fn decoy(catalog: &Catalog, user: &str) -> ScramVerifier {
 }
 
 /// The exchange; says whether the proof was right.
-async fn scram(wire: &mut Wire, tls: Option<&TlsConfig>, secret: ScramSecret) -> PgResult<bool> {
+async fn scram(wire: &mut Wire, tls: Option<&Identity>, secret: ScramSecret) -> PgResult<bool> {
     let mut server = ScramServerAuth::new();
     // A certificate whose signature has no hash of its own (Ed25519) has no channel binding; the rest stays.
     let plus = tls.is_some_and(|tls| server.configure_certificate(&tls.certificate_pem).is_ok());

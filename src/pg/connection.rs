@@ -12,6 +12,7 @@ use portrait_udfs::context::NoticeSink;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::activity::{Backend, Ended, Watch};
 use super::auth::put_key_data;
 use super::cancel::{Registration, Running};
 use super::encode::{Style, Zone};
@@ -23,7 +24,7 @@ use super::sqlstate::{PgError, PgResult, Severity};
 use super::startup::{Client, put_parameter};
 use super::wire::Wire;
 use crate::engine::{Session, TransactionStatus};
-use crate::sql::RunOptions;
+use crate::sql::{RunOptions, Statement};
 
 /// The largest message: a Bind with large values.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -45,6 +46,8 @@ pub(crate) struct Connection {
     told: Vec<(&'static str, String)>,
     /// After an error in the extended protocol, everything up to Sync is skipped.
     skip_to_sync: bool,
+    /// The statement that runs.
+    watch: Option<Watch>,
     peer: std::net::SocketAddr,
 }
 
@@ -65,7 +68,8 @@ impl Connection {
             Err(error) => return Err(Box::new((wire, error))),
         };
         let running = Arc::new(Running::default());
-        let registration = shared.cancels.register(session.id(), session.user(), client.key_bytes, Arc::clone(&running));
+        let backend = Backend::new(session.id() as i32, &session, client.peer, wire.is_tls());
+        let registration = shared.cancels.register(backend, client.key_bytes, Arc::clone(&running));
         let (sink, notices) = mpsc::channel(NOTICES_MAX);
         tracing::info!(peer = %client.peer, user = %client.user, pid = registration.pid, tls = wire.is_tls(), "connected");
         Ok(Self {
@@ -80,6 +84,7 @@ impl Connection {
             registration,
             told: Vec::new(),
             skip_to_sync: false,
+            watch: None,
             peer: client.peer,
         })
     }
@@ -121,6 +126,11 @@ impl Connection {
             // A panic leaves the protocol's state unknown: the client is told, and its connection closed.
             let handled = AssertUnwindSafe(self.handle(message)).catch_unwind().await;
             self.running.finish();
+            match &handled {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => self.ended(Ended::Failed("08006")),
+                Err(_) => self.ended(Ended::Failed("XX000")),
+            }
             match handled {
                 Ok(Ok(Next::Continue)) => {}
                 Ok(Ok(Next::Close)) => return Ok(()),
@@ -141,9 +151,8 @@ impl Connection {
             tokio::select! {
                 biased;
                 // Before reading: a client that never pauses must not keep the server up.
-                () = self.shared.shutdown.cancelled() => {
-                    return Err(PgError::fatal("57P01", "terminating connection due to administrator command").into());
-                }
+                () = self.shared.shutdown.cancelled() => return Err(terminated().into()),
+                () = self.registration.end.cancelled() => return Err(terminated().into()),
                 filled = self.wire.fill() => match filled {
                     Ok(true) => {}
                     Ok(false) | Err(_) => return Ok(None),
@@ -219,10 +228,23 @@ impl Connection {
             Ok(()) => Ok(false),
             Err(Failure::Error(error)) if error.severity == Severity::Error => {
                 self.session.statement_failed();
+                self.ended(Ended::Failed(error.sqlstate));
                 self.put_error(&error)?;
                 Ok(true)
             }
             Err(failure) => Err(failure),
+        }
+    }
+
+    /// A statement starts: it is watched until it [ended](Self::ended).
+    pub(super) fn begin(&mut self, statement: &Statement) {
+        self.watch = Some(Watch::begin(&self.registration.backend, statement));
+    }
+
+    /// The statement ended, if one was watched.
+    pub(super) fn ended(&mut self, ended: Ended) {
+        if let Some(watch) = self.watch.take() {
+            watch.end(&self.registration.backend, &self.session, ended, self.shared.logging, &self.shared.metrics);
         }
     }
 
@@ -231,6 +253,9 @@ impl Connection {
     }
 
     pub(super) fn put_complete(&mut self, tag: String) -> PgResult<()> {
+        // The number of rows is the tag's last word, where it has one.
+        let rows = tag.rsplit(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        self.ended(Ended::Done(rows));
         self.wire.put(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag)))
     }
 
@@ -285,11 +310,12 @@ impl Connection {
     }
 }
 
+fn terminated() -> PgError {
+    PgError::fatal("57P01", "terminating connection due to administrator command")
+}
+
 fn open_session(client: &Client, shared: &Shared) -> PgResult<Session> {
     let session = shared.engine.session(&client.user)?;
-    if shared.engine.catalog().role(&client.user).is_some_and(|role| role.superuser) {
-        session.change_settings(|settings| settings.describe_session("is_superuser", "on"));
-    }
     for (name, value) in &client.settings {
         session.change_settings(|settings| settings.set_startup(name, value))?;
     }

@@ -11,6 +11,7 @@ use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete
 use pgwire::messages::response::EmptyQueryResponse;
 use tokio_util::sync::CancellationToken;
 
+use super::activity::Ended;
 use super::connection::Connection;
 use super::message::{Bind, Message};
 use super::params;
@@ -203,7 +204,10 @@ impl Connection {
                     let tag = rows.tag.command(count);
                     self.put_complete(tag)?;
                 }
-                Sent::Suspended => self.wire.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()))?,
+                Sent::Suspended => {
+                    self.ended(Ended::Done(limit));
+                    self.wire.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()))?;
+                }
             }
         }
         self.running.finish();
@@ -220,6 +224,7 @@ impl Connection {
         if let Some(tag) = self.own_statement(prepared.statement())? {
             return Ok(self.put_complete(tag)?);
         }
+        self.begin(prepared.statement());
         let options = self.run_options(cancel);
         let session = self.session.clone();
         match self.around(cancel).wait(Box::pin(sql::execute(&session, prepared, values, options))).await?? {

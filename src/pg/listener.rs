@@ -13,21 +13,29 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::activity::Logging;
 use super::cancel::CancelRegistry;
 use super::connection::Connection;
-use super::sqlstate::PgError;
+use super::metrics::Metrics;
+use super::sqlstate::{PgError, PgResult};
 use super::startup::{Client, Greeting, greet};
 use super::tls::TlsConfig;
 use super::wire::Wire;
+use crate::catalog::{Object, ObjectClass, Privilege};
 use crate::config::AuthMode;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+
+/// Connections that are kept for superusers, as in PostgreSQL: whoever mends things must get in.
+const RESERVED: usize = 3;
 
 /// What one server allows.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     /// Clients that are known, at once.
     pub(crate) connections: usize,
+    /// How many of them only superusers may be.
+    pub(crate) reserved: usize,
     /// Sockets that are not known yet, at once; more wait in the kernel's queue.
     pub(crate) unknown: usize,
     /// The same for one remote address.
@@ -44,6 +52,7 @@ impl Limits {
     fn of(engine: &Engine) -> Self {
         Self {
             connections: engine.config().max_connections,
+            reserved: RESERVED.min(engine.config().max_connections.saturating_sub(1)),
             unknown: 256,
             unknown_per_address: 32,
             startup: Duration::from_secs(10),
@@ -60,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) tls: Option<TlsConfig>,
     pub(crate) limits: Limits,
     pub(crate) cancels: Arc<CancelRegistry>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) logging: Logging,
     /// Fired when the server goes down: idle connections end, running statements may finish.
     pub(crate) shutdown: CancellationToken,
     connections: Arc<Semaphore>,
@@ -83,6 +94,21 @@ pub async fn serve(
     tls: Option<TlsConfig>,
     shutdown: CancellationToken,
 ) -> Result<()> {
+    serve_watched(engine, listener, None, auth, tls, shutdown).await
+}
+
+/// As [`serve`], with metrics and health over HTTP on another listener.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_watched(
+    engine: Arc<Engine>,
+    listener: TcpListener,
+    http: Option<TcpListener>,
+    auth: AuthMode,
+    tls: Option<TlsConfig>,
+    shutdown: CancellationToken,
+) -> Result<()> {
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() && (tls.is_none() || auth == AuthMode::Trust) {
         return Err(Error::invalid(format!("cannot listen on {address} without TLS and passwords"))
@@ -91,12 +117,18 @@ pub async fn serve(
 
     let cancels: Arc<CancelRegistry> = Arc::default();
     super::catalog::install_with(&engine, Arc::clone(&cancels));
-    let limits = Limits::of(&engine);
+    let (limits, metrics) = (Limits::of(&engine), Arc::new(Metrics::new(&engine)));
+    if let Some(http) = http {
+        tokio::spawn(super::http::serve(http, Arc::clone(&engine), Arc::clone(&metrics), shutdown.clone()));
+    }
+    let logging = Logging { slow: engine.config().log_min_duration, audit: engine.config().audit };
     let shared = Arc::new(Shared {
         engine,
         auth,
         tls,
         cancels,
+        metrics,
+        logging,
         shutdown: shutdown.clone(),
         connections: Arc::new(Semaphore::new(limits.connections)),
         unknown: Mutex::default(),
@@ -160,15 +192,28 @@ async fn attend(tcp: TcpStream, peer: SocketAddr, shared: Arc<Shared>, permit: O
             let (wire, client) = *client;
             admit(wire, client, shared).await;
         }
-        Ok(Err((wire, error))) => refuse(wire, &error.into_fatal()).await,
+        Ok(Err((wire, error))) => {
+            shared.metrics.refused(error.sqlstate);
+            if shared.logging.audit {
+                tracing::info!(target: "portrait::audit", %peer, sqlstate = error.sqlstate, message = %error.message, "login refused");
+            }
+            refuse(wire, &error.into_fatal()).await;
+        }
     }
 }
 
 async fn admit(wire: Wire, client: Client, shared: Arc<Shared>) {
-    let Ok(_place) = Arc::clone(&shared.connections).try_acquire_owned() else {
-        let error = PgError::fatal("53300", "sorry, too many clients already");
-        return refuse(Some(wire), &error).await;
+    let place = match place(&client, &shared) {
+        Ok(place) => place,
+        Err(error) => {
+            shared.metrics.refused(error.sqlstate);
+            return refuse(Some(wire), &error).await;
+        }
     };
+    let (_place, _connected) = (place, shared.metrics.connected());
+    if shared.logging.audit {
+        tracing::info!(target: "portrait::audit", peer = %client.peer, user = %client.user, tls = wire.is_tls(), "login");
+    }
     match Connection::open(wire, client, shared) {
         Ok(connection) => connection.run().await,
         Err(refused) => {
@@ -176,6 +221,27 @@ async fn admit(wire: Wire, client: Client, shared: Arc<Shared>) {
             refuse(Some(wire), &error.into_fatal()).await;
         }
     }
+}
+
+/// A place for a client that is known, if there is one for it.
+fn place(client: &Client, shared: &Shared) -> PgResult<OwnedSemaphorePermit> {
+    let catalog = shared.engine.catalog();
+    let rights = catalog.rights(&client.user);
+    if !rights.may(Privilege::Connect, &Object::new(ObjectClass::Database, super::startup::DATABASE)) {
+        let message = format!("permission denied for database \"{}\"", super::startup::DATABASE);
+        return Err(PgError::fatal("42501", message).detail("User does not have CONNECT privilege."));
+    }
+    if let Some(limit) = catalog.role(&client.user).and_then(|role| role.connection_limit)
+        && !rights.superuser()
+        && shared.cancels.count(&client.user) >= limit as usize
+    {
+        return Err(PgError::fatal("53300", format!("too many connections for role \"{}\"", client.user)));
+    }
+    if !rights.superuser() && shared.connections.available_permits() <= shared.limits.reserved {
+        return Err(PgError::fatal("53300", "remaining connection slots are reserved for superusers"));
+    }
+    let place = Arc::clone(&shared.connections).try_acquire_owned();
+    place.map_err(|_| PgError::fatal("53300", "sorry, too many clients already"))
 }
 
 /// Sends a FATAL error, if there is anybody to send it to, and closes.

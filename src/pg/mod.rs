@@ -3,13 +3,14 @@
 //! Life of a connection: `listener` accepts and counts sockets; `startup` answers encryption requests, lets `auth` find
 //! out who connects, and gives every error as FATAL; `connection` reads messages and hands them to `simple` or
 //! `extended`; both call `crate::sql` and pass what comes back to `rows`, which encodes batches (`encode`) while they
-//! arrive and stops when the client cancels, goes away or reads nothing. `catalog` answers the questions that drivers
+//! arrive and stops when the client cancels, goes away or reads nothing. `activity`, `metrics` and `http` tell whoever watches. `catalog` answers the questions that drivers
 //! ask about types, tables and settings.
 //!
 //! Invariants: nothing a client sends before it is known is executed; results are never collected (at most two batches
 //! and [`wire::FLUSH_BYTES`] per connection); a panic ends its connection and nothing else; every error has its
 //! SQLSTATE in `sqlstate`, and internal text stays in the log. Must never know: models, files, plans.
 
+mod activity;
 mod auth;
 mod cancel;
 pub(crate) mod catalog;
@@ -17,9 +18,11 @@ mod connection;
 mod copy;
 mod encode;
 mod extended;
+mod http;
 mod interval;
 mod listener;
 mod message;
+mod metrics;
 mod params;
 mod rows;
 mod simple;
@@ -31,6 +34,6 @@ mod wire;
 
 pub use catalog::install;
 pub use encode::TextRows;
-pub use listener::serve;
+pub use listener::{serve, serve_watched};
 pub use sqlstate::sqlstate;
 pub use tls::TlsConfig;

@@ -36,6 +36,7 @@ impl Connection {
         if let Some(tag) = self.own_statement(statement)? {
             return Ok(self.put_complete(tag)?);
         }
+        self.begin(statement);
         let cancel = self.running.start();
         let options = self.run_options(&cancel);
         let session = self.session.clone();

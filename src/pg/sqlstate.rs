@@ -52,6 +52,8 @@ pub fn sqlstate(code: Code) -> &'static str {
         Code::UndefinedSchema => "3F000",
         Code::UndefinedDatabase => "3D000",
         Code::DependentObjects => "2BP01",
+        Code::InvalidGrant => "0LP01",
+        Code::ReservedName => "42939",
         Code::FixedSetting => "55P02",
         Code::FailedTransaction => "25P02",
         Code::NoTransaction => "25P01",

@@ -15,7 +15,9 @@ use super::cancel::{LONG_KEY_BYTES, SHORT_KEY_BYTES};
 use super::listener::Shared;
 use super::message::utf8;
 use super::sqlstate::{PgError, PgResult};
+use super::tls::{Identity, TlsConfig};
 use super::wire::{Stream, Wire};
+use crate::catalog::Catalog;
 use crate::config::AuthMode;
 
 /// PostgreSQL's own limit on a startup packet.
@@ -53,6 +55,8 @@ pub(crate) enum Greeting {
 /// The reply to send before closing, with the wire to send it on. Without a wire there is nobody to tell.
 pub(crate) async fn greet(tcp: TcpStream, peer: SocketAddr, shared: &Shared) -> Result<Greeting, (Option<Wire>, PgError)> {
     let mut wire = Wire::new(Stream::Plain(tcp), shared.limits.write_timeout);
+    // The one certificate of this connection, whatever is loaded meanwhile.
+    let tls = shared.tls.as_ref().map(TlsConfig::now);
     loop {
         let packet = match packet(&mut wire).await {
             Ok(Some(packet)) => packet,
@@ -61,7 +65,7 @@ pub(crate) async fn greet(tcp: TcpStream, peer: SocketAddr, shared: &Shared) -> 
         };
         match Packet::read(packet) {
             Err(error) => return Err((Some(wire), error)),
-            Ok(Packet::Ssl) => wire = encrypt(wire, shared).await?,
+            Ok(Packet::Ssl) => wire = encrypt(wire, tls.as_ref(), shared).await?,
             Ok(Packet::Gss) => {
                 wire.put_byte(b'N');
                 if wire.flush().await.is_err() {
@@ -69,7 +73,9 @@ pub(crate) async fn greet(tcp: TcpStream, peer: SocketAddr, shared: &Shared) -> 
                 }
             }
             Ok(Packet::Cancel { pid, key }) => {
-                if !shared.cancels.cancel(pid, &key) {
+                if shared.cancels.cancel(pid, &key) {
+                    shared.metrics.cancelled();
+                } else {
                     tokio::time::sleep(GUESS_DELAY).await;
                 }
                 // Over TLS an end without a goodbye is an error to the client.
@@ -77,7 +83,7 @@ pub(crate) async fn greet(tcp: TcpStream, peer: SocketAddr, shared: &Shared) -> 
                 return Ok(Greeting::Done);
             }
             Ok(Packet::Startup { version, parameters }) => {
-                return match start(&mut wire, version, parameters, peer, shared).await {
+                return match start(&mut wire, version, parameters, (peer, tls.as_ref()), shared).await {
                     Ok(client) => Ok(Greeting::Client(Box::new((wire, client)))),
                     Err(error) => {
                         tracing::warn!(%peer, sqlstate = error.sqlstate, message = %error.message, "connection refused");
@@ -104,8 +110,8 @@ async fn packet(wire: &mut Wire) -> PgResult<Option<Bytes>> {
 }
 
 /// Answers an SSLRequest, with the handshake when TLS is configured.
-async fn encrypt(mut wire: Wire, shared: &Shared) -> Result<Wire, (Option<Wire>, PgError)> {
-    let tls = shared.tls.as_ref().filter(|_| !wire.is_tls());
+async fn encrypt(mut wire: Wire, tls: Option<&Identity>, shared: &Shared) -> Result<Wire, (Option<Wire>, PgError)> {
+    let tls = tls.filter(|_| !wire.is_tls());
     wire.put_byte(if tls.is_some() { b'S' } else { b'N' });
     let lost = |text: String| (None, PgError::fatal("08006", text));
     wire.flush().await.map_err(|error| lost(error.to_string()))?;
@@ -171,7 +177,7 @@ async fn start(
     wire: &mut Wire,
     version: (u16, u16),
     parameters: Vec<(String, String)>,
-    peer: SocketAddr,
+    (peer, tls): (SocketAddr, Option<&Identity>),
     shared: &Shared,
 ) -> PgResult<Client> {
     let (mut user, mut database, mut unknown) = (None, None, Vec::new());
@@ -197,13 +203,11 @@ async fn start(
         .filter(|user| !user.is_empty())
         .ok_or_else(|| PgError::fatal("28000", "no PostgreSQL user name specified in startup packet"))?;
     match shared.auth {
-        AuthMode::Trust if peer.ip().is_loopback() => {}
+        AuthMode::Trust if peer.ip().is_loopback() => trusted(shared.engine.catalog(), &user)?,
         AuthMode::Trust => {
             return Err(PgError::fatal("28000", format!("connections from \"{}\" are not trusted", peer.ip())));
         }
-        AuthMode::Scram => {
-            auth::authenticate(wire, shared.engine.catalog(), shared.tls.as_ref(), &user).await.map_err(PgError::into_fatal)?
-        }
+        AuthMode::Scram => auth::authenticate(wire, shared.engine.catalog(), tls, &user).await.map_err(PgError::into_fatal)?,
     }
     let database = database.filter(|name| !name.is_empty()).unwrap_or_else(|| user.clone());
     if database != DATABASE {
@@ -214,6 +218,16 @@ async fn start(
     wire.put(PgWireBackendMessage::Authentication(Authentication::Ok))?;
     let key_bytes = if version.1 >= 2 { LONG_KEY_BYTES } else { SHORT_KEY_BYTES };
     Ok(Client { user, peer, settings: options, key_bytes })
+}
+
+/// Who is trusted must still be somebody, once there are roles.
+fn trusted(catalog: &Catalog, user: &str) -> PgResult<()> {
+    match catalog.role(user) {
+        Some(role) if role.login => Ok(()),
+        Some(_) => Err(PgError::fatal("28000", format!("role \"{user}\" is not permitted to log in"))),
+        None if catalog.roles().is_empty() => Ok(()),
+        None => Err(PgError::fatal("28000", format!("role \"{user}\" does not exist"))),
+    }
 }
 
 /// Says which protocol is spoken when the client asked for a newer one, or for options we do not know.

@@ -20,7 +20,8 @@ use portrait_udfs::error::{Code, Error, Result};
 use super::plan::{physical, plan_query};
 use super::support::{end, if_exists, relation_name, words};
 use super::{Call, Outcome, parse_query, parser, query};
-use crate::catalog::{CreateAudience, Created, Members};
+use crate::catalog::{CreateAudience, Created, Members, Object, ObjectClass};
+use crate::engine::Running;
 use crate::error::classify;
 
 /// What stands around a query when it is planned: a training inside it is not at the top of a statement.
@@ -108,6 +109,7 @@ impl Create {
     }
 
     async fn run(&self, call: &Call<'_>) -> Result<()> {
+        call.may_create()?;
         let name = relation_name(&self.name)?;
         let catalog = Arc::clone(call.running.engine().catalog());
         let skip = || call.running.notice(&format!("audience \"{name}\" already exists, skipping"));
@@ -115,8 +117,8 @@ impl Create {
             skip();
             return Ok(());
         }
-        let (plan, key) = plan(call, &self.query).await.map_err(|error| self.place(error))?;
-        let members = members(call, plan).await?;
+        let (plan, key) = plan(&call.running, &self.query).await.map_err(|error| self.place(error))?;
+        let members = members(call, &call.running, plan).await?;
         let audience = CreateAudience {
             name: name.clone(),
             query: self.query.clone(),
@@ -140,9 +142,9 @@ impl Create {
 }
 
 /// Plans an audience's query: one column that can name users.
-async fn plan(call: &Call<'_>, query: &str) -> Result<(Arc<dyn ExecutionPlan>, AudienceKey)> {
+async fn plan(running: &Running, query: &str) -> Result<(Arc<dyn ExecutionPlan>, AudienceKey)> {
     let text = format!("{BEFORE}{query}\n) AS members");
-    let planned = plan_query(&call.running, parse_query(&text)?, &text, &[]).await?;
+    let planned = plan_query(running, parse_query(&text)?, &text, &[]).await?;
     if !planned.parameter_types.is_empty() {
         return Err(Error::new(Code::UndefinedParameter, "there is no parameter $1").detail("An audience cannot have parameters."));
     }
@@ -157,7 +159,7 @@ async fn plan(call: &Call<'_>, query: &str) -> Result<(Arc<dyn ExecutionPlan>, A
         Error::new(Code::DatatypeMismatch, "the users of an audience must be whole numbers or texts")
             .detail(format!("The type of column \"{}\" is {found}.", column.name()))
     })?;
-    Ok((physical(&call.running, planned.plan).await?, key))
+    Ok((physical(running, planned.plan).await?, key))
 }
 
 fn key_of(found: &DataType) -> Option<AudienceKey> {
@@ -171,8 +173,8 @@ fn key_of(found: &DataType) -> Option<AudienceKey> {
 }
 
 /// Runs the query; its members are on the disk when it returns, and in no catalog.
-async fn members(call: &Call<'_>, plan: Arc<dyn ExecutionPlan>) -> Result<Members> {
-    let task = Arc::new(TaskContext::from(call.running.state().as_ref()));
+async fn members(call: &Call<'_>, running: &Running, plan: Arc<dyn ExecutionPlan>) -> Result<Members> {
+    let task = Arc::new(TaskContext::from(running.state().as_ref()));
     let (catalog, cancel, erasures) = (Arc::clone(call.running.engine().catalog()), call.running.cancel().clone(), call.erasures);
     call.running
         .run(async move {
@@ -192,7 +194,11 @@ async fn members(call: &Call<'_>, plan: Arc<dyn ExecutionPlan>) -> Result<Member
 async fn refresh(call: &Call<'_>, name: &str) -> Result<()> {
     let catalog = Arc::clone(call.running.engine().catalog());
     let (query, key) = catalog.audience_query(name)?;
-    let (plan, found) = plan(call, &query).await.map_err(|mut error| {
+    must_own(call, name)?;
+    // Whoever asked for it, the members are users whom the owner may see.
+    let owner = call.running.engine().ml().audiences.get(name).map(|found| found.owner);
+    let running = call.running.acting_as(&owner.unwrap_or_else(|| call.session.user()))?;
+    let (plan, found) = plan(&running, &query).await.map_err(|mut error| {
         error.position = None;
         match error.detail {
             Some(_) => error,
@@ -203,7 +209,7 @@ async fn refresh(call: &Call<'_>, name: &str) -> Result<()> {
         return Err(Error::new(Code::DatatypeMismatch, format!("the users of audience \"{name}\" have another type now"))
             .hint("Drop the audience and make it again."));
     }
-    let members = members(call, plan).await?;
+    let members = members(call, &running, plan).await?;
     let (count, own) = (members.count(), name.to_owned());
     let refreshed = call.running.run(async move { catalog.refresh_audience(&own, &query, members).await }).await?;
     let version = refreshed.version;
@@ -215,6 +221,11 @@ async fn refresh(call: &Call<'_>, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// An audience that does not exist passes.
+fn must_own(call: &Call<'_>, name: &str) -> Result<()> {
+    call.rights().require_owner(&Object::new(ObjectClass::Audience, name))
+}
+
 async fn drop_all(call: &Call<'_>, names: &[ObjectName], if_exists: bool) -> Result<()> {
     let catalog = Arc::clone(call.running.engine().catalog());
     let names: Vec<String> = names.iter().map(relation_name).collect::<Result<_>>()?;
@@ -222,6 +233,7 @@ async fn drop_all(call: &Call<'_>, names: &[ObjectName], if_exists: bool) -> Res
     for name in names.iter().filter(|_| !if_exists) {
         catalog.audience_query(name)?;
     }
+    names.iter().try_for_each(|name| must_own(call, name))?;
     for name in names {
         let (catalog, own) = (Arc::clone(&catalog), name.clone());
         if !call.running.run(async move { catalog.drop_audience(&own, if_exists).await }).await? {

@@ -15,8 +15,11 @@ use super::cursor::{Close, Declare, Fetch};
 use super::drop::Drop;
 use super::execute::{Deallocate, Execute};
 use super::explain::Explain;
+use super::grant::Grant;
+use super::location::Location;
 use super::maintain::Maintain;
 use super::materialized_view::MaterializedView;
+use super::policy::Policy;
 use super::prepare::Prepare;
 use super::reset::Reset;
 use super::role::Role;
@@ -42,6 +45,9 @@ pub(super) enum Command {
     AlterTable(AlterTable),
     Drop(Drop),
     Role(Role),
+    Grant(Grant),
+    Policy(Box<Policy>),
+    Location(Location),
     Audience(Box<Audience>),
     Set(Set),
     Show(Show),
@@ -106,6 +112,10 @@ impl Command {
                 parser.parser.next_token();
                 Fetch::parse(&mut parser.parser, first == "MOVE").map(Self::Fetch)
             }
+            "GRANT" | "REVOKE" => {
+                parser.parser.next_token();
+                Grant::parse(&mut parser.parser, first == "REVOKE").map(Self::Grant).map_err(syntax)
+            }
             "OPTIMIZE" | "VACUUM" => Maintain::parse(&mut parser.parser).map(Self::Maintain).map_err(syntax),
             "COPY" => {
                 parser.parser.next_token();
@@ -168,6 +178,14 @@ impl Command {
                 parser.parser.next_token();
                 if let Some(role) = Role::parse(&mut parser.parser, first).map_err(syntax)? {
                     return Ok(Some(Self::Role(role)));
+                }
+                if let Some(policy) = Policy::parse(&mut parser.parser, first).map_err(syntax)? {
+                    return Ok(Some(Self::Policy(Box::new(policy))));
+                }
+                if first != "ALTER"
+                    && let Some(location) = Location::parse(&mut parser.parser, first).map_err(syntax)?
+                {
+                    return Ok(Some(Self::Location(location)));
                 }
                 if let Some(audience) = Audience::parse(&mut parser.parser, first, text)? {
                     return Ok(Some(Self::Audience(Box::new(audience))));
@@ -269,6 +287,9 @@ impl Command {
             Self::AlterTable(alter) => alter.tag(),
             Self::Drop(drop) => drop.tag(),
             Self::Role(role) => role.tag(),
+            Self::Grant(grant) => grant.tag(),
+            Self::Policy(policy) => policy.tag(),
+            Self::Location(location) => location.tag(),
             Self::Audience(audience) => audience.tag(),
             Self::Set(_) => "SET",
             Self::Show(_) => "SHOW",
@@ -345,6 +366,9 @@ pub(super) async fn describe(
         | Command::AlterTable(_)
         | Command::Drop(_)
         | Command::Role(_)
+        | Command::Grant(_)
+        | Command::Policy(_)
+        | Command::Location(_)
         | Command::Audience(_)
         | Command::Set(_)
         | Command::Reset(_)
@@ -371,6 +395,9 @@ pub(super) async fn run(call: Call<'_>) -> Result<Outcome> {
         Command::AlterTable(alter) => alter.run(call).await,
         Command::Drop(drop) => drop.run(call).await,
         Command::Role(role) => role.run(call).await,
+        Command::Grant(grant) => grant.run(call).await,
+        Command::Policy(policy) => policy.run(call).await,
+        Command::Location(location) => location.run(call).await,
         Command::Audience(audience) => audience.run(call).await,
         Command::Set(set) => set.run(&call),
         Command::Show(show) => show.run(&call),

@@ -1,4 +1,4 @@
-//! Statements that clients of PostgreSQL send when they tidy up, and that have nothing to do here: `UNLISTEN`. Everything else that PostgreSQL knows and this server does not is refused by name.
+//! Statements that clients of PostgreSQL send when they tidy up, and that have nothing to do here: `LISTEN`, `UNLISTEN`. Everything else that PostgreSQL knows and this server does not is refused by name.
 
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -6,8 +6,13 @@ use portrait_udfs::error::{Code, Error};
 
 use super::support::{end, words};
 
-/// Reads `UNLISTEN *`: the tag, when it is one of them.
+/// Reads `LISTEN name`, to which nothing is ever said, or `UNLISTEN *`: the tag, when it is one of them.
 pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Option<&'static str>, ParserError> {
+    if words(parser, &["LISTEN"]) {
+        parser.parse_identifier()?;
+        end(parser)?;
+        return Ok(Some("LISTEN"));
+    }
     if words(parser, &["UNLISTEN"]) {
         if !parser.consume_token(&Token::Mul) {
             parser.parse_identifier()?;
@@ -20,20 +25,18 @@ pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Option<&'static str>, Par
 
 /// The words that start statements of PostgreSQL's that this server does not have, each with what to do instead.
 const UNSUPPORTED: &[(&str, &str)] = &[
-    ("ALTER", "ALTER TABLE sets and resets a retention; make a new table or view with CREATE … AS."),
+    ("ALTER", "ALTER TABLE sets a retention, row level security and the owner; make a new table or view with CREATE … AS."),
     ("ANALYZE", "Statistics are kept by the files themselves."),
     ("CALL", "Functions are called in a SELECT."),
     ("CHECKPOINT", "Every statement that returned is durable."),
     ("CLUSTER", ""),
     ("COMMENT", ""),
-    ("CREATE", "CREATE makes tables, external tables, views, materialized views, audiences and roles."),
+    ("CREATE", "CREATE makes tables, external tables, views, materialized views, audiences, roles, policies, masks and locations."),
     ("DELETE", "Write the rows to keep with CREATE TABLE … AS SELECT."),
     ("DESCRIBE", "Use \\d in psql, or describe_events for an event log."),
     ("DO", ""),
-    ("DROP", "DROP removes tables, views, materialized views, audiences and roles."),
-    ("GRANT", ""),
+    ("DROP", "DROP removes tables, views, materialized views, audiences, roles, policies, masks and locations."),
     ("IMPORT", ""),
-    ("LISTEN", ""),
     ("LOAD", ""),
     ("LOCK", ""),
     ("MERGE", "Write the merged rows with CREATE TABLE … AS SELECT."),
@@ -41,7 +44,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("REASSIGN", ""),
     ("REFRESH", "REFRESH MATERIALIZED VIEW and REFRESH AUDIENCE run their queries again."),
     ("REINDEX", ""),
-    ("REVOKE", ""),
     ("SECURITY", ""),
     ("TRUNCATE", "DROP the table and CREATE it again."),
     ("UPDATE", "Write the changed rows with CREATE TABLE … AS SELECT."),

@@ -48,7 +48,11 @@ fn file_kind(file_type: &str) -> Result<FileKind> {
 /// Runs a CREATE EXTERNAL TABLE.
 pub(super) async fn run(call: Call<'_>, table: &CreateExternalTable) -> Result<Outcome> {
     call.before_write()?;
+    call.may_create()?;
     let name = relation_name(&table.name)?;
+    if table.or_replace {
+        call.must_own(&name)?;
+    }
     let location = table.locations.first().cloned().ok_or_else(|| Error::new(Code::Syntax, "an external table needs a LOCATION"))?;
     let columns = if table.columns.is_empty() { None } else { Some(declared(&call.running, table).await?) };
     let made = CreateExternal {

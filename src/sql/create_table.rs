@@ -76,6 +76,7 @@ impl CreateTable {
 
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Outcome> {
         call.before_write()?;
+        call.may_create()?;
         let name = relation_name(&self.table.name)?;
         let catalog = Arc::clone(call.running.engine().catalog());
         if catalog.describe(&name).is_some() {

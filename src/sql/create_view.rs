@@ -25,7 +25,11 @@ pub(super) fn check(view: &ast::CreateView) -> Result<()> {
 /// Runs a CREATE VIEW.
 pub(super) async fn run(call: Call<'_>, view: &ast::CreateView) -> Result<Outcome> {
     call.before_write()?;
+    call.may_create()?;
     let name = relation_name(&view.name)?;
+    if view.or_replace {
+        call.must_own(&name)?;
+    }
     let mut whole = ast::Statement::CreateView(view.clone());
     plan::prepare_statement(&mut whole)?;
     let ast::Statement::CreateView(ast::CreateView { query: prepared, .. }) = whole else {

@@ -58,7 +58,7 @@ impl Drop {
             match catalog.describe(name) {
                 None if !self.if_exists => return Err(self.missing(name)),
                 Some(found) if !self.fits(found.kind) => return Err(self.wrong_kind(name, found.kind)),
-                _ => {}
+                _ => call.must_own(name)?,
             }
         }
         for name in names {

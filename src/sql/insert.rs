@@ -14,7 +14,7 @@ use portrait_udfs::error::{Code, Error, Result};
 
 use super::command::Description;
 use super::plan::{self, Planned, bind, physical};
-use super::support::relation_name;
+use super::support::{fold, relation_name};
 use super::{Call, Outcome, guard};
 use crate::engine::Running;
 use crate::error::classify;
@@ -63,6 +63,18 @@ async fn rows(running: &Running, insert: &ast::Insert, text: &str, declared: &[O
     Ok(planned)
 }
 
+/// The list of columns; `None` = all.
+fn columns(insert: &ast::Insert) -> Result<Option<Vec<String>>> {
+    if insert.columns.is_empty() {
+        return Ok(None);
+    }
+    let bare = |name: &ast::ObjectName| {
+        let ident = name.0.last().and_then(|part| part.as_ident());
+        ident.map(fold).ok_or_else(|| Error::new(Code::Syntax, format!("\"{name}\" is not a name")))
+    };
+    insert.columns.iter().map(bare).collect::<Result<_>>().map(Some)
+}
+
 /// Without a list of columns, rows of VALUES that are one short are all columns of the table but the time of arrival.
 fn leave_out_arrival(running: &Running, name: &str, insert: &mut ast::Insert) {
     let Some(info) = running.engine().catalog().describe(name) else { return };
@@ -99,6 +111,7 @@ pub(super) async fn run(call: Call<'_>, insert: &ast::Insert) -> Result<Outcome>
     let types: Vec<_> = call.params.iter().map(|value| Some(value.data_type())).collect();
     let planned = rows(&call.running, insert, call.statement.text(), &types).await?;
     let plan = bind(planned.plan, call.params.clone())?;
+    let new_rows = call.new_rows(&target(insert)?, columns(insert)?).await?;
     let plan = physical(&call.running, plan).await?;
     let task = Arc::new(TaskContext::from(call.running.state().as_ref()));
     let (catalog, name, options) = (Arc::clone(call.running.engine().catalog()), target(insert)?, call.ingest_options());
@@ -106,7 +119,7 @@ pub(super) async fn run(call: Call<'_>, insert: &ast::Insert) -> Result<Outcome>
     let arrivals = call
         .running
         .run(async move {
-            let rows = execute_stream(plan, task).map_err(classify)?;
+            let rows = new_rows.check(execute_stream(plan, task).map_err(classify)?);
             catalog.insert(&name, rows, options).await
         })
         .await?;

@@ -9,7 +9,7 @@ use portrait_udfs::error::{Code, Result};
 
 use super::support::{end, relation_name, words};
 use super::{Call, Outcome};
-use crate::catalog::ObjectKind;
+use crate::catalog::{ObjectKind, TableInfo};
 
 /// How long `VACUUM` keeps old versions, unless it is told: as other programs of Delta Lake do.
 const RETENTION_HOURS: i64 = 7 * 24;
@@ -67,7 +67,10 @@ impl Maintain {
             Self::Vacuum { table: Some(table), hours } => vacuum(&call, relation_name(table)?, *hours).await?,
             Self::Vacuum { table: None, hours } => {
                 let tables = call.running.engine().catalog().list();
-                for info in tables.into_iter().filter(|info| matches!(info.kind, ObjectKind::Table | ObjectKind::MaterializedView)) {
+                let rights = call.rights();
+                let kept = |info: &TableInfo| matches!(info.kind, ObjectKind::Table | ObjectKind::MaterializedView);
+                // As in PostgreSQL: what others own is passed over.
+                for info in tables.into_iter().filter(|info| kept(info) && rights.owns_of(&info.owner)) {
                     match vacuum(&call, info.name, *hours).await {
                         // Dropped meanwhile.
                         Err(error) if error.code == Code::UndefinedTable => {}
@@ -82,6 +85,7 @@ impl Maintain {
 }
 
 async fn optimize(call: &Call<'_>, name: String) -> Result<()> {
+    call.must_own(&name)?;
     let (catalog, shown) = (Arc::clone(call.running.engine().catalog()), name.clone());
     let done = call.running.run(async move { catalog.optimize(&name).await }).await?;
     if done.removed == 0 {
@@ -93,6 +97,7 @@ async fn optimize(call: &Call<'_>, name: String) -> Result<()> {
 }
 
 async fn vacuum(call: &Call<'_>, name: String, hours: i64) -> Result<()> {
+    call.must_own(&name)?;
     let (catalog, shown) = (Arc::clone(call.running.engine().catalog()), name.clone());
     let removed = call.running.run(async move { catalog.vacuum(&name, hours * HOUR_MS).await }).await?;
     if removed > 0 {

@@ -109,11 +109,14 @@ impl MaterializedView {
         let tag = match self {
             Self::Create(create) => create.run(&call).await?,
             Self::Refresh { name, populate } => {
-                refresh(&call, &relation_name(name)?, *populate).await?;
+                let name = relation_name(name)?;
+                call.must_own(&name)?;
+                refresh(&call, &name, *populate).await?;
                 self.tag().to_owned()
             }
             Self::Alter { name, policy } => {
                 let (catalog, name, policy) = (Arc::clone(call.running.engine().catalog()), relation_name(name)?, *policy);
+                call.must_own(&name)?;
                 call.running.run(async move { catalog.set_refresh_policy(&name, policy).await }).await?;
                 self.tag().to_owned()
             }
@@ -125,6 +128,7 @@ impl MaterializedView {
 
 impl Create {
     async fn run(&self, call: &Call<'_>) -> Result<String> {
+        call.may_create()?;
         let name = relation_name(&self.view.name)?;
         let engine = Arc::clone(call.running.engine());
         if let Some(found) = engine.catalog().describe(&name) {

@@ -12,6 +12,7 @@
 mod alter_table;
 mod as_of;
 mod audience;
+mod calls;
 mod casts;
 mod command;
 mod compat;
@@ -26,15 +27,18 @@ mod execute;
 mod explain;
 #[cfg(test)]
 mod faults;
+mod grant;
 mod guard;
 mod import;
 mod insert;
+mod location;
 mod lookup;
 mod maintain;
 mod materialized_view;
 mod names;
 mod parser;
 mod plan;
+mod policy;
 mod prepare;
 mod query;
 mod reset;

@@ -12,9 +12,10 @@ use datafusion::logical_expr::{LogicalPlan, Statement as PlanStatement};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
+use portrait_udfs::context::StatementContext;
 use portrait_udfs::error::{Code, Error, Result};
 
-use super::{PARAMETERS_MAX, guard, names, series};
+use super::{PARAMETERS_MAX, calls, guard, names, series};
 use crate::engine::Running;
 use crate::error::classify;
 
@@ -46,6 +47,7 @@ pub(super) async fn plan(running: &Running, statement: ast::Statement, text: &st
                 declared.resize(declared.len().max(number), None);
                 declared[number - 1].get_or_insert(DataType::Int64);
             }
+            calls::check(&engine.catalog().rights(&StatementContext::of(state.config()).user), &state, &statement)?;
             engine.rewrite(&mut statement);
             plan_here(&state, statement, written, &text, &declared).await
         })

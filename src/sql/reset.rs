@@ -18,8 +18,10 @@ pub(super) enum Reset {
     One(String),
     /// `RESET ALL`.
     All,
-    /// `RESET ROLE`: nobody but oneself can be set, so there is nothing to restore.
+    /// `RESET ROLE`.
     Role,
+    /// `RESET SESSION AUTHORIZATION`.
+    Authorization,
     /// `DISCARD ALL`: settings, prepared statements, everything.
     DiscardAll,
     /// `DISCARD PLANS`, `SEQUENCES` or `TEMP`: nothing of that kind is kept.
@@ -47,7 +49,9 @@ impl Reset {
                 Self::All
             } else if words(parser, &["TIME", "ZONE"]) {
                 Self::One("TimeZone".into())
-            } else if words(parser, &["SESSION", "AUTHORIZATION"]) || words(parser, &["ROLE"]) {
+            } else if words(parser, &["SESSION", "AUTHORIZATION"]) {
+                Self::Authorization
+            } else if words(parser, &["ROLE"]) {
                 Self::Role
             } else {
                 Self::One(setting_name(parser)?)
@@ -59,7 +63,7 @@ impl Reset {
 
     pub(super) fn tag(&self) -> &'static str {
         match self {
-            Self::One(_) | Self::All | Self::Role => "RESET",
+            Self::One(_) | Self::All | Self::Role | Self::Authorization => "RESET",
             Self::DiscardAll => "DISCARD ALL",
             Self::Discard("PLANS") => "DISCARD PLANS",
             Self::Discard("SEQUENCES") => "DISCARD SEQUENCES",
@@ -75,11 +79,14 @@ impl Reset {
                 if call.session.transaction() != TransactionStatus::Idle {
                     return Err(Error::new(Code::ActiveTransaction, "DISCARD ALL cannot run inside a transaction block"));
                 }
+                call.session.set_authorization(None, Scope::Session)?;
                 call.session.change_settings(crate::engine::settings::Settings::reset_all);
                 call.session.forget_prepared(None)?;
                 call.session.close_cursor(None)?;
             }
-            Self::Role | Self::Discard(_) => {}
+            Self::Role => call.session.set_role(None, Scope::Session)?,
+            Self::Authorization => call.session.set_authorization(None, Scope::Session)?,
+            Self::Discard(_) => {}
         }
         Ok(Outcome::done(self.tag()))
     }
@@ -91,6 +98,7 @@ impl fmt::Display for Reset {
             Self::One(name) => write!(f, "RESET {name}"),
             Self::All => f.write_str("RESET ALL"),
             Self::Role => f.write_str("RESET ROLE"),
+            Self::Authorization => f.write_str("RESET SESSION AUTHORIZATION"),
             Self::DiscardAll | Self::Discard(_) => f.write_str(self.tag()),
         }
     }

@@ -1,4 +1,4 @@
-//! `CREATE`, `ALTER` and `DROP` of `ROLE` or `USER`, with `LOGIN`, `SUPERUSER` and `PASSWORD`.
+//! `CREATE`, `ALTER` and `DROP` of `ROLE` or `USER`, with `LOGIN`, `SUPERUSER`, `CONNECTION LIMIT` and `PASSWORD`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,6 +55,10 @@ impl Role {
                 options.superuser = Some(true);
             } else if words(parser, &["NOSUPERUSER"]) {
                 options.superuser = Some(false);
+            } else if words(parser, &["CONNECTION", "LIMIT"]) {
+                let none = parser.consume_token(&Token::Minus);
+                let number = parser.parse_literal_uint()?;
+                options.connection_limit = Some(if none { None } else { Some(u32::try_from(number).unwrap_or(u32::MAX)) });
             } else if words(parser, &["ENCRYPTED", "PASSWORD"]) || words(parser, &["PASSWORD"]) {
                 options.password = Some(if words(parser, &["NULL"]) { None } else { Some(parser.parse_literal_string()?) });
             } else if !["INHERIT", "NOINHERIT", "NOCREATEDB", "NOCREATEROLE", "NOREPLICATION", "NOBYPASSRLS"]
@@ -79,9 +83,8 @@ impl Role {
         call.before_write()?;
         let catalog = Arc::clone(call.running.engine().catalog());
         let me = call.session.user();
-        let superuser = catalog.role(me).is_some_and(|role| role.superuser);
-        let own_password =
-            matches!(self, Self::Alter(name, options) if name == me && options.superuser.is_none() && options.login.is_none());
+        let superuser = call.rights().superuser();
+        let own_password = matches!(self, Self::Alter(name, options) if *name == me && options.superuser.is_none() && options.login.is_none() && options.connection_limit.is_none());
         if !superuser && !own_password {
             return Err(Error::new(Code::InsufficientPrivilege, format!("permission denied to {}", self.tag().to_lowercase()))
                 .hint("Only superusers change roles; everybody may change their own password."));
@@ -90,7 +93,7 @@ impl Role {
             Self::Create(name, options) => catalog.create_role(name, options.clone()).await?,
             Self::Alter(name, options) => catalog.alter_role(name, options.clone()).await?,
             Self::Drop { names, if_exists } => {
-                if names.iter().any(|name| name == me) {
+                if names.contains(&me) {
                     return Err(Error::new(Code::DependentObjects, "current user cannot be dropped"));
                 }
                 for name in names {
@@ -119,6 +122,11 @@ impl fmt::Display for Role {
                 match options.superuser {
                     Some(true) => f.write_str(" SUPERUSER")?,
                     Some(false) => f.write_str(" NOSUPERUSER")?,
+                    None => {}
+                }
+                match options.connection_limit {
+                    Some(Some(limit)) => write!(f, " CONNECTION LIMIT {limit}")?,
+                    Some(None) => f.write_str(" CONNECTION LIMIT -1")?,
                     None => {}
                 }
                 match options.password {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
-use portrait_udfs::error::{Code, Error, Result};
+use portrait_udfs::error::Result;
 
 use super::support::{end, name, words};
 use super::transaction::Modes;
@@ -19,8 +19,10 @@ pub(super) enum Set {
     Value { scope: Scope, name: String, value: Option<String> },
     /// `SET TRANSACTION` (of this transaction) or `SET SESSION CHARACTERISTICS` (of those to come).
     Modes { modes: Modes, session: bool },
-    /// `SET ROLE` and `SET SESSION AUTHORIZATION`; `None` = oneself.
-    Role(Option<String>),
+    /// `SET ROLE`; `None` = NONE.
+    Role { scope: Scope, role: Option<String> },
+    /// `SET SESSION AUTHORIZATION`; `None` = who logged in.
+    Authorization { scope: Scope, user: Option<String> },
 }
 
 impl Set {
@@ -32,9 +34,8 @@ impl Set {
         if words(parser, &["SESSION", "CHARACTERISTICS", "AS", "TRANSACTION"]) {
             return Ok(Self::Modes { modes: Modes::parse(parser)?, session: true });
         }
-        if words(parser, &["SESSION", "AUTHORIZATION"]) || words(parser, &["ROLE"]) {
-            let role = Self::value(parser)?;
-            return Ok(Self::Role(role.filter(|role| !role.eq_ignore_ascii_case("none"))));
+        if words(parser, &["SESSION", "AUTHORIZATION"]) {
+            return Self::authorization(parser, Scope::Session);
         }
         let scope = if words(parser, &["LOCAL"]) {
             Scope::Transaction
@@ -42,6 +43,15 @@ impl Set {
             words(parser, &["SESSION"]);
             Scope::Session
         };
+        if words(parser, &["SESSION", "AUTHORIZATION"]) {
+            return Self::authorization(parser, scope);
+        }
+        if words(parser, &["ROLE"]) {
+            let _ = parser.consume_token(&Token::Eq) || words(parser, &["TO"]);
+            let role = Self::value(parser)?;
+            end(parser)?;
+            return Ok(Self::Role { scope, role: role.filter(|role| !role.eq_ignore_ascii_case("none")) });
+        }
         let name = if words(parser, &["TIME", "ZONE"]) {
             "TimeZone".to_owned()
         } else if words(parser, &["NAMES"]) {
@@ -57,6 +67,12 @@ impl Set {
         let value = Self::values(parser, &name)?;
         end(parser)?;
         Ok(Self::Value { scope, name, value })
+    }
+
+    fn authorization(parser: &mut Parser<'_>, scope: Scope) -> Result<Self, ParserError> {
+        let user = Self::value(parser)?;
+        end(parser)?;
+        Ok(Self::Authorization { scope, user })
     }
 
     /// A value or a list of them; `None` = DEFAULT.
@@ -110,14 +126,8 @@ impl Set {
                 }
             }
             Self::Modes { modes, session } => modes.apply(call.session, *session)?,
-            Self::Role(role) => {
-                if let Some(role) = role
-                    && role != call.session.user()
-                {
-                    return Err(Error::new(Code::InsufficientPrivilege, format!("permission denied to set role \"{role}\""))
-                        .hint("Connect as that role."));
-                }
-            }
+            Self::Role { scope, role } => call.session.set_role(role.as_deref(), *scope)?,
+            Self::Authorization { scope, user } => call.session.set_authorization(user.as_deref(), *scope)?,
         }
         Ok(Outcome::done("SET"))
     }
@@ -133,6 +143,10 @@ pub(super) fn setting_name(parser: &mut Parser<'_>) -> Result<String, ParserErro
     Ok(full)
 }
 
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -145,8 +159,14 @@ impl fmt::Display for Set {
             }
             Self::Modes { modes, session: false } => write!(f, "SET TRANSACTION{modes}"),
             Self::Modes { modes, session: true } => write!(f, "SET SESSION CHARACTERISTICS AS TRANSACTION{modes}"),
-            Self::Role(None) => f.write_str("SET ROLE NONE"),
-            Self::Role(Some(role)) => write!(f, "SET ROLE \"{}\"", role.replace('"', "\"\"")),
+            Self::Role { scope, role } => {
+                let local = if *scope == Scope::Transaction { "LOCAL " } else { "" };
+                write!(f, "SET {local}ROLE {}", role.as_ref().map_or_else(|| "NONE".to_owned(), |role| quoted(role)))
+            }
+            Self::Authorization { scope, user } => {
+                let local = if *scope == Scope::Transaction { "LOCAL " } else { "" };
+                write!(f, "SET {local}SESSION AUTHORIZATION {}", user.as_ref().map_or_else(|| "DEFAULT".to_owned(), |user| quoted(user)))
+            }
         }
     }
 }

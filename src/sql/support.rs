@@ -14,6 +14,8 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::{Call, Outcome, RowTag};
+use crate::catalog::{Object, ObjectClass, PUBLIC, Privilege, Rights};
+use crate::engine::NewRows;
 
 /// Longest name, in bytes: PostgreSQL's limit times four, so that no script that runs there fails here.
 const NAME_BYTES_MAX: usize = 252;
@@ -110,6 +112,42 @@ impl Call<'_> {
             return Err(Error::new(Code::ReadOnly, format!("cannot execute {what} in a read-only transaction")));
         }
         self.running.engine().catalog().may_write()
+    }
+
+    /// What the statement's role may do.
+    pub(super) fn rights(&self) -> Rights {
+        self.running.engine().catalog().rights(&self.session.user())
+    }
+
+    /// Demands that the role owns a table or view; one that does not exist passes.
+    ///
+    /// # Errors
+    /// 42501.
+    pub(super) fn must_own(&self, table: &str) -> Result<()> {
+        let found = self.running.engine().catalog().describe(table);
+        self.rights().require_owner(&Object::table(table)).map_err(|error| match found {
+            Some(info) => Error { message: format!("must be owner of {} {table}", info.kind.words()), ..error },
+            None => error,
+        })
+    }
+
+    /// What rows must fulfil that the role adds to a table, with these columns (`None` = all).
+    ///
+    /// # Errors
+    /// 42501 without the privilege to add any; 42P01.
+    pub(super) async fn new_rows(&self, table: &str, columns: Option<Vec<String>>) -> Result<NewRows> {
+        let (catalog, state, role) = (Arc::clone(self.running.engine().catalog()), Arc::clone(self.running.state()), self.session.user());
+        let info = catalog.describe(table).ok_or_else(|| catalog.undefined_table(table))?;
+        let table = table.to_owned();
+        self.running.run(async move { NewRows::of(&catalog, &state, &role, &table, &info.schema, columns.as_deref()).await }).await
+    }
+
+    /// Demands that the role may make tables and views.
+    ///
+    /// # Errors
+    /// 42501.
+    pub(super) fn may_create(&self) -> Result<()> {
+        self.rights().require(Privilege::Create, &Object::new(ObjectClass::Schema, PUBLIC))
     }
 
     /// After a write inside a transaction block: it is durable already, and the client should know.

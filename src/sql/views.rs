@@ -3,14 +3,18 @@
 //! A view means what it meant when it was made: names are resolved by the default search path, not by the path of
 //! whoever reads it.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast;
+use parking_lot::Mutex;
 use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::functions::prepare_statement;
 
@@ -19,10 +23,13 @@ use crate::catalog::ViewPlanner;
 use crate::engine::{Engine, Extension, WeakSession};
 use crate::error::classify;
 
+/// Owners of views whose states are kept.
+const STATES_MAX: usize = 256;
+
 /// Gives an engine the planner of views and PostgreSQL's names of columns. A second time does nothing new.
 pub(super) fn install(engine: &Arc<Engine>) {
     engine.extend(Arc::new(Naming));
-    engine.catalog().set_view_planner(Arc::new(Planner { engine: Arc::downgrade(engine), state: OnceLock::new() }));
+    engine.catalog().set_view_planner(Arc::new(Planner { engine: Arc::downgrade(engine), states: Mutex::default() }));
 }
 
 /// Names columns before any other rewriting, so that what is kept of a query keeps their names.
@@ -42,10 +49,10 @@ impl Extension for Naming {
     }
 }
 
-/// Plans views with a state that belongs to no client.
+/// Plans views with states that belong to no client, one for each owner of views.
 struct Planner {
     engine: Weak<Engine>,
-    state: OnceLock<SessionState>,
+    states: Mutex<HashMap<String, SessionState>>,
 }
 
 impl Planner {
@@ -54,12 +61,17 @@ impl Planner {
     }
 
     /// Made at the first use, when every extension is there.
-    fn state(&self, engine: &Arc<Engine>) -> Result<&SessionState> {
-        if let Some(state) = self.state.get() {
-            return Ok(state);
+    fn state(&self, engine: &Arc<Engine>, owner: &str) -> Result<SessionState> {
+        if let Some(state) = self.states.lock().get(owner) {
+            return Ok(state.clone());
         }
-        let state = engine.detached_state()?;
-        Ok(self.state.get_or_init(|| state))
+        let state = engine.detached_state(owner)?;
+        let mut states = self.states.lock();
+        if states.len() >= STATES_MAX {
+            states.clear();
+        }
+        states.insert(owner.to_owned(), state.clone());
+        Ok(state)
     }
 }
 
@@ -71,12 +83,76 @@ impl fmt::Debug for Planner {
 
 #[async_trait]
 impl ViewPlanner for Planner {
-    async fn plan(&self, query: &str) -> Result<LogicalPlan> {
+    async fn plan(&self, query: &str, owner: &str) -> Result<LogicalPlan> {
         let engine = self.engine()?;
-        let state = self.state(&engine)?;
-        let mut statement = super::parse_query(query)?;
-        engine.rewrite(&mut statement);
-        prepare_statement(&mut statement)?;
-        state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await.map_err(classify)
+        let state = self.state(&engine, owner)?;
+        to_plan(&engine, &state, query).await
+    }
+
+    async fn plan_over(&self, state: &SessionState, query: &str, name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+        let engine = self.engine()?;
+        let mut state = state.clone();
+        let options = state.config_options();
+        let (database, schema) = (options.catalog.default_catalog.clone(), options.catalog.default_schema.clone());
+        let catalog = state.catalog_list().catalog(&database).ok_or_else(|| Error::internal("a session has no database"))?;
+        let over = Over { catalog, schema, name: name.to_owned(), table };
+        let list = MemoryCatalogProviderList::new();
+        list.register_catalog(database, Arc::new(over));
+        state.register_catalog_list(Arc::new(list));
+        to_plan(&engine, &state, query).await
+    }
+}
+
+async fn to_plan(engine: &Engine, state: &SessionState, query: &str) -> Result<LogicalPlan> {
+    let mut statement = super::parse_query(query)?;
+    engine.rewrite(&mut statement);
+    prepare_statement(&mut statement)?;
+    state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await.map_err(classify)
+}
+
+/// A database in which one bare name is a table of our own.
+#[derive(Debug)]
+struct Over {
+    catalog: Arc<dyn CatalogProvider>,
+    /// The schema of bare names.
+    schema: String,
+    name: String,
+    table: Arc<dyn TableProvider>,
+}
+
+impl CatalogProvider for Over {
+    fn schema_names(&self) -> Vec<String> {
+        self.catalog.schema_names()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        let schema = self.catalog.schema(name)?;
+        if name != self.schema {
+            return Some(schema);
+        }
+        Some(Arc::new(OverSchema { schema, name: self.name.clone(), table: Arc::clone(&self.table) }))
+    }
+}
+
+/// The schema of bare names, with that table.
+#[derive(Debug)]
+struct OverSchema {
+    schema: Arc<dyn SchemaProvider>,
+    name: String,
+    table: Arc<dyn TableProvider>,
+}
+
+#[async_trait]
+impl SchemaProvider for OverSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.schema.table_names()
+    }
+
+    async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
+        if name == self.name { Ok(Some(Arc::clone(&self.table))) } else { self.schema.table(name).await }
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        name == self.name || self.schema.table_exist(name)
     }
 }

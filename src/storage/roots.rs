@@ -25,6 +25,8 @@ const DEPTH_MAX: usize = 32;
 pub struct DataRoots {
     roots: Vec<PathBuf>,
     remote: Vec<RemoteRoot>,
+    /// The folders, and prefixes of buckets, outside which nothing is reached; `None` = the roots are the only bounds.
+    only: Option<Vec<String>>,
 }
 
 /// One file as it was found.
@@ -68,7 +70,40 @@ impl DataRoots {
         let files = data_dir.join("files");
         make_folder(&files)?;
         roots.push(std::fs::canonicalize(files)?);
-        Ok(Self { roots, remote })
+        Ok(Self { roots, remote, only: None })
+    }
+
+    /// The same roots, of which only what lies in some folders is reached.
+    #[must_use]
+    pub fn within(&self, folders: Vec<String>) -> Self {
+        Self { only: Some(folders), ..self.clone() }
+    }
+
+    /// The folder that a location names, as it is kept: absolute and without links, or a prefix of a bucket.
+    ///
+    /// # Errors
+    /// 42501 outside the roots, 22023 for what is no folder.
+    pub fn folder_of_location(&self, location: &str) -> Result<String> {
+        if is_remote(location) {
+            let trimmed = location.trim_end_matches('/');
+            for root in &self.remote {
+                if root.locate(trimmed)?.is_some() {
+                    return Ok(trimmed.to_owned());
+                }
+            }
+            return Err(self.denied(location));
+        }
+        let path = self.resolve(location)?;
+        if !path.is_dir() {
+            return Err(Error::invalid(format!("\"{location}\" is not a folder")));
+        }
+        path.into_os_string().into_string().map_err(|_| Error::invalid("the folder's name is not UTF-8"))
+    }
+
+    /// Whether a place in a bucket may be reached.
+    fn reaches(&self, location: &str) -> bool {
+        let inside = |folder: &String| location.strip_prefix(folder.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.only.as_ref().is_none_or(|only| only.iter().any(inside))
     }
 
     /// With another root, in a store of a test's.
@@ -131,7 +166,7 @@ impl DataRoots {
     /// As [`resolve`](Self::resolve), 42501 for a link that leads out of the roots, and an object store's.
     pub async fn list<F: Fn(&str) -> bool + Send + Sync + 'static>(self: &Arc<Self>, location: &str, accept: F) -> Result<Listing> {
         if is_remote(location) {
-            for root in &self.remote {
+            for root in self.remote.iter().filter(|_| self.reaches(location)) {
                 if let Some(listing) = root.list(location, &accept).await? {
                     return Ok(listing);
                 }
@@ -271,7 +306,8 @@ impl DataRoots {
     }
 
     fn contains(&self, canonical: &Path) -> bool {
-        self.roots.iter().any(|root| canonical.starts_with(root))
+        let allowed = self.only.as_ref().is_none_or(|only| only.iter().any(|folder| canonical.starts_with(folder)));
+        allowed && self.roots.iter().any(|root| canonical.starts_with(root))
     }
 
     fn denied(&self, location: &str) -> Error {
@@ -279,10 +315,21 @@ impl DataRoots {
     }
 
     fn missing(&self, location: &str) -> Error {
+        // Whether something exists outside the locations is nobody's to know.
+        if self.only.is_some() && !self.contains(Path::new(location)) {
+            return self.denied(location);
+        }
         Error::invalid(format!("location \"{location}\" does not exist")).hint(self.hint())
     }
 
     fn hint(&self) -> String {
+        if let Some(only) = &self.only {
+            let folders: Vec<_> = only.iter().map(|folder| format!("\"{folder}\"")).collect();
+            return match folders.is_empty() {
+                true => "Ask a superuser for a location: GRANT USAGE ON LOCATION name TO role.".to_owned(),
+                false => format!("You may use files under {}.", folders.join(", ")),
+            };
+        }
         let remote = self.remote.iter().map(|root| format!("\"{root}\""));
         let roots: Vec<_> = remote.chain(self.roots.iter().map(|root| format!("\"{}\"", root.display()))).collect();
         format!("Files can be read under {}. Start the server with --data-root to add a folder.", roots.join(", "))
@@ -292,7 +339,7 @@ impl DataRoots {
 impl FileAccess for DataRoots {
     fn folder(&self, path: &str, _caller: &str, write: bool) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path)> {
         if is_remote(path) && !write {
-            for root in &self.remote {
+            for root in self.remote.iter().filter(|_| self.reaches(path)) {
                 if let Some(place) = root.locate(path)? {
                     return Ok((Arc::clone(&root.bucket().objects), place));
                 }

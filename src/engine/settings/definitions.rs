@@ -170,6 +170,7 @@ pub static DEFINITIONS: &[Definition] = &[
     told("integer_datetimes", Kind::Bool, "on", "Shows whether datetimes are integer based."),
     told("is_superuser", Kind::Bool, "off", "Shows whether the current user is a superuser."),
     told("session_authorization", Kind::Text, "", "Shows the session user name."),
+    fixed("role", Kind::Text, "none", "Shows the current role."),
     told("in_hot_standby", Kind::Bool, "off", "Shows whether hot standby is currently active."),
     fixed("max_identifier_length", COUNT, "63", "Shows the maximum identifier length."),
     fixed("max_index_keys", COUNT, "32", "Shows the maximum number of index keys."),

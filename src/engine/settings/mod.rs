@@ -111,6 +111,25 @@ impl Settings {
         self.startup.insert(name.to_owned(), value.into());
     }
 
+    /// Sets who the session acts as (`role`, `session_authorization`), which no `SET` of a setting does; `None` = the default.
+    pub(crate) fn assume(&mut self, name: &'static str, value: Option<&str>, scope: Scope) {
+        let layer = match scope {
+            Scope::Session => {
+                self.local.remove(name);
+                &mut self.session
+            }
+            Scope::Transaction => &mut self.local,
+        };
+        match (value, scope) {
+            (Some(value), _) => layer.insert(name.to_owned(), value.to_owned()),
+            (None, Scope::Session) => layer.remove(name),
+            (None, Scope::Transaction) => {
+                let default = self.startup.get(name).cloned().or_else(|| find(name).map(|found| found.default.to_owned()));
+                default.and_then(|default| layer.insert(name.to_owned(), default))
+            }
+        };
+    }
+
     /// What the client said when it connected: becomes what `RESET` restores.
     ///
     /// # Errors
@@ -123,8 +142,9 @@ impl Settings {
 
     /// `RESET ALL`.
     pub fn reset_all(&mut self) {
-        self.session.clear();
-        self.local.clear();
+        // Who the session acts as is no setting in this sense, as in PostgreSQL.
+        self.session.retain(|name, _| matches!(name.as_str(), "role" | "session_authorization"));
+        self.local.retain(|name, _| matches!(name.as_str(), "role" | "session_authorization"));
     }
 
     /// BEGIN: remembers the values for a ROLLBACK.

@@ -18,6 +18,7 @@ pub(super) enum Cell {
     Null,
     Bool(bool),
     Int(i64),
+    Real(f64),
     Text(Cow<'static, str>),
     Texts(Vec<String>),
 }
@@ -111,7 +112,17 @@ fn array(kind: ColumnKind, cells: impl Iterator<Item = Cell>) -> ArrayRef {
         ColumnKind::Int4 | ColumnKind::Oid | ColumnKind::Regproc => build!(Int32Builder::new(), Cell::Int(value) => value as i32),
         ColumnKind::Int8 => build!(Int64Builder::new(), Cell::Int(value) => value),
         ColumnKind::Float4 => build!(Float32Builder::new(), Cell::Int(value) => value as f32),
-        ColumnKind::Float8 => build!(Float64Builder::new(), Cell::Int(value) => value as f64),
+        ColumnKind::Float8 => {
+            let mut builder = Float64Builder::new();
+            for cell in cells {
+                builder.append_option(match cell {
+                    Cell::Real(value) => Some(value),
+                    Cell::Int(value) => Some(value as f64),
+                    _ => None,
+                });
+            }
+            Arc::new(builder.finish())
+        }
         ColumnKind::Timestamptz => {
             build!(TimestampMicrosecondBuilder::new().with_timezone("UTC"), Cell::Int(value) => value)
         }

@@ -9,6 +9,8 @@
 //! OIDs of tables and roles are persisted by `crate::catalog`; those of schemas and of the views that others attach
 //! are made from their names, so they are the same in every process.
 
+mod access;
+mod activity;
 mod cells;
 mod dates;
 mod definitions;
@@ -38,7 +40,7 @@ use crate::engine::{Engine, Extension, WeakSession};
 /// connections that `pg_cancel_backend` may cancel.
 pub(crate) fn install_with(engine: &Arc<Engine>, cancels: Arc<CancelRegistry>) {
     for name in ["pg_catalog", "information_schema"] {
-        engine.catalog().attach_schema(name, Arc::new(schema::SystemSchema::new(name, engine)));
+        engine.catalog().attach_schema(name, Arc::new(schema::SystemSchema::new(name, engine, &cancels)));
     }
     engine.extend(Arc::new(PgExtension { cancels }));
 }

@@ -27,7 +27,7 @@ const ANY: i32 = 2276;
 #[derive(Debug, Clone)]
 pub(super) struct Procedure {
     pub(super) oid: i32,
-    name: String,
+    pub(super) name: String,
     /// `f` function, `a` aggregate, `w` window function.
     kind: &'static str,
     returns_set: bool,

@@ -1,5 +1,6 @@
 //! `pg_class`, `pg_attribute`, `pg_namespace` and the views over them.
 
+use super::access;
 use super::cells::{Row, row};
 use super::snapshot::{SUPERUSER_OID, Snapshot, schema_oid};
 
@@ -21,6 +22,9 @@ pub(super) fn classes(snapshot: &Snapshot) -> Vec<Row> {
             relispopulated: relation.populated,
             relreplident: "n",
             reloptions: relation.options.clone(),
+            relrowsecurity: relation.row_security.0,
+            relforcerowsecurity: relation.row_security.1,
+            relacl: relation.acl.clone(),
         }
     };
     snapshot.relations.iter().map(class).collect()
@@ -47,6 +51,7 @@ pub(super) fn attributes(snapshot: &Snapshot) -> Vec<Row> {
                 attnotnull: attribute.required,
                 attislocal: true,
                 attcollation: super::types::collation(&attribute.r#type),
+                attacl: attribute.acl.clone(),
             });
         }
     }
@@ -54,13 +59,18 @@ pub(super) fn attributes(snapshot: &Snapshot) -> Vec<Row> {
 }
 
 pub(super) fn namespaces(snapshot: &Snapshot) -> Vec<Row> {
-    snapshot.schemas.iter().map(|(name, oid)| row! { oid: *oid, nspname: name.clone(), nspowner: SUPERUSER_OID }).collect()
+    let acl = |name: &str| access::schema_acl(snapshot, name);
+    snapshot
+        .schemas
+        .iter()
+        .map(|(name, oid)| row! { oid: *oid, nspname: name.clone(), nspowner: SUPERUSER_OID, nspacl: acl(name) })
+        .collect()
 }
 
 pub(super) fn tables(snapshot: &Snapshot) -> Vec<Row> {
     let table = |relation: &super::snapshot::Relation| {
         row! { schemaname: relation.schema.clone(), tablename: relation.name.clone(), tableowner: relation.owner.clone(),
-        hasindexes: false, hasrules: false, hastriggers: false, rowsecurity: false }
+        hasindexes: false, hasrules: false, hastriggers: false, rowsecurity: relation.row_security.0 }
     };
     snapshot.relations.iter().filter(|relation| relation.kind == "r").map(table).collect()
 }

@@ -10,10 +10,11 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::super::cancel::CancelRegistry;
 use super::cells::{Row, batch};
 use super::definitions::{Table, fixed_rows, tables};
 use super::snapshot::Snapshot;
-use super::{information_schema, procedures, relations, server, types};
+use super::{access, activity, information_schema, procedures, relations, server, types};
 use crate::engine::{Engine, session_of};
 use crate::error::Error;
 
@@ -23,11 +24,13 @@ pub(super) struct SystemSchema {
     name: &'static str,
     /// The engine holds the catalog that holds this.
     engine: Weak<Engine>,
+    /// The connections of now.
+    backends: Arc<CancelRegistry>,
 }
 
 impl SystemSchema {
-    pub(super) fn new(name: &'static str, engine: &Arc<Engine>) -> Self {
-        Self { name, engine: Arc::downgrade(engine) }
+    pub(super) fn new(name: &'static str, engine: &Arc<Engine>, backends: &Arc<CancelRegistry>) -> Self {
+        Self { name, engine: Arc::downgrade(engine), backends: Arc::clone(backends) }
     }
 
     fn find(&self, name: &str) -> Option<&'static Arc<Table>> {
@@ -42,9 +45,12 @@ impl SchemaProvider for SystemSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        Ok(self
-            .find(name)
-            .map(|table| Arc::new(SystemTable { table: Arc::clone(table), engine: Weak::clone(&self.engine) }) as Arc<dyn TableProvider>))
+        let table = |table: &Arc<Table>| SystemTable {
+            table: Arc::clone(table),
+            engine: Weak::clone(&self.engine),
+            backends: Arc::clone(&self.backends),
+        };
+        Ok(self.find(name).map(|found| Arc::new(table(found)) as Arc<dyn TableProvider>))
     }
 
     fn table_exist(&self, name: &str) -> bool {
@@ -57,6 +63,7 @@ impl SchemaProvider for SystemSchema {
 struct SystemTable {
     table: Arc<Table>,
     engine: Weak<Engine>,
+    backends: Arc<CancelRegistry>,
 }
 
 #[async_trait]
@@ -78,14 +85,19 @@ impl TableProvider for SystemTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let engine = self.engine.upgrade().ok_or_else(|| Error::internal("the engine is gone"))?;
         let session = session_of(state.config_options());
-        let rows = rows(&self.table, &engine, session.as_ref()).await?;
+        let rows = rows(&self.table, &engine, session.as_ref(), &self.backends).await?;
         let batch = batch(&self.table, &rows)?;
         Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema(), projection.cloned())?)
     }
 }
 
 /// What a relation holds now.
-async fn rows(table: &Table, engine: &Arc<Engine>, session: Option<&crate::engine::Session>) -> Result<Vec<Row>> {
+async fn rows(
+    table: &Table,
+    engine: &Arc<Engine>,
+    session: Option<&crate::engine::Session>,
+    backends: &CancelRegistry,
+) -> Result<Vec<Row>> {
     let snapshot = || Snapshot::take(engine);
     Ok(match (table.schema_name, table.name) {
         ("pg_catalog", "pg_class") => relations::classes(&snapshot().await?),
@@ -99,6 +111,14 @@ async fn rows(table: &Table, engine: &Arc<Engine>, session: Option<&crate::engin
         ("pg_catalog", "pg_database") => server::databases(),
         ("pg_catalog", "pg_tablespace") => server::tablespaces(),
         ("pg_catalog", "pg_roles" | "pg_authid" | "pg_user" | "pg_shadow") => server::roles(engine.catalog()),
+        ("pg_catalog", "pg_stat_activity") => activity::backends(engine, session, backends),
+        ("pg_catalog", "pg_stat_progress_train") => activity::trainings(engine, session),
+        ("pg_catalog", "pg_policies") => access::policies(engine.catalog()),
+        ("pg_catalog", "pg_auth_members") => access::members(engine.catalog()),
+        ("information_schema", "table_privileges" | "role_table_grants") => access::table_privileges(engine.catalog(), &snapshot().await?),
+        ("information_schema", "column_privileges" | "role_column_grants") => {
+            access::column_privileges(engine.catalog(), &snapshot().await?)
+        }
         ("pg_catalog", "pg_settings") => session.map_or_else(Vec::new, server::settings),
         ("information_schema", name) => information_schema::rows(name, &snapshot().await?),
         (_, name) => fixed_rows(name).to_vec(),

@@ -2,7 +2,7 @@
 
 use super::cells::{Cell, Row, row};
 use super::snapshot::SUPERUSER_OID;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, PREDEFINED};
 use crate::engine::Session;
 use crate::engine::settings::{Change, Kind, Unit};
 
@@ -27,12 +27,20 @@ pub(super) fn roles(catalog: &Catalog) -> Vec<Row> {
         row! {
             oid: role.oid as i32, rolname: role.name.clone(), rolsuper: role.superuser, rolinherit: true,
             rolcreaterole: role.superuser, rolcreatedb: role.superuser, rolcanlogin: role.login, rolreplication: false,
-            rolconnlimit: -1, rolpassword: "********", rolbypassrls: role.superuser,
+            rolconnlimit: role.connection_limit.map_or(-1, |limit| limit as i32), rolpassword: "********", rolbypassrls: role.superuser,
             usename: role.name, usesysid: role.oid as i32, usecreatedb: role.superuser, usesuper: role.superuser,
             userepl: false, usebypassrls: role.superuser, passwd: "********",
         }
     };
-    catalog.roles().into_iter().map(role).collect()
+    let predefined = |(name, oid): (&str, u32)| crate::catalog::Role {
+        name: name.to_owned(),
+        oid,
+        superuser: false,
+        login: false,
+        verifier: None,
+        connection_limit: None,
+    };
+    catalog.roles().into_iter().chain(PREDEFINED.into_iter().map(predefined)).map(role).collect()
 }
 
 pub(super) fn settings(session: &Session) -> Vec<Row> {

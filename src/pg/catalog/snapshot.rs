@@ -1,5 +1,6 @@
 //! Our own catalog at one moment, in PostgreSQL's terms.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
@@ -7,8 +8,9 @@ use datafusion::error::Result;
 use pgwire::api::Type;
 
 use super::super::types::{field_type, type_modifier, type_size};
+use super::access;
 use super::definitions::tables;
-use crate::catalog::{Catalog, ObjectKind};
+use crate::catalog::{Acl, Catalog, Object, ObjectClass, ObjectKind};
 use crate::engine::Engine;
 
 /// The owner of everything that was there from the start.
@@ -26,6 +28,8 @@ pub(super) struct Attribute {
     pub(super) modifier: i32,
     pub(super) size: i16,
     pub(super) required: bool,
+    /// The grants on the column alone.
+    pub(super) acl: Option<Vec<String>>,
 }
 
 /// One table or view.
@@ -45,6 +49,10 @@ pub(super) struct Relation {
     pub(super) definition: Option<String>,
     /// Storage parameters, each as `name=value`.
     pub(super) options: Option<Vec<String>>,
+    /// The grants, where there are any.
+    pub(super) acl: Option<Vec<String>>,
+    /// Whether row level security is enabled, and forced.
+    pub(super) row_security: (bool, bool),
 }
 
 /// Schemas and relations.
@@ -55,6 +63,8 @@ pub(super) struct Snapshot {
     pub(super) relations: Vec<Relation>,
     /// The name of the role that owns the system.
     pub(super) superuser: String,
+    /// The grants on schemas that have any.
+    pub(super) schema_acls: BTreeMap<String, Acl>,
 }
 
 impl Snapshot {
@@ -65,7 +75,7 @@ impl Snapshot {
         let superuser = owner(catalog);
         let mut relations = system_relations(&superuser);
         relations.extend(
-            catalog.list().into_iter().map(|info| Relation {
+            catalog.list().into_iter().map(|info| (info.name.clone(), info)).map(|(name, info)| Relation {
                 oid: info.oid as i32,
                 schema: info.schema_name,
                 name: info.name,
@@ -79,11 +89,25 @@ impl Snapshot {
                 owner: info.owner,
                 attributes: attributes(&info.schema),
                 definition: info.definition.filter(|_| matches!(info.kind, ObjectKind::View | ObjectKind::MaterializedView)),
+                acl: None,
+                row_security: {
+                    let security = catalog.row_security(&name);
+                    (security.enabled, security.forced)
+                },
                 options: info
                     .events
                     .map(|events| events.storage_parameters().into_iter().map(|(name, column)| format!("{name}={column}")).collect()),
             }),
         );
+        for (object, acl) in catalog.acls().into_iter().filter(|(object, _)| object.class == ObjectClass::Table) {
+            let found = relations.iter_mut().find(|relation| relation.schema == "public" && relation.name == object.name);
+            if let Some(relation) = found {
+                relation.acl = Some(access::items(&acl, ObjectClass::Table, &relation.owner));
+                for attribute in &mut relation.attributes {
+                    attribute.acl = access::column_acl(&acl, &attribute.name, &relation.owner);
+                }
+            }
+        }
         let mut schemas = Vec::new();
         for schema in database.schema_names() {
             schemas.push((schema.clone(), schema_oid(&schema)));
@@ -100,13 +124,18 @@ impl Snapshot {
                     attributes: attributes(&table.schema()),
                     definition: None,
                     options: None,
+                    acl: None,
+                    row_security: (false, false),
                     name,
                 });
             }
         }
         schemas.sort();
         schemas.dedup();
-        Ok(Self { schemas, relations, superuser })
+        let rights = catalog.rights(&superuser);
+        let grants = |name: &str| rights.acl(&Object::new(ObjectClass::Schema, name));
+        let schema_acls = ["public", "ml"].into_iter().map(|name| (name.to_owned(), grants(name))).collect();
+        Ok(Self { schemas, relations, superuser, schema_acls })
     }
 }
 
@@ -126,6 +155,8 @@ fn system_relations(superuser: &str) -> Vec<Relation> {
             .collect(),
         definition: None,
         options: None,
+        acl: None,
+        row_security: (false, false),
     };
     tables().iter().map(relation).collect()
 }
@@ -138,6 +169,7 @@ fn attributes(schema: &Schema) -> Vec<Attribute> {
             modifier: type_modifier(field.data_type()),
             size: type_size(&r#type),
             required: !field.is_nullable(),
+            acl: None,
             r#type,
         }
     };
@@ -173,5 +205,5 @@ pub(super) fn role_oid(catalog: &Catalog, name: &str) -> i32 {
 
 /// The name of the first superuser.
 pub(super) fn owner(catalog: &Catalog) -> String {
-    catalog.roles().into_iter().find(|role| role.superuser).map_or_else(|| "portrait".to_owned(), |role| role.name)
+    catalog.first_superuser()
 }

@@ -30,7 +30,8 @@ use records::{Fields, Records};
 
 use super::{Call, Outcome, materialized_view};
 use crate::catalog::Insertion;
-use crate::engine::{Running, Session};
+use crate::engine::{NewRows, Running, Session};
+use crate::error::classify;
 use crate::storage::Arrivals;
 
 /// Bytes that are decoded at once.
@@ -71,6 +72,8 @@ struct State {
     records: Records,
     header: Header,
     insertion: Insertion,
+    /// What the rows must fulfil.
+    new_rows: NewRows,
     zone: String,
     fields: Fields,
     begun: bool,
@@ -86,25 +89,26 @@ impl Copy {
     /// Starts the COPY.
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Outcome> {
         match self {
-            Self::From(copy) => copy.run(&call),
+            Self::From(copy) => copy.run(&call).await,
             Self::To(copy) => copy.run(call).await,
         }
     }
 }
 
 impl CopyFrom {
-    fn run(&self, call: &Call<'_>) -> Result<Outcome> {
+    async fn run(&self, call: &Call<'_>) -> Result<Outcome> {
         call.before_write()?;
         let name = super::support::relation_name(&self.table)?;
         let catalog = call.running.engine().catalog();
         let info = catalog.describe(&name).ok_or_else(|| catalog.undefined_table(&name))?;
         let columns = self.columns(&info.name, &info.schema)?;
         let arrival = info.events.as_ref().and_then(|events| info.schema.index_of(&events.ingested_at).ok());
+        let new_rows = call.new_rows(&name, self.names.clone()).await?;
         let options = self.options.clone();
         let zone = call.session.with_settings(|settings| settings.raw("TimeZone"))?;
         let insertion = catalog.insertion(&name, call.ingest_options())?;
         let rows = (info.schema, columns, arrival.filter(|_| self.names.is_none()));
-        let copy = CopyIn::new(call.session, &call.running, &info.name, rows, &options, zone, insertion)?;
+        let copy = CopyIn::new(call.session, &call.running, &info.name, rows, &options, zone, (insertion, new_rows))?;
         Ok(Outcome::CopyIn(Box::new(copy)))
     }
 
@@ -133,7 +137,7 @@ impl CopyIn {
         (table_schema, columns, optional): (SchemaRef, Vec<usize>, Option<usize>),
         options: &Options,
         zone: String,
-        insertion: Insertion,
+        (insertion, new_rows): (Insertion, NewRows),
     ) -> Result<Self> {
         let schema = Arc::new(table_schema.project(&columns).map_err(|error| Error::internal(error.to_string()))?);
         if options.format != CopyFormat::Binary {
@@ -146,6 +150,7 @@ impl CopyIn {
             records: Records::new(options),
             header: options.header,
             insertion,
+            new_rows,
             zone,
             fields: Fields::new(columns.len()),
             begun: false,
@@ -354,6 +359,8 @@ impl State {
         });
         let nullable: Vec<_> = fields.map(|field| field.as_ref().clone().with_nullable(true)).collect();
         let whole = RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(nullable)), columns.collect());
-        self.insertion.add(&whole.map_err(|error| Error::internal(format!("COPY: {error}")))?).await
+        let whole = whole.map_err(|error| Error::internal(format!("COPY: {error}")))?;
+        self.new_rows.verify(&whole).map_err(classify)?;
+        self.insertion.add(&whole).await
     }
 }

@@ -67,8 +67,12 @@ fn a_statement_timeout_stops_the_rows_too() {
 fn another_connection_of_the_role_cancels_by_its_number() {
     let server = Server::start();
     server.run(async {
-        let options = portrait::catalog::RoleOptions { superuser: Some(true), login: Some(true), password: None };
+        let options = portrait::catalog::RoleOptions { superuser: Some(true), login: Some(true), ..Default::default() };
         server.engine.catalog().create_role("root", options).await.unwrap();
+        for name in ["ann", "bob"] {
+            let options = portrait::catalog::RoleOptions { login: Some(true), ..Default::default() };
+            server.engine.catalog().create_role(name, options).await.unwrap();
+        }
         let (superuser, ann, bob) = (server.connect("root").await, server.connect("ann").await, server.connect("bob").await);
         let pid: i32 = ann.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
         for (client, allowed) in [(&bob, false), (&superuser, true)] {

@@ -1,8 +1,10 @@
 //! The wire protocol against a real server in this process: drivers, and sockets that misbehave.
 
+mod access;
 mod cancel;
 mod copy;
 mod extended;
+mod fuzz;
 mod raw;
 mod simple;
 mod startup;

@@ -9,7 +9,7 @@ use super::{Server, code};
 
 fn with_password(tls: Option<TlsConfig>) -> Server {
     let server = Server::start_with(AuthMode::Scram, tls, |_| {});
-    let options = RoleOptions { superuser: Some(true), login: Some(true), password: Some(Some("secret".into())) };
+    let options = RoleOptions { superuser: Some(true), login: Some(true), password: Some(Some("secret".into())), ..Default::default() };
     server.run(server.engine.catalog().create_role("ann", options)).unwrap();
     server
 }

@@ -94,6 +94,10 @@ pub enum Code {
     UndefinedDatabase,
     /// Other objects depend on the one to be dropped (2BP01).
     DependentObjects,
+    /// A privilege that such an object does not have, a circle of roles (0LP01).
+    InvalidGrant,
+    /// A name that is not to be given (42939).
+    ReservedName,
     /// The setting cannot be changed now (55P02).
     FixedSetting,
     /// The transaction has failed; only ROLLBACK helps (25P02).

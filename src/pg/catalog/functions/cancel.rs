@@ -1,4 +1,5 @@
-//! `pg_cancel_backend(pid)`: cancels the statement of another connection, for drivers that send no cancel request.
+//! `pg_cancel_backend(pid)` cancels the statement of another connection, for drivers that send no cancel request;
+//! `pg_terminate_backend(pid)` ends the connection as well.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -13,14 +14,19 @@ use crate::engine::WeakSession;
 use crate::error::{Code, Error};
 use crate::pg::cancel::CancelRegistry;
 
-/// The function as DataFusion registers it.
-pub(super) fn function(session: &WeakSession, cancels: &Arc<CancelRegistry>) -> Arc<ScalarUDF> {
-    let signature = Signature::exact(vec![DataType::Int64], Volatility::Volatile);
-    Arc::new(ScalarUDF::new_from_impl(CancelBackend { signature, session: session.clone(), cancels: Arc::clone(cancels) }))
+/// Both as DataFusion registers them.
+pub(super) fn functions(session: &WeakSession, cancels: &Arc<CancelRegistry>) -> [Arc<ScalarUDF>; 2] {
+    let function = |end| {
+        let signature = Signature::exact(vec![DataType::Int64], Volatility::Volatile);
+        Arc::new(ScalarUDF::new_from_impl(CancelBackend { end, signature, session: session.clone(), cancels: Arc::clone(cancels) }))
+    };
+    [function(false), function(true)]
 }
 
 #[derive(Debug)]
 struct CancelBackend {
+    /// Whether the connection ends as well.
+    end: bool,
     signature: Signature,
     session: WeakSession,
     cancels: Arc<CancelRegistry>,
@@ -28,7 +34,7 @@ struct CancelBackend {
 
 impl PartialEq for CancelBackend {
     fn eq(&self, other: &Self) -> bool {
-        self.session == other.session && Arc::ptr_eq(&self.cancels, &other.cancels)
+        self.end == other.end && self.session == other.session && Arc::ptr_eq(&self.cancels, &other.cancels)
     }
 }
 
@@ -42,7 +48,7 @@ impl Hash for CancelBackend {
 
 impl ScalarUDFImpl for CancelBackend {
     fn name(&self) -> &str {
-        "pg_cancel_backend"
+        if self.end { "pg_terminate_backend" } else { "pg_cancel_backend" }
     }
 
     fn signature(&self) -> &Signature {
@@ -55,7 +61,7 @@ impl ScalarUDFImpl for CancelBackend {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let session = self.session.upgrade().ok_or_else(|| Error::internal("the session is gone"))?;
-        let superuser = session.engine().catalog().role(session.user()).is_some_and(|role| role.superuser);
+        let rights = session.engine().catalog().rights(&session.user());
         let [pids] = datafusion::common::utils::take_function_args(self.name(), args.args)?;
         let pids = pids.into_array(args.number_rows)?;
         let mut answers = BooleanBuilder::new();
@@ -65,12 +71,14 @@ impl ScalarUDFImpl for CancelBackend {
                 answers.append_null();
                 continue;
             };
-            let user = |user: &str| superuser || user == session.user();
-            match i32::try_from(pid).ok().and_then(|pid| self.cancels.cancel_for(pid, user)) {
+            let user = |user: &str| rights.owns_of(user) || rights.is_member("pg_signal_backend");
+            let stop = |pid| if self.end { self.cancels.end_for(pid, user) } else { self.cancels.cancel_for(pid, user) };
+            match i32::try_from(pid).ok().and_then(stop) {
                 Some(true) => answers.append_value(true),
                 Some(false) => {
-                    return Err(Error::new(Code::InsufficientPrivilege, "permission denied to cancel query")
-                        .detail("Only a superuser may cancel statements of other roles.")
+                    let what = if self.end { "terminate process" } else { "cancel query" };
+                    return Err(Error::new(Code::InsufficientPrivilege, format!("permission denied to {what}"))
+                        .detail("Only superusers, members of the role and of pg_signal_backend may do that.")
                         .into());
                 }
                 // As in PostgreSQL: the connection may have ended meanwhile.

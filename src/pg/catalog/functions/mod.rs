@@ -45,7 +45,7 @@ pub(super) fn all(session: &WeakSession, cancels: &Arc<CancelRegistry>) -> Vec<A
     let functions = families.into_iter().flatten().map(|function| {
         Arc::new(ScalarUDF::new_from_impl(PgFunction { signature: signature(&function), function, session: session.clone() }))
     });
-    functions.chain([sleep::function(), cancel::function(session, cancels)]).collect()
+    functions.chain([sleep::function()]).chain(cancel::functions(session, cancels)).collect()
 }
 
 fn signature(function: &Function) -> Signature {

@@ -105,7 +105,7 @@ fn is_reserved(name: &str) -> bool {
 }
 
 /// The parts of `schema."Name"`.
-fn split_name(text: &str) -> Vec<String> {
+pub(super) fn split_name(text: &str) -> Vec<String> {
     let (mut parts, mut part, mut quoted) = (Vec::new(), String::new(), false);
     let mut characters = text.trim().chars().peekable();
     while let Some(character) = characters.next() {

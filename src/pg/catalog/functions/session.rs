@@ -40,9 +40,10 @@ pub(super) fn functions() -> Vec<Function> {
         // There are no advisory locks, so none is held: what connection pools send when a connection comes back.
         Function { volatile: true, ..function("pg_advisory_unlock_all", 0..=0, DataType::Utf8, |_, _| Ok(utf8(String::new()))) },
     ];
-    for name in ["current_user", "session_user", "user", "current_role"] {
-        functions.push(named(name, |session, _| Ok(utf8(session.user().to_owned()))));
+    for name in ["current_user", "user", "current_role"] {
+        functions.push(named(name, |session, _| Ok(utf8(session.user()))));
     }
+    functions.push(named("session_user", |session, _| Ok(utf8(session.session_user()))));
     functions
 }
 

@@ -219,6 +219,7 @@ impl Registry {
         })
         .await?;
         self.forget(&self.store.claim(name)).await;
+        self.permissions.renamed(name, to).await?;
         Ok(true)
     }
 
@@ -230,6 +231,9 @@ impl Registry {
     pub async fn drop_model(&self, name: &str, version: Option<u32>) -> Result<Vec<u32>> {
         let _writer = self.writer.lock().await;
         let id = self.index.read().existing(name).map(|(id, _)| Arc::clone(id))?;
+        if version.is_none() {
+            self.permissions.dropped(name).await?;
+        }
         let mut going: BTreeSet<u32> = BTreeSet::new();
         self.change(&id, |model| {
             let mut state = model.state.as_ref().clone();

@@ -105,6 +105,26 @@ impl Registry {
         self.index.read().resolve(name_at_version)
     }
 
+    /// Whether `caller` may know of the model `name`: who may score with it. Of one that does not exist (yet, or any more) those
+    /// who may do everything.
+    pub fn may_see(&self, caller: &str, name: &str) -> bool {
+        let owner = self.index.read().existing(name).map(|(_, model)| model.state.owner.clone());
+        let (owner, action) = owner.map_or((String::new(), ModelAction::Own), |owner| (owner, ModelAction::Execute));
+        self.permissions.check(caller, name, &owner, action).is_ok()
+    }
+
+    /// Succeeds when `caller` may train a version of the model `name`, which need not exist yet.
+    ///
+    /// # Errors
+    /// 42501.
+    pub fn authorize_training(&self, caller: &str, name: &str) -> Result<()> {
+        let owner = self.index.read().existing(name).map(|(_, model)| model.state.owner.clone());
+        match owner {
+            Ok(owner) => self.permissions.check(caller, name, &owner, ModelAction::Own),
+            Err(_) => self.permissions.check_new(caller),
+        }
+    }
+
     /// Succeeds when `caller` may do `action` to the model that `name_at_version` names. An unknown model passes:
     /// who resolves it next gets the better error.
     ///

@@ -153,6 +153,17 @@ impl Registry {
         }
     }
 
+    /// Succeeds when `caller` may store a version of the transform `name`, which need not exist yet.
+    ///
+    /// # Errors
+    /// 42501.
+    pub fn authorize_fitting(&self, caller: &str, name: &str) -> Result<()> {
+        match self.transform(name) {
+            Ok(found) => self.permissions.check(caller, &found.name, &found.owner, ModelAction::Own),
+            Err(_) => self.permissions.check_new(caller),
+        }
+    }
+
     /// Every version of every transform, by name and number.
     pub fn list_transforms(&self) -> Vec<Arc<StoredTransform>> {
         self.transforms.live()

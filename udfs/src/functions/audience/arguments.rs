@@ -9,6 +9,7 @@ use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
+use crate::context::StatementContext;
 use crate::error::{Code, Error, Result};
 use crate::functions::grouped::append;
 use crate::kernels::bitmap::{Bitmap, Bsi, Malformed, Order};
@@ -125,6 +126,11 @@ pub(super) fn total(sum: i128) -> Result<i64> {
 }
 
 impl<'a> Call<'a> {
+    /// Who runs the statement.
+    pub(super) fn caller(&self) -> String {
+        StatementContext::of_options(&self.args.config_options).user.clone()
+    }
+
     /// Runs `rows` over a batch; constants give a constant.
     ///
     /// # Errors

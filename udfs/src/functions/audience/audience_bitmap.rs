@@ -41,7 +41,7 @@ impl AudienceBitmap {
 
     fn rows(&self, call: &Call<'_>) -> Result<ArrayRef> {
         let names = call.column(0)?;
-        let (found, _) = self.audiences.members(&names)?;
+        let (found, _) = self.audiences.members(&names, &call.caller())?;
         let names = names.as_string_opt::<i32>().ok_or_else(|| Error::internal("names of audiences are no texts"))?;
         call.bitmaps(|row| Ok(names.is_valid(row).then(|| found.get(names.value(row))).flatten().map(|set| set.as_ref().clone())))
     }

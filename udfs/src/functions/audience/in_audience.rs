@@ -42,7 +42,7 @@ impl InAudience {
     fn rows(&self, call: &Call<'_>) -> Result<ArrayRef> {
         let (names, users) = (call.column(0)?, call.column(1)?);
         let no_text = || Error::internal("names are no texts");
-        let (found, numbers) = self.audiences.members(&names)?;
+        let (found, numbers) = self.audiences.members(&names, &call.caller())?;
         let (names, users) = (names.as_string_opt::<i32>().ok_or_else(no_text)?, users.as_string_opt::<i32>().ok_or_else(no_text)?);
         let numbers = numbers.find(users);
         call.booleans(|row| {

@@ -61,6 +61,7 @@ pub(super) async fn open(call: &Call, argument: &str) -> Result<Opened> {
 /// When it cannot be read.
 pub(super) async fn open_version(call: &Call, found: &AudienceRef) -> Result<Opened> {
     let audiences = &call.context.audiences;
+    audiences.check(&call.statement().user, &found.name)?;
     // In this order: the numbers know whoever is in the set.
     let members = audiences.members(&found.name, found.version).await?;
     let numbers = audiences.numbers().await?;

@@ -26,7 +26,7 @@ impl Audiences {
     ///
     /// # Errors
     /// As [`AudienceRef::resolve`], and when one cannot be read.
-    pub(super) fn members(&self, names: &ArrayRef) -> Result<(BTreeMap<String, Arc<Bitmap>>, Arc<dyn UserNumbers>)> {
+    pub(super) fn members(&self, names: &ArrayRef, caller: &str) -> Result<(BTreeMap<String, Arc<Bitmap>>, Arc<dyn UserNumbers>)> {
         let names = names.as_string_opt::<i32>().ok_or_else(|| Error::internal("names of audiences are no texts"))?;
         let mut found = BTreeMap::new();
         let mut last = None;
@@ -36,6 +36,7 @@ impl Audiences {
             }
             let version = AudienceRef::resolve(&*self.0.audiences, name)?;
             let audiences = Arc::clone(&self.0.audiences);
+            audiences.check(caller, &version.name)?;
             let members = block_on(async move { audiences.members(&version.name, version.version).await })??;
             found.insert(name.to_owned(), members);
         }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::features::transform::{FittedTransform, Fitting};
 use crate::functions::MlContext;
 use crate::functions::relation::{Arguments, Call, Effect, Kind, MlRelation, Parameter};
-use crate::registry::{ModelAction, StoredTransform, check_transform_name};
+use crate::registry::{StoredTransform, check_transform_name};
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     schema(&[
@@ -82,7 +82,7 @@ impl MlRelation for FitTransform {
     fn execute(&self, call: Call) -> Result<SendableRecordBatchStream> {
         let name = call.args.required_text("name")?.to_owned();
         check_transform_name(&name)?;
-        call.context.registry.authorize_transform(&call.statement().user, &name, ModelAction::Own)?;
+        call.context.registry.authorize_fitting(&call.statement().user, &name)?;
         let source = call.source.as_ref().map(|source| source.plan.schema()).ok_or_else(|| call.args.missing("source"))?;
         let exclude = names(call.args.text("exclude").unwrap_or(""));
         let fitting = Fitting::new(call.args.text("steps").unwrap_or("auto"), &source, &exclude)?;

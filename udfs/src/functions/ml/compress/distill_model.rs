@@ -22,8 +22,7 @@ use crate::kernels::nearest::nearest;
 use crate::models::ops::Distillation;
 use crate::models::{Architecture, Scheme, load};
 use crate::registry::{
-    Compression, FORMAT_VERSION, JobHandle, JobRequest, JobState, Manifest, ModelAction, ModelRef, VersionInfo, VersionRequest,
-    VersionTicket,
+    Compression, FORMAT_VERSION, JobHandle, JobRequest, JobState, Manifest, ModelRef, VersionInfo, VersionRequest, VersionTicket,
 };
 use crate::train::{Measures, Scorer, TrainRequest, Trained, distil, rate};
 
@@ -188,7 +187,7 @@ fn architecture(name: &str) -> Result<Architecture> {
 async fn run(call: &Call, lesson: Lesson) -> DfResult<RecordBatch> {
     let (statement, registry) = (call.statement(), &call.context.registry);
     let teacher = Subject::new(call, "teacher").await?;
-    registry.authorize(&statement.user, &lesson.student, ModelAction::Own)?;
+    registry.authorize_training(&statement.user, &lesson.student)?;
     if teacher.info().privacy.is_some() {
         return Err(Error::invalid(format!("{} was trained privately and cannot teach", teacher.model.reference))
             .detail("Its student would see the rows themselves, without protection.")

@@ -6,7 +6,7 @@ use datafusion_macros::user_doc;
 
 use super::action::{Action, Call, Kind, Parameter};
 use crate::error::Result;
-use crate::registry::{Folder, ModelAction, VersionRequest};
+use crate::registry::{Folder, VersionRequest};
 
 #[user_doc(
     doc_section(label = "Model Life Cycle Functions"),
@@ -36,7 +36,7 @@ impl Action for ImportModel {
 
     async fn run(&self, call: Call) -> Result<String> {
         let (name, path) = (call.model(0)?, call.required_text(1)?);
-        call.authorize(name, ModelAction::Own)?;
+        call.context.registry.authorize_training(&call.statement.user, name)?;
         let (store, folder) = call.context.files.folder(path, &call.statement.user, false)?;
         let request =
             VersionRequest { name: name.to_owned(), owner: call.statement.user.clone(), statement: call.statement.statement.clone() };

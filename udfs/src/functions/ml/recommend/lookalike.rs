@@ -87,6 +87,7 @@ impl Crowd {
     async fn open(call: &Call, name: &str) -> Result<Self> {
         let audiences = &call.context.audiences;
         let found = AudienceRef::resolve(&**audiences, name)?;
+        audiences.check(&call.statement().user, &found.name)?;
         let members = audiences.members(&found.name, found.version).await?;
         let numbers = audiences.numbers().await?;
         Ok(Self { members: numbers.persons(&members), numbers })

@@ -79,7 +79,7 @@ pub(super) async fn run(call: Call, spec: TrainSpec) -> DfResult<Outcome> {
     let may_spill = spec.lesson.may_spill();
     let reader = Reader { session, histories: Arc::clone(&call.context.histories), cancel: parent.clone(), may_spill };
     let mut run = Run { spec, sql, context: Arc::clone(&call.context), statement, reader, events: None };
-    run.context.registry.authorize(&run.statement.user, &run.spec.model, ModelAction::Own)?;
+    run.context.registry.authorize_training(&run.statement.user, &run.spec.model)?;
     choose::check(&run.spec.lesson.options.device)?;
     run.open().await?;
     if let Some(outcome) = run.fresh_enough() {

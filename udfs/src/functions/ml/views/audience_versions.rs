@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, View, big, int, text, time};
+use super::view::{Column, Kind, SeenBy, View, big, int, text, time};
 use crate::error::Result;
 
 #[derive(Debug)]
@@ -17,6 +17,10 @@ impl View for AudienceVersions {
 
     fn columns(&self) -> &'static [(&'static str, Kind)] {
         &[("name", Kind::Text), ("version", Kind::Int), ("users", Kind::BigInt), ("bytes", Kind::BigInt), ("created_at", Kind::Time)]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::ReadersOfAudience("name")
     }
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {

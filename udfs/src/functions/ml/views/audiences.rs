@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, View, big, int, text, time};
+use super::view::{Column, Kind, SeenBy, View, big, int, text, time};
 use crate::context::AudienceKey;
 use crate::error::Result;
 
@@ -28,6 +28,10 @@ impl View for Audiences {
             ("refreshed_at", Kind::Time),
             ("definition", Kind::Text),
         ]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::ReadersOfAudience("name")
     }
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {

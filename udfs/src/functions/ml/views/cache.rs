@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, View, big, int, text, time};
+use super::view::{Column, Kind, SeenBy, View, big, int, text, time};
 use crate::error::Result;
 
 #[derive(Debug)]
@@ -25,6 +25,10 @@ impl View for Cache {
             ("loaded_at", Kind::Time),
             ("used_at", Kind::Time),
         ]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::UsersOfModel { model: "model", owner: None }
     }
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, View, big, text, time};
+use super::view::{Column, Kind, SeenBy, View, big, text, time};
 use crate::context::{ErasedFrom, ErasureInfo};
 use crate::error::Result;
 
@@ -31,6 +31,10 @@ impl View for ErasureAudit {
             ("files", Kind::BigInt),
             ("remark", Kind::Text),
         ]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::Superusers
     }
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, PAGE_ROWS, View, big, text, time};
+use super::view::{Column, Kind, PAGE_ROWS, SeenBy, View, big, text, time};
 use crate::context::StatementContext;
 use crate::error::Result;
 use crate::kernels::identity::NamedLink;
@@ -19,6 +19,10 @@ impl View for Identities {
 
     fn columns(&self) -> &'static [(&'static str, Kind)] {
         &[("user_id", Kind::Text), ("id", Kind::Text), ("source", Kind::Text), ("linked_at", Kind::Time), ("links", Kind::BigInt)]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::Superusers
     }
 
     async fn page(&self, context: &MlContext, statement: &StatementContext, from: usize) -> Result<Option<(Vec<Column>, usize)>> {

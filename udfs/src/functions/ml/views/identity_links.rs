@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, PAGE_ROWS, View, text, time};
+use super::view::{Column, Kind, PAGE_ROWS, SeenBy, View, text, time};
 use crate::context::StatementContext;
 use crate::error::Result;
 use crate::kernels::identity::NamedLink;
@@ -19,6 +19,10 @@ impl View for IdentityLinks {
 
     fn columns(&self) -> &'static [(&'static str, Kind)] {
         &[("a", Kind::Text), ("b", Kind::Text), ("source", Kind::Text), ("linked_at", Kind::Time), ("user_id", Kind::Text)]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::Superusers
     }
 
     async fn page(&self, context: &MlContext, statement: &StatementContext, from: usize) -> Result<Option<(Vec<Column>, usize)>> {

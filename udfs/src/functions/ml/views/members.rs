@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, View, float, int, text};
+use super::view::{Column, Kind, SeenBy, View, float, int, text};
 use crate::error::Result;
 
 #[derive(Debug)]
@@ -29,6 +29,10 @@ impl View for Members {
             ("parameters", Kind::Int),
             ("seconds", Kind::Float),
         ]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::UsersOfModel { model: "model", owner: None }
     }
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, View, int, text};
+use super::view::{Column, Kind, SeenBy, View, int, text};
 use crate::error::{Code, Result};
 
 #[derive(Debug)]
@@ -17,6 +17,10 @@ impl View for ModelFeatures {
 
     fn columns(&self) -> &'static [(&'static str, Kind)] {
         &[("model", Kind::Text), ("version", Kind::Int), ("position", Kind::Int), ("feature", Kind::Text), ("kind", Kind::Text)]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::UsersOfModel { model: "model", owner: None }
     }
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {

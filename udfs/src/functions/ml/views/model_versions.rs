@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, View, big, float, int, text, time};
+use super::view::{Column, Kind, SeenBy, View, big, float, int, text, time};
 use crate::error::Result;
 use crate::functions::relation::duration_text;
 use crate::models::Scheme;
@@ -92,6 +92,10 @@ impl View for ModelVersions {
 
     fn columns(&self) -> &'static [(&'static str, Kind)] {
         COLUMNS
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::UsersOfModel { model: "name", owner: Some("owner") }
     }
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::MlContext;
 use super::model_versions::{horizon, scheme};
-use super::view::{Column, Kind, View, big, float, int, text, time};
+use super::view::{Column, Kind, SeenBy, View, big, float, int, text, time};
 use crate::error::Result;
 use crate::registry::{JobInfo, ModelInfo, VersionInfo};
 
@@ -65,6 +65,10 @@ impl View for Models {
             ("contains_erased", Kind::Text),
             ("on_erasure", Kind::Text),
         ]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::UsersOfModel { model: "name", owner: Some("owner") }
     }
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, View, big, text};
+use super::view::{Column, Kind, SeenBy, View, big, text};
 use crate::error::Result;
 
 #[derive(Debug)]
@@ -18,6 +18,10 @@ impl View for SuppressedUsers {
     fn columns(&self) -> &'static [(&'static str, Kind)] {
         // The ids themselves are what was forgotten; the hashes are those of ml.erasure_audit, of the first thousand.
         &[("users", Kind::BigInt), ("user_hashes", Kind::Text)]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::Superusers
     }
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, View, float, int, text};
+use super::view::{Column, Kind, SeenBy, View, float, int, text};
 use crate::error::Result;
 
 #[derive(Debug)]
@@ -27,6 +27,10 @@ impl View for TrainingInfo {
             ("seconds", Kind::Float),
             ("rows_per_s", Kind::Float),
         ]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::UsersOfModel { model: "model", owner: None }
     }
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, View, int, text};
+use super::view::{Column, Kind, SeenBy, View, int, text};
 use crate::error::Result;
 use crate::registry::StoredTransform;
 
@@ -35,6 +35,10 @@ impl View for TransformFeatures {
             ("inputs", Kind::Text),
             ("parameters", Kind::Text),
         ]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::UsersOfTransform("transform")
     }
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {

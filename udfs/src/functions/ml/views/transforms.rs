@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, View, big, int, text, time};
+use super::view::{Column, Kind, SeenBy, View, big, int, text, time};
 use crate::error::Result;
 
 #[derive(Debug)]
@@ -26,6 +26,10 @@ impl View for Transforms {
             ("created_at", Kind::Time),
             ("statement", Kind::Text),
         ]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::UsersOfTransform("name")
     }
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {

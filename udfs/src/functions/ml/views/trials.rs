@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::MlContext;
-use super::view::{Column, Kind, View, float, int, text};
+use super::view::{Column, Kind, SeenBy, View, float, int, text};
 use crate::error::Result;
 
 #[derive(Debug)]
@@ -28,6 +28,10 @@ impl View for Trials {
             ("seconds", Kind::Float),
             ("state", Kind::Text),
         ]
+    }
+
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::UsersOfModel { model: "model", owner: None }
     }
 
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {

@@ -1,9 +1,11 @@
 //! From a [`View`] to a table of the engine, and the columns they are made of.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::streaming::StreamingTable;
@@ -18,6 +20,7 @@ use futures::{TryFutureExt, stream};
 use super::MlContext;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
+use crate::registry::ModelAction;
 
 /// One view.
 #[async_trait]
@@ -27,6 +30,11 @@ pub(super) trait View: fmt::Debug + Send + Sync + 'static {
 
     /// Column names and types, in order. Columns are only ever appended.
     fn columns(&self) -> &'static [(&'static str, Kind)];
+
+    /// Who sees a row.
+    fn seen_by(&self) -> SeenBy {
+        SeenBy::Everybody
+    }
 
     /// Its rows now: one column per entry of [`columns`](Self::columns). A view of many rows has [pages](Self::page) instead.
     async fn rows(&self, context: &MlContext) -> Result<Vec<Column>> {
@@ -38,6 +46,58 @@ pub(super) trait View: fmt::Debug + Send + Sync + 'static {
     async fn page(&self, context: &MlContext, statement: &StatementContext, from: usize) -> Result<Option<(Vec<Column>, usize)>> {
         let _ = statement;
         if from == 0 { Ok(Some((self.rows(context).await?, 1))) } else { Ok(None) }
+    }
+}
+
+/// Who sees the rows of a view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SeenBy {
+    /// Everybody.
+    Everybody,
+    /// Who may use the model that a column names, and the owner that another column names.
+    UsersOfModel { model: &'static str, owner: Option<&'static str> },
+    /// Who may use the transform that a column names.
+    UsersOfTransform(&'static str),
+    /// Who may read the audience that a column names.
+    ReadersOfAudience(&'static str),
+    /// Who may do everything.
+    Superusers,
+}
+
+impl SeenBy {
+    /// Which of some rows `caller` sees; `None` = all.
+    fn mask(self, names: &[(&'static str, Kind)], columns: &[Column], context: &MlContext, caller: &str) -> Option<BooleanArray> {
+        let texts = |wanted: &str| {
+            let at = names.iter().position(|(name, _)| *name == wanted)?;
+            if let Some(Column::Text(values)) = columns.get(at) { Some(values) } else { None }
+        };
+        // Views of many rows name few things.
+        let mut known: HashMap<String, bool> = HashMap::new();
+        let mut once = |name: &Option<String>, ask: &dyn Fn(&str) -> bool| match name {
+            Some(name) => *known.entry(name.clone()).or_insert_with(|| ask(name)),
+            None => false,
+        };
+        match self {
+            Self::Everybody => None,
+            Self::UsersOfModel { model, owner } => {
+                let owners = owner.and_then(texts);
+                let own = |row: usize| owners.is_some_and(|owners| owners[row].as_deref() == Some(caller));
+                let may = |name: &str| context.registry.may_see(caller, name);
+                Some(texts(model)?.iter().enumerate().map(|(row, name)| Some(own(row) || once(name, &may))).collect())
+            }
+            Self::UsersOfTransform(name) => {
+                let may = |name: &str| context.registry.authorize_transform(caller, name, ModelAction::Execute).is_ok();
+                Some(texts(name)?.iter().map(|name| Some(once(name, &may))).collect())
+            }
+            Self::ReadersOfAudience(name) => {
+                let may = |name: &str| context.audiences.check(caller, name).is_ok();
+                Some(texts(name)?.iter().map(|name| Some(once(name, &may))).collect())
+            }
+            Self::Superusers => {
+                let rows = columns.first().map_or(0, Column::len);
+                (!context.registry.may_see(caller, "")).then(|| BooleanArray::from(vec![false; rows]))
+            }
+        }
     }
 }
 
@@ -83,6 +143,17 @@ impl Kind {
 }
 
 impl Column {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bool(values) => values.len(),
+            Self::Text(values) => values.len(),
+            Self::Int(values) => values.len(),
+            Self::BigInt(values) => values.len(),
+            Self::Float(values) => values.len(),
+            Self::Time(values) => values.len(),
+        }
+    }
+
     fn into_array(self) -> ArrayRef {
         match self {
             Self::Bool(values) => Arc::new(BooleanArray::from(values)),
@@ -190,9 +261,14 @@ impl PartitionStream for Rows {
                     return Err(Error::cancelled());
                 }
                 let Some((columns, next)) = view.page(&context, &statement, from).await? else { return Ok(None) };
+                let seen = view.seen_by().mask(view.columns(), &columns, &context, &statement.user);
                 let arrays = columns.into_iter().map(Column::into_array).collect();
                 let batch = RecordBatch::try_new(schema, arrays);
                 let batch = batch.map_err(|error| Error::internal(format!("view {}: {error}", view.name())))?;
+                let batch = match seen {
+                    Some(seen) => filter_record_batch(&batch, &seen).map_err(|error| Error::internal(error.to_string()))?,
+                    None => batch,
+                };
                 Ok(Some((batch, next)))
             };
             made.map_err(DataFusionError::from)

@@ -1,0 +1,132 @@
+//! Grants, policies and memberships as PostgreSQL's catalog shows them.
+
+use super::super::startup::DATABASE;
+use super::cells::{Cell, Row, row};
+use super::snapshot::{Relation, Snapshot, role_oid};
+use crate::catalog::{Acl, Catalog, Object, ObjectClass, PREDEFINED, Privileges};
+
+/// The grants on a schema as an `aclitem[]`, also those that everybody has from the start.
+pub(super) fn schema_acl(snapshot: &Snapshot, name: &str) -> Option<Vec<String>> {
+    let acl = snapshot.schema_acls.get(name)?;
+    Some(items(acl, ObjectClass::Schema, &snapshot.superuser))
+}
+
+/// The items of grants, the owner's first.
+pub(super) fn items(acl: &Acl, class: ObjectClass, owner: &str) -> Vec<String> {
+    let item = |grantee: &str, letters: String, grantor: &str| {
+        let grantor = if grantor.is_empty() { owner } else { grantor };
+        format!("{}={letters}/{}", quoted(grantee), quoted(grantor))
+    };
+    let own = item(owner, class.privileges().letters(Privileges::NONE), owner);
+    let granted = acl.0.iter().filter(|found| !found.held.privileges.is_empty()).map(|found| {
+        item(found.grantee.as_deref().unwrap_or_default(), found.held.privileges.letters(found.held.grantable), &found.grantor)
+    });
+    std::iter::once(own).chain(granted).collect()
+}
+
+/// The grants on one column.
+pub(super) fn column_acl(acl: &Acl, column: &str, owner: &str) -> Option<Vec<String>> {
+    let items: Vec<String> = acl
+        .0
+        .iter()
+        .filter_map(|item| {
+            let held = item.columns.get(column)?;
+            let grantor = if item.grantor.is_empty() { owner } else { &item.grantor };
+            let grantee = item.grantee.as_deref().unwrap_or_default();
+            Some(format!("{}={}/{}", quoted(grantee), held.privileges.letters(held.grantable), quoted(grantor)))
+        })
+        .collect();
+    (!items.is_empty()).then_some(items)
+}
+
+fn quoted(role: &str) -> String {
+    let plain = role.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if plain { role.to_owned() } else { format!("\"{}\"", role.replace('"', "\"\"")) }
+}
+
+/// `pg_policies`.
+pub(super) fn policies(catalog: &Catalog) -> Vec<Row> {
+    let policy = |info: crate::catalog::PolicyInfo| {
+        let policy = info.policy;
+        let roles: Vec<String> = if policy.roles.is_empty() { vec!["public".to_owned()] } else { policy.roles.into_iter().collect() };
+        row! {
+            schemaname: "public", tablename: info.table, policyname: info.name,
+            permissive: if policy.permissive { "PERMISSIVE" } else { "RESTRICTIVE" }, roles: roles, cmd: policy.command.word(),
+            qual: policy.using, with_check: policy.check,
+        }
+    };
+    catalog.policies().into_iter().map(policy).collect()
+}
+
+/// `pg_auth_members`.
+pub(super) fn members(catalog: &Catalog) -> Vec<Row> {
+    let oid =
+        |name: &str| PREDEFINED.iter().find(|(known, _)| *known == name).map_or_else(|| role_oid(catalog, name), |(_, oid)| *oid as i32);
+    let member = |(group, member, how): (String, String, crate::catalog::Membership)| {
+        row! { roleid: oid(&group), member: oid(&member), grantor: role_oid(catalog, &how.grantor), admin_option: how.admin }
+    };
+    catalog.memberships().into_iter().map(member).collect()
+}
+
+/// `information_schema.table_privileges` and `role_table_grants`: also what owners have.
+pub(super) fn table_privileges(catalog: &Catalog, snapshot: &Snapshot) -> Vec<Row> {
+    let acls = catalog.acls();
+    let mut rows = Vec::new();
+    for relation in own(snapshot) {
+        let mut add = |grantor: &str, grantee: &str, privileges: Privileges, grantable: Privileges| {
+            rows.extend(privileges.iter().map(|privilege| {
+                row! {
+                    grantor: grantor.to_owned(), grantee: grantee.to_owned(), table_catalog: DATABASE, table_schema: relation.schema.clone(),
+                    table_name: relation.name.clone(), privilege_type: privilege.word(),
+                    is_grantable: yes(grantable.has(privilege)), with_hierarchy: yes(privilege.word() == "SELECT"),
+                }
+            }));
+        };
+        let all = ObjectClass::Table.privileges();
+        add(&relation.owner, &relation.owner, all, all);
+        for item in of(&acls, relation).into_iter().flat_map(|acl| &acl.0) {
+            add(&item.grantor, item.grantee.as_deref().unwrap_or("PUBLIC"), item.held.privileges, item.held.grantable);
+        }
+    }
+    rows
+}
+
+/// `information_schema.column_privileges` and `role_column_grants`: what is granted on tables holds for their columns.
+pub(super) fn column_privileges(catalog: &Catalog, snapshot: &Snapshot) -> Vec<Row> {
+    let acls = catalog.acls();
+    let mut rows = Vec::new();
+    for relation in own(snapshot) {
+        for attribute in &relation.attributes {
+            let mut add = |grantor: &str, grantee: &str, privileges: Privileges, grantable: Privileges| {
+                rows.extend(privileges.common(ObjectClass::column_privileges()).iter().map(|privilege| {
+                    row! {
+                        grantor: grantor.to_owned(), grantee: grantee.to_owned(), table_catalog: DATABASE,
+                        table_schema: relation.schema.clone(), table_name: relation.name.clone(), column_name: attribute.name.clone(),
+                        privilege_type: privilege.word(), is_grantable: yes(grantable.has(privilege)),
+                    }
+                }));
+            };
+            let all = ObjectClass::column_privileges();
+            add(&relation.owner, &relation.owner, all, all);
+            for item in of(&acls, relation).into_iter().flat_map(|acl| &acl.0) {
+                let held = item.columns.get(&attribute.name).copied().unwrap_or_default();
+                let grantee = item.grantee.as_deref().unwrap_or("PUBLIC");
+                add(&item.grantor, grantee, item.held.privileges.and(held.privileges), item.held.grantable.and(held.grantable));
+            }
+        }
+    }
+    rows
+}
+
+fn own(snapshot: &Snapshot) -> impl Iterator<Item = &Relation> {
+    snapshot.relations.iter().filter(|relation| relation.schema == "public")
+}
+
+fn of<'a>(acls: &'a [(Object, Acl)], relation: &Relation) -> Option<&'a Acl> {
+    let object = Object::table(relation.name.as_str());
+    acls.iter().find(|(found, _)| *found == object).map(|(_, acl)| acl)
+}
+
+fn yes(so: bool) -> Cell {
+    Cell::from(if so { "YES" } else { "NO" })
+}
