@@ -48,7 +48,7 @@ use crate::storage::{DataRoots, HistoryIndex, Store};
 pub use access::NewRows;
 pub use cursor::Cursor;
 pub use functions::session_of;
-pub use plans::{PlanSlot, PlanStamp, Plans};
+pub use plans::{Direct, PlanSlot, PlanStamp, Plans};
 pub use refresh::Refreshed;
 pub use runtime::QueryRuntime;
 pub use session::{PreparedText, Session, TransactionStatus, WeakSession};

@@ -11,6 +11,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::LogicalPlan;
 use parking_lot::Mutex;
 
@@ -34,6 +36,19 @@ impl PlanStamp {
     }
 }
 
+/// A plan that only reads the rows of one user, told by a parameter: it can be answered without being planned for execution.
+#[derive(Debug)]
+pub struct Direct {
+    /// The table.
+    pub table: Arc<dyn TableProvider>,
+    /// The columns of the rows, by their places in the table.
+    pub columns: Vec<usize>,
+    /// The parameter that is the user, from 0.
+    pub parameter: usize,
+    /// The columns as the client is told of them.
+    pub schema: SchemaRef,
+}
+
 /// The plans that are kept.
 #[derive(Debug, Default)]
 pub struct Plans {
@@ -45,7 +60,7 @@ pub struct Plans {
 struct Kept {
     /// The catalog that all plans are of.
     catalog: u64,
-    plans: HashMap<u64, (PlanStamp, LogicalPlan)>,
+    plans: HashMap<u64, (PlanStamp, LogicalPlan, Option<Arc<Direct>>)>,
 }
 
 impl Kept {
@@ -83,18 +98,27 @@ impl PlanSlot {
         let plans = self.plans.upgrade()?;
         let mut kept = plans.kept.lock();
         kept.follow(now.catalog);
-        let (_, plan) = kept.plans.get(&self.number).filter(|(stamp, _)| *stamp == now)?;
+        let (_, plan, _) = kept.plans.get(&self.number).filter(|(stamp, ..)| *stamp == now)?;
         Some(plan.clone())
     }
 
+    /// As [`take`](Self::take), for a plan that reads the rows of one user.
+    pub fn direct(&self, now: PlanStamp) -> Option<Arc<Direct>> {
+        let plans = self.plans.upgrade()?;
+        let mut kept = plans.kept.lock();
+        kept.follow(now.catalog);
+        let (_, _, direct) = kept.plans.get(&self.number).filter(|(stamp, ..)| *stamp == now)?;
+        direct.clone()
+    }
+
     /// Keeps a plan that was made with `stamp`.
-    pub fn keep(&self, stamp: PlanStamp, plan: LogicalPlan) {
+    pub fn keep(&self, stamp: PlanStamp, plan: LogicalPlan, direct: Option<Direct>) {
         let Some(plans) = self.plans.upgrade() else { return };
         let mut kept = plans.kept.lock();
         kept.follow(stamp.catalog);
         let room = kept.plans.len() < PLANS_MAX || kept.plans.contains_key(&self.number);
         if room && kept.catalog == stamp.catalog {
-            kept.plans.insert(self.number, (stamp, plan));
+            kept.plans.insert(self.number, (stamp, plan, direct.map(Arc::new)));
         }
     }
 }
@@ -121,16 +145,16 @@ mod tests {
         let (slot, other) = (plans.slot(), plans.slot());
         let now = PlanStamp { catalog: 3, session: 1, settings: 7 };
         assert!(slot.take(now).is_none());
-        slot.keep(now, plan());
+        slot.keep(now, plan(), None);
         assert!(slot.take(now).is_some() && other.take(now).is_none());
         assert!(slot.take(PlanStamp { settings: 8, ..now }).is_none());
         assert!(slot.take(PlanStamp { session: 2, ..now }).is_none());
         // A change of the catalog lets go of all plans; one that was begun before it is not kept.
         plans.follow(4);
         assert!(slot.take(now).is_none() && plans.kept.lock().plans.is_empty());
-        slot.keep(now, plan());
+        slot.keep(now, plan(), None);
         assert!(plans.kept.lock().plans.is_empty());
-        slot.keep(PlanStamp { catalog: 4, ..now }, plan());
+        slot.keep(PlanStamp { catalog: 4, ..now }, plan(), None);
         assert_eq!(plans.kept.lock().plans.len(), 1);
         drop(slot);
         assert!(plans.kept.lock().plans.is_empty());

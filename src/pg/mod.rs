@@ -28,6 +28,7 @@ mod rows;
 mod simple;
 mod sqlstate;
 mod startup;
+mod templates;
 mod tls;
 mod types;
 mod wire;

@@ -20,7 +20,7 @@ use crate::sql::RowTag;
 /// How often a statement that runs looks whether its client is still there.
 const CLIENT_CHECK: Duration = Duration::from_millis(200);
 /// How long a cancelled statement has to end by itself before it is dropped.
-const CANCEL_GRACE: Duration = Duration::from_millis(500);
+const CANCEL_GRACE: Duration = Duration::from_millis(100);
 /// Messages that wait to be sent while a statement runs; more are dropped.
 pub(crate) const NOTICES_MAX: usize = 64;
 

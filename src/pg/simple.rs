@@ -7,6 +7,7 @@ use pgwire::messages::response::EmptyQueryResponse;
 
 use super::connection::Connection;
 use super::rows::{Failure, RowSource, Sent};
+use super::sqlstate::PgError;
 use super::types::{Formats, row_description};
 use crate::sql::{self, Outcome, Statement};
 
@@ -29,7 +30,9 @@ impl Connection {
     pub(super) async fn parse_text(&mut self, text: &str) -> Result<Vec<Statement>, Failure> {
         let cancel = self.running.start();
         let (engine, text) = (Arc::clone(self.session.engine()), text.to_owned());
-        Ok(self.around(&cancel).wait(Box::pin(engine.runtime().run(async move { sql::parse(&text) }))).await??)
+        let statements = self.around(&cancel).wait(Box::pin(engine.runtime().run(async move { sql::parse(&text) }))).await??;
+        // Who cancelled meanwhile meant the statement, not its parsing.
+        if cancel.is_cancelled() { Err(PgError::cancelled().into()) } else { Ok(statements) }
     }
 
     async fn simple_statement(&mut self, statement: &Statement) -> Result<(), Failure> {

@@ -4,6 +4,9 @@
 //! up: with a million rows on the build side that is eight billion pairs, many seconds in which nothing on that thread
 //! can be cancelled. Here the rows of the build side are counted as they come, and the probe side is handed over in
 //! slices of so many rows that a slice stays below [`PAIRS`], with a yield to the scheduler after each.
+//!
+//! Joins by keys make a batch at a time, but never wait once both sides are there: whoever counts a million times as many rows
+//! as went in would not either. Theirs are handed over by the engine's own node that yields now and then.
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,8 +23,9 @@ use datafusion::error::Result;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, replace_children_if_necessary};
-use datafusion::physical_plan::joins::{CrossJoinExec, NestedLoopJoinExec};
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{Stream, StreamExt};
@@ -45,6 +49,9 @@ impl PhysicalOptimizerRule for SliceJoins {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
             let any: &dyn std::any::Any = node.as_ref();
+            if any.is::<HashJoinExec>() || any.is::<SortMergeJoinExec>() {
+                return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node))));
+            }
             if !any.is::<NestedLoopJoinExec>() && !any.is::<CrossJoinExec>() {
                 return Ok(Transformed::no(node));
             }

@@ -1,7 +1,7 @@
 //! The functions that a statement calls: which they are, and whether its role may.
 //!
 //! Names are looked at in the text as it was parsed, so that a function which the planner replaces is seen as well. What a view
-//! calls, its reader calls, as in PostgreSQL: a view's text is looked at when the view is planned.
+//! calls is its owner's to call, like the tables that it reads.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;

@@ -316,6 +316,9 @@ pub async fn execute(session: &Session, prepared: &Prepared, params: Vec<ScalarV
             format!("bind message supplies {} parameters, but the statement requires {}", params.len(), prepared.parameter_types.len()),
         ));
     }
+    if let Some(outcome) = lookup::at_once(session, prepared, &params).await? {
+        return Ok(outcome);
+    }
     let outcome = start(session, &prepared.statement, params, Some(Arc::clone(&prepared.plan)), run).await?;
     if prepared.described
         && let (Some(promised), Outcome::Rows { schema, .. }) = (&prepared.schema, &outcome)

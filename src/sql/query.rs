@@ -69,7 +69,7 @@ pub(super) async fn run(call: Call<'_>, query: &ast::Statement) -> Result<Outcom
         && lookup::may_keep(&planned.plan)
         && let Some(plan) = lookup::optimised(call.running.state(), &planned.plan)
     {
-        slot.keep(*stamp, plan.clone());
+        slot.keep(*stamp, plan.clone(), lookup::direct(&plan));
         return run_optimised(call, plan).await;
     }
     let schema = planned.schema();

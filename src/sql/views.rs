@@ -86,7 +86,9 @@ impl ViewPlanner for Planner {
     async fn plan(&self, query: &str, owner: &str) -> Result<LogicalPlan> {
         let engine = self.engine()?;
         let state = self.state(&engine, owner)?;
-        to_plan(&engine, &state, query).await
+        let statement = super::parse_query(query)?;
+        super::calls::check(&engine.catalog().rights(owner), &state, &statement)?;
+        to_plan(&engine, &state, statement).await
     }
 
     async fn plan_over(&self, state: &SessionState, query: &str, name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
@@ -99,12 +101,11 @@ impl ViewPlanner for Planner {
         let list = MemoryCatalogProviderList::new();
         list.register_catalog(database, Arc::new(over));
         state.register_catalog_list(Arc::new(list));
-        to_plan(&engine, &state, query).await
+        to_plan(&engine, &state, super::parse_query(query)?).await
     }
 }
 
-async fn to_plan(engine: &Engine, state: &SessionState, query: &str) -> Result<LogicalPlan> {
-    let mut statement = super::parse_query(query)?;
+async fn to_plan(engine: &Engine, state: &SessionState, mut statement: ast::Statement) -> Result<LogicalPlan> {
     engine.rewrite(&mut statement);
     prepare_statement(&mut statement)?;
     state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await.map_err(classify)

@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Statistics;
@@ -41,6 +42,8 @@ use super::{statistics, store_error};
 
 /// Folder of all managed tables below the data directory.
 const TABLES: &str = "tables";
+/// How long a look at the log is good for a question about one user, where nobody else commits but another program by hand.
+const RECENT: Duration = Duration::from_millis(10);
 /// What to do after a commit that neither succeeded nor failed.
 const UNKNOWN: &str = "Whether the statement took effect is not known: look before you run it again.";
 /// Where the exact Arrow schema is kept in Delta's metadata.
@@ -59,6 +62,8 @@ pub(crate) struct DeltaTable {
     log: LogStoreRef,
     /// The latest version that was seen.
     latest: parking_lot::Mutex<Option<Arc<TableSnapshot>>>,
+    /// When `latest` was last compared with the log; `None` since a commit of our own.
+    looked: parking_lot::Mutex<Option<Instant>>,
     /// Held while the log is read or written, so that our own writers do not race each other to a version.
     gate: tokio::sync::Mutex<Option<DeltaTableState>>,
     /// Held while a statement compares its events with the table's and commits them.
@@ -202,6 +207,7 @@ impl DeltaTable {
             store,
             log,
             latest: parking_lot::Mutex::new(None),
+            looked: parking_lot::Mutex::new(None),
             gate: tokio::sync::Mutex::new(None),
             ingest: tokio::sync::Mutex::new(()),
             ids: parking_lot::Mutex::default(),
@@ -307,6 +313,12 @@ impl DeltaTable {
         self.latest.lock().clone()
     }
 
+    /// The latest version, if the log was looked at a moment ago and nothing was committed here since.
+    pub(crate) fn recent(&self) -> Option<Arc<TableSnapshot>> {
+        let looked = (*self.looked.lock())?;
+        if looked.elapsed() < RECENT { self.seen() } else { None }
+    }
+
     /// Its folder in the store.
     pub(crate) fn folder(&self) -> Path {
         Path::from_iter([TABLES, &self.id.to_string()])
@@ -336,6 +348,8 @@ impl DeltaTable {
         };
         let snapshot = self.digest(&state)?;
         *gate = Some(state);
+        // While the gate is held, so that no commit of our own comes between.
+        *self.looked.lock() = Some(Instant::now());
         Ok(snapshot)
     }
 
@@ -366,6 +380,7 @@ impl DeltaTable {
             Change::Erase { removed } => (None, removed, true),
         };
         let mut gate = self.gate.lock().await;
+        self.looked.lock().take();
         let state = match gate.take() {
             Some(state) => state,
             None => DeltaTableState::try_new(&self.log, None).await.map_err(|error| self.delta_error(error))?,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{Fields, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Result as EngineResult, ScalarValue};
@@ -105,6 +106,36 @@ impl ManagedTable {
             _ => self.table.event_indices()?.user,
         };
         asked_user(filters, &self.schema, user).map(|value| (user, value))
+    }
+
+    /// The column that the table's rows lie by, if it is the users' and rows can be looked up by it as they are: none are hidden, none
+    /// too old.
+    pub(crate) fn looked_up_by(&self) -> Option<usize> {
+        let plain = self.as_of.is_none() && self.hidden.is_none() && self.only.is_none() && self.lookups.is_some();
+        if !plain || self.table.retention_us().is_some() {
+            return None;
+        }
+        match self.table.role() {
+            super::Role::Derived { user: Some(user) } => self.schema.index_of(user).ok(),
+            _ => Some(self.table.event_indices()?.user),
+        }
+    }
+
+    /// The rows of `user` in the latest version, if all that they take is in memory: some columns, in this order, piece by piece.
+    ///
+    /// # Errors
+    /// A log that cannot be read.
+    pub(crate) async fn rows_in_memory(&self, user: &ScalarValue, columns: &[usize]) -> EngineResult<Option<Vec<Vec<ArrayRef>>>> {
+        let (Some(column), Some(lookups)) = (self.looked_up_by(), &self.lookups) else { return Ok(None) };
+        let Ok(user) = user.cast_to(self.schema.field(column).data_type()) else { return Ok(None) };
+        if user.is_null() {
+            return Ok(Some(Vec::new()));
+        }
+        let snapshot = match self.table.recent() {
+            Some(snapshot) => snapshot,
+            None => self.table.snapshot().await?,
+        };
+        lookups.in_memory(&snapshot, &self.schema, (column, &user), columns)
     }
 
     /// Changes with each commit.

@@ -321,9 +321,13 @@ struct Planner(Weak<parking_lot::RwLock<datafusion::execution::SessionState>>);
 
 #[async_trait]
 impl ViewPlanner for Planner {
-    async fn plan(&self, query: &str) -> Result<LogicalPlan> {
+    async fn plan(&self, query: &str, _owner: &str) -> Result<LogicalPlan> {
         let state = self.0.upgrade().unwrap().read().clone();
         state.create_logical_plan(query).await.map_err(crate::storage::engine_error)
+    }
+
+    async fn plan_over(&self, _: &SessionState, _: &str, _: &str, _: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+        Err(Error::internal("no policies here"))
     }
 }
 

@@ -61,7 +61,8 @@ impl Extension for PgExtension {
 
     fn extend(&self, mut builder: SessionStateBuilder, session: &WeakSession) -> SessionStateBuilder {
         let functions = builder.scalar_functions().get_or_insert_default();
-        functions.extend(functions::all(session, &self.cancels));
+        let own = functions::all(session, &self.cancels, functions);
+        functions.extend(own);
         builder.expr_planners().get_or_insert_default().push(Arc::new(dates::DatesWithIntervals));
         builder
     }

@@ -107,6 +107,24 @@ impl Cache {
         Ok(footer)
     }
 
+    /// The footer of a file, if it is in memory.
+    pub(super) fn known_footer(&self, location: &Path) -> Option<Arc<Footer>> {
+        match self.kept()?.entries.get(&Key::Footer(location.clone()))? {
+            Entry::Footer(footer) => Some(footer),
+            Entry::Column(_) => None,
+        }
+    }
+
+    /// The columns `names` of a block, if all are in memory.
+    pub(super) fn known_columns(&self, footer: &Footer, block: &Block, names: &[&str]) -> Option<Vec<ArrayRef>> {
+        let kept = self.kept()?;
+        let known = |name: &&str| match kept.entries.get(&Key::Column(footer.location.clone(), block.number, (*name).into()))? {
+            Entry::Column(column) => Some(column),
+            Entry::Footer(_) => None,
+        };
+        names.iter().map(known).collect()
+    }
+
     /// The columns `names` of a block, in the types of `schema`.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::compute::filter;
+use datafusion::arrow::compute::kernels::cmp::eq;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -67,6 +69,39 @@ impl Lookups {
     /// Takes the memory of what is remembered from this pool. Call once at start.
     pub(crate) fn set_pool(&self, pool: &Arc<dyn MemoryPool>) {
         self.0.set_pool(pool);
+    }
+
+    /// The rows of `user`, who is in this column, if all that they take is in memory: some columns of the table, in this order.
+    ///
+    /// # Errors
+    /// Columns that do not fit each other.
+    pub(super) fn in_memory(
+        &self,
+        snapshot: &TableSnapshot,
+        schema: &SchemaRef,
+        (user, value): (usize, &ScalarValue),
+        columns: &[usize],
+    ) -> EngineResult<Option<Vec<Vec<ArrayRef>>>> {
+        let Some(wanted) = User::of(value) else { return Ok(None) };
+        let scalar = value.to_scalar()?;
+        let names: Vec<&str> = std::iter::once(&user).chain(columns).map(|at| schema.field(*at).name().as_str()).collect();
+        let mut pieces = Vec::new();
+        for file in &snapshot.files {
+            if !blocks::file_may_hold(file, user, value) {
+                continue;
+            }
+            let Some(footer) = self.0.known_footer(&file.object_meta.location) else { return Ok(None) };
+            let Some(blocks) = footer.blocks_of(&wanted) else { return Ok(None) };
+            for block in &blocks {
+                let Some(read) = self.0.known_columns(&footer, block, &names) else { return Ok(None) };
+                let [users, rest @ ..] = read.as_slice() else { return Ok(None) };
+                let own = eq(users, &scalar)?;
+                if own.true_count() > 0 {
+                    pieces.push(rest.iter().map(|column| filter(column, &own)).collect::<std::result::Result<Vec<_>, _>>()?);
+                }
+            }
+        }
+        Ok(Some(pieces))
     }
 
     /// The rows that may be those of `user`, who is in this column; `None` when a scan is better.

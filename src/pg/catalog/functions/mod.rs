@@ -9,6 +9,7 @@ mod objects;
 mod privileges;
 mod session;
 mod sleep;
+mod templates;
 mod values;
 
 use std::hash::{Hash, Hasher};
@@ -40,12 +41,14 @@ pub(super) struct Function {
 }
 
 /// All of them, for one session.
-pub(super) fn all(session: &WeakSession, cancels: &Arc<CancelRegistry>) -> Vec<Arc<ScalarUDF>> {
+///
+/// `engine` are the functions that are there already, some of which are put aside by PostgreSQL's of the same name.
+pub(super) fn all(session: &WeakSession, cancels: &Arc<CancelRegistry>, engine: &[Arc<ScalarUDF>]) -> Vec<Arc<ScalarUDF>> {
     let families = [names::functions(), objects::functions(), privileges::functions(), session::functions(), values::functions()];
     let functions = families.into_iter().flatten().map(|function| {
         Arc::new(ScalarUDF::new_from_impl(PgFunction { signature: signature(&function), function, session: session.clone() }))
     });
-    functions.chain([sleep::function()]).chain(cancel::functions(session, cancels)).collect()
+    functions.chain([sleep::function()]).chain(cancel::functions(session, cancels)).chain(templates::functions(engine)).collect()
 }
 
 fn signature(function: &Function) -> Signature {
@@ -178,7 +181,7 @@ mod tests {
     #[test]
     fn names_are_unique() {
         let mut names: Vec<String> =
-            all(&WeakSession::default(), &Arc::default()).iter().map(|function| function.name().to_owned()).collect();
+            all(&WeakSession::default(), &Arc::default(), &[]).iter().map(|function| function.name().to_owned()).collect();
         let count = names.len();
         names.sort();
         names.dedup();
