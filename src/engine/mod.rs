@@ -23,6 +23,7 @@ mod session;
 pub mod settings;
 mod statement;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -32,7 +33,7 @@ use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::object_store::path::Path as StorePath;
 use datafusion::sql::sqlparser::ast::Statement;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use portrait_udfs::context::{FileAccess, StatementContext};
 use portrait_udfs::error::Result;
 use portrait_udfs::functions::{MlContext, PersonHistories, ml_schema_provider, register_all};
@@ -58,6 +59,8 @@ pub use statement::{Parameters, Running};
 const MODELS_PREFIX: &str = "models";
 /// Trainings at once; later ones are queued.
 const TRAININGS_MAX: usize = 2;
+/// Roles whose states are kept for planning their views.
+const DETACHED_MAX: usize = 256;
 /// How long a shutdown waits for trainings to stop.
 const TRAINING_GRACE: Duration = Duration::from_secs(5);
 
@@ -84,6 +87,8 @@ pub struct Engine {
     runtime: QueryRuntime,
     plans: Arc<Plans>,
     extensions: RwLock<Vec<Arc<dyn Extension>>>,
+    /// States of roles that own views.
+    detached: Mutex<HashMap<String, SessionState>>,
     sessions: AtomicU32,
 }
 
@@ -120,7 +125,7 @@ impl Engine {
         catalog.set_runtime(runtime.env());
         let store = Arc::clone(catalog.objects());
         let registry = Registry::open(Arc::clone(&store), StorePath::from(MODELS_PREFIX), config.model_cache).await?;
-        let registry = Arc::new(registry.with_permissions(Arc::new(ModelRights(Arc::clone(&catalog)))));
+        let registry = Arc::new(registry.with_permissions(Arc::new(ModelRights(Arc::downgrade(&catalog)))));
         let histories = HistoryIndex::open(catalog.folder())?;
         let erasures = erasure::Erasures::new(catalog.eraser(), Arc::clone(&histories), Arc::clone(&registry));
         erasures.resume();
@@ -133,7 +138,7 @@ impl Engine {
                 // A user's events are those of all ids of the person.
                 histories: Arc::new(PersonHistories::new(histories, Arc::clone(&identities))),
                 training_threads: config.training_threads,
-                files: Arc::new(RoleFiles(Arc::clone(&catalog))) as Arc<dyn FileAccess>,
+                files: Arc::new(RoleFiles(Arc::downgrade(&catalog))) as Arc<dyn FileAccess>,
                 audiences,
                 erasure: Arc::new(erasures),
                 identities,
@@ -146,6 +151,7 @@ impl Engine {
                 runtime,
                 plans: Arc::default(),
                 extensions: RwLock::default(),
+                detached: Mutex::default(),
                 sessions: AtomicU32::new(1),
             }
         });
@@ -167,7 +173,17 @@ impl Engine {
     /// # Errors
     /// When the session's state cannot be built.
     pub fn detached_state(self: &Arc<Self>, role: &str) -> Result<SessionState> {
-        Session::open(Arc::clone(self), role, 0)?.state()
+        if let Some(state) = self.detached.lock().get(role) {
+            return Ok(state.clone());
+        }
+        // Made at the first use, when every extension is there.
+        let state = Session::open(Arc::clone(self), role, 0)?.state()?;
+        let mut kept = self.detached.lock();
+        if kept.len() >= DETACHED_MAX {
+            kept.clear();
+        }
+        kept.insert(role.to_owned(), state.clone());
+        Ok(state)
     }
 
     /// The same statement with the rights of `role`, and with its default settings.

@@ -3,7 +3,6 @@
 //! A view means what it meant when it was made: names are resolved by the default search path, not by the path of
 //! whoever reads it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -14,7 +13,6 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast;
-use parking_lot::Mutex;
 use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::functions::prepare_statement;
 
@@ -23,13 +21,10 @@ use crate::catalog::ViewPlanner;
 use crate::engine::{Engine, Extension, WeakSession};
 use crate::error::classify;
 
-/// Owners of views whose states are kept.
-const STATES_MAX: usize = 256;
-
 /// Gives an engine the planner of views and PostgreSQL's names of columns. A second time does nothing new.
 pub(super) fn install(engine: &Arc<Engine>) {
     engine.extend(Arc::new(Naming));
-    engine.catalog().set_view_planner(Arc::new(Planner { engine: Arc::downgrade(engine), states: Mutex::default() }));
+    engine.catalog().set_view_planner(Arc::new(Planner { engine: Arc::downgrade(engine) }));
 }
 
 /// Names columns before any other rewriting, so that what is kept of a query keeps their names.
@@ -49,29 +44,14 @@ impl Extension for Naming {
     }
 }
 
-/// Plans views with states that belong to no client, one for each owner of views.
+/// Plans views with states that belong to no client. The engine keeps them: the catalog holds this, and they hold the catalog.
 struct Planner {
     engine: Weak<Engine>,
-    states: Mutex<HashMap<String, SessionState>>,
 }
 
 impl Planner {
     fn engine(&self) -> Result<Arc<Engine>> {
         self.engine.upgrade().ok_or_else(|| Error::new(Code::Shutdown, "the server is shutting down"))
-    }
-
-    /// Made at the first use, when every extension is there.
-    fn state(&self, engine: &Arc<Engine>, owner: &str) -> Result<SessionState> {
-        if let Some(state) = self.states.lock().get(owner) {
-            return Ok(state.clone());
-        }
-        let state = engine.detached_state(owner)?;
-        let mut states = self.states.lock();
-        if states.len() >= STATES_MAX {
-            states.clear();
-        }
-        states.insert(owner.to_owned(), state.clone());
-        Ok(state)
     }
 }
 
@@ -85,7 +65,7 @@ impl fmt::Debug for Planner {
 impl ViewPlanner for Planner {
     async fn plan(&self, query: &str, owner: &str) -> Result<LogicalPlan> {
         let engine = self.engine()?;
-        let state = self.state(&engine, owner)?;
+        let state = engine.detached_state(owner)?;
         let statement = super::parse_query(query)?;
         super::calls::check(&engine.catalog().rights(owner), &state, &statement)?;
         to_plan(&engine, &state, statement).await

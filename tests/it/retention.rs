@@ -23,7 +23,8 @@ async fn the_owner_removes_and_readers_see_the_same_before_and_after() {
     let folder = tempfile::tempdir().unwrap();
     let engine = engine(folder.path()).await;
     let session = engine.session("portrait").unwrap();
-    rows(&session, "CREATE USER keeper; CREATE USER other").await.unwrap();
+    let roles = "CREATE USER keeper; CREATE USER other; GRANT CREATE ON SCHEMA public TO keeper";
+    rows(&session, roles).await.unwrap();
     let (keeper, other) = (engine.session("keeper").unwrap(), engine.session("other").unwrap());
     rows(&keeper, TABLE).await.unwrap();
     for (from, to) in [(1, 60_000), (60_001, 99_999), (100_000, 100_000)] {

@@ -1,7 +1,7 @@
 //! Models, by role.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use portrait_udfs::error::{Code, Error, Result};
@@ -12,8 +12,15 @@ use crate::catalog::{Catalog, Object, ObjectClass, Privilege};
 /// The schema that models are made in.
 const SCHEMA: &str = "ml";
 
-/// What roles may do to models: owners everything, whoever was granted EXECUTE score with them.
-pub(in super::super) struct ModelRights(pub(in super::super) Arc<Catalog>);
+/// What roles may do to models: owners everything, whoever was granted EXECUTE score with them. The catalog holds the schema that
+/// holds the models: this must not hold the catalog.
+pub(in super::super) struct ModelRights(pub(in super::super) Weak<Catalog>);
+
+impl ModelRights {
+    fn catalog(&self) -> Result<Arc<Catalog>> {
+        self.0.upgrade().ok_or_else(|| Error::new(Code::Shutdown, "the server is shutting down"))
+    }
+}
 
 impl fmt::Debug for ModelRights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,7 +31,7 @@ impl fmt::Debug for ModelRights {
 #[async_trait]
 impl ModelPermissions for ModelRights {
     fn check(&self, caller: &str, model: &str, owner: &str, action: ModelAction) -> Result<()> {
-        let rights = self.0.rights(caller);
+        let rights = self.catalog()?.rights(caller);
         match action {
             ModelAction::Execute if rights.may_execute_model(model, owner) => Ok(()),
             ModelAction::Execute => Err(Error::new(Code::InsufficientPrivilege, format!("permission denied for model \"{model}\""))
@@ -36,7 +43,7 @@ impl ModelPermissions for ModelRights {
 
     fn check_new(&self, caller: &str) -> Result<()> {
         let schema = Object::new(ObjectClass::Schema, SCHEMA);
-        self.0.rights(caller).require(Privilege::Create, &schema).map_err(|error| {
+        self.catalog()?.rights(caller).require(Privilege::Create, &schema).map_err(|error| {
             error
                 .detail("Training a new model, or fitting a new transform, needs CREATE on schema ml.")
                 .hint(format!("A superuser can say: GRANT CREATE ON SCHEMA {SCHEMA} TO {caller}."))
@@ -44,10 +51,10 @@ impl ModelPermissions for ModelRights {
     }
 
     async fn dropped(&self, model: &str) -> Result<()> {
-        self.0.forget_model(model).await
+        self.catalog()?.forget_model(model).await
     }
 
     async fn renamed(&self, from: &str, to: &str) -> Result<()> {
-        self.0.rename_model(from, to).await
+        self.catalog()?.rename_model(from, to).await
     }
 }

@@ -135,7 +135,7 @@ impl VisitorMut for Everywhere {
         match expr {
             Expr::Function(function) => {
                 unqualify(&mut function.name);
-                if function.name.to_string().eq_ignore_ascii_case("pg_cancel_backend") {
+                if ["pg_cancel_backend", "pg_terminate_backend"].iter().any(|name| function.name.to_string().eq_ignore_ascii_case(name)) {
                     number_argument(function);
                 }
             }

@@ -1,7 +1,8 @@
 //! Recorded answers of PostgreSQL 15 (`cases.tsv`): function, value, template, answer or `!SQLSTATE message | detail | hint`.
 
 use super::calendar::{UNIX_EPOCH, date_of, day_number};
-use super::{DateTimeParts, DateTimeTemplate, Decimal, Number, NumberTemplate, Parsed, TemplateError};
+use super::resolve::Parsed;
+use super::{DateTimeParts, DateTimeTemplate, Decimal, Number, NumberTemplate, TemplateError};
 
 const DAY_US: i64 = 86_400_000_000;
 

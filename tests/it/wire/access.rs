@@ -32,8 +32,8 @@ fn who_gets_in() {
         let _bob = server.connect("bob").await;
         // Three of the six are kept for superusers.
         assert_eq!(code(server.connect_with("user=bob").await), "53300");
-        let _second = server.connect("root").await;
-        drop(ann);
+        let second = server.connect("root").await;
+        drop((ann, second));
         root.batch_execute("REVOKE CONNECT ON DATABASE portrait FROM PUBLIC").await.unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(code(server.connect_with("user=ann").await), "42501");

@@ -13,6 +13,7 @@ use arrow::datatypes::{
     IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 use chrono::{DateTime, NaiveDate, Offset, TimeZone};
+use chrono_tz::OffsetName;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
@@ -138,10 +139,11 @@ impl ScalarUDFImpl for Templated {
         }
         let all_scalar = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if all_scalar { 1 } else { args.number_rows };
-        let zone = args.config_options.execution.time_zone.as_deref().unwrap_or("UTC").parse().ok();
+        let name = args.config_options.execution.time_zone.as_deref().unwrap_or("UTC");
+        let (zone, named) = (name.parse().ok(), name.parse().ok());
         let columns = args.args.iter().map(|value| value.to_array(rows)).collect::<Result<Vec<_>>>()?;
         let texts = cast(&columns[1], &DataType::Utf8)?;
-        let call = Call { value: &columns[0], templates: texts.as_string::<i32>(), zone };
+        let call = Call { value: &columns[0], templates: texts.as_string::<i32>(), zone, named };
         let answer = match self.kind {
             Kind::Char => call.to_char()?,
             Kind::Timestamp => call.to_timestamp()?,
@@ -161,6 +163,8 @@ struct Call<'a> {
     templates: &'a StringArray,
     /// The session's; `None` = UTC.
     zone: Option<arrow::array::timezone::Tz>,
+    /// The same, where it has names.
+    named: Option<chrono_tz::Tz>,
 }
 
 /// The template that was compiled last: as a rule it is the same for all rows.
@@ -311,12 +315,14 @@ impl Call<'_> {
 
     /// `CEST`, or `+03` where a zone has no letters.
     fn abbreviation(&self, us: i64, offset_s: i32) -> String {
-        let (Some(zone), Some(instant)) = (&self.zone, DateTime::from_timestamp_micros(us)) else { return "UTC".to_owned() };
-        let shown = zone.offset_from_utc_datetime(&instant.naive_utc()).to_string();
-        if shown.starts_with(|first: char| first.is_ascii_alphabetic()) || offset_s % 3600 != 0 {
-            return shown;
-        }
-        format!("{}{:02}", if offset_s < 0 { '-' } else { '+' }, offset_s.abs() / 3600)
+        let named = self.named.zip(DateTime::from_timestamp_micros(us)).and_then(|(zone, instant)| {
+            let offset = zone.offset_from_utc_datetime(&instant.naive_utc());
+            offset.abbreviation().map(str::to_owned)
+        });
+        named.unwrap_or_else(|| {
+            let (sign, hours, minutes) = (if offset_s < 0 { '-' } else { '+' }, offset_s.abs() / 3600, offset_s.abs() / 60 % 60);
+            if minutes == 0 { format!("{sign}{hours:02}") } else { format!("{sign}{hours:02}:{minutes:02}") }
+        })
     }
 
     fn dates(&self) -> Result<ArrayRef> {
