@@ -14,6 +14,7 @@ use arrow::datatypes::{
 };
 use chrono::{DateTime, NaiveDate, Offset, TimeZone};
 use chrono_tz::OffsetName;
+use datafusion::common::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
@@ -126,6 +127,13 @@ impl ScalarUDFImpl for Templated {
             return Ok(Arc::new(Field::new(self.name(), self.kind.returns(), true)));
         }
         self.inner()?.inner().return_field_from_args(args)
+    }
+
+    /// The engine's `to_timestamp` answers in the zone of its settings.
+    fn with_updated_config(&self, config: &ConfigOptions) -> Option<ScalarUDF> {
+        let inner = self.inner.as_ref()?.inner().with_updated_config(config)?;
+        let (kind, signature) = (self.kind, self.signature.clone());
+        Some(ScalarUDF::new_from_impl(Self { kind, inner: Some(Arc::new(inner)), signature }))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
