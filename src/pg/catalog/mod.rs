@@ -11,6 +11,7 @@
 
 mod access;
 mod activity;
+mod calls;
 mod cells;
 mod dates;
 mod definitions;
@@ -63,7 +64,7 @@ impl Extension for PgExtension {
         let functions = builder.scalar_functions().get_or_insert_default();
         functions.extend(functions::all(session, &self.cancels));
         builder.expr_planners().get_or_insert_default().push(Arc::new(dates::DatesWithIntervals));
-        builder
+        super::compat::extend(builder)
     }
 
     fn rewrite(&self, statement: &mut ast::Statement) {
