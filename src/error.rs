@@ -471,7 +471,8 @@ fn execution(text: &str) -> Error {
 
 fn not_supported(text: &str) -> String {
     let text = lower_first(first_line(text));
-    if text.contains("not support") || text.contains("unsupported") || text.contains("not implemented") {
+    if text.contains("not support") || text.contains("not yet support") || text.contains("unsupported") || text.contains("not implemented")
+    {
         text
     } else {
         format!("{text} is not supported")

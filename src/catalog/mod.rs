@@ -24,6 +24,7 @@ mod provenance;
 mod public;
 mod retention;
 mod roles;
+mod stored;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,6 +51,7 @@ pub use import::ImportSource;
 pub use materialized::{InputVersion, Materialized, RefreshPolicy, StoredMaterialized, StoredRefresh};
 pub use provenance::Reads;
 pub use roles::{Role, RoleOptions, ScramVerifier};
+pub(crate) use stored::Stored;
 
 pub(crate) use crate::storage::versions::AS_OF_MARK;
 pub use crate::storage::versions::AsOf;

@@ -32,6 +32,7 @@ use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::object_store::path::Path as StorePath;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::sql::sqlparser::ast::Statement;
 use parking_lot::{Mutex, RwLock};
 use portrait_udfs::context::{FileAccess, StatementContext};
@@ -43,7 +44,7 @@ use access::{ModelRights, RoleFiles};
 
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::plan::SliceJoins;
+use crate::plan::{CheckedArithmetic, SliceJoins};
 use crate::storage::{DataRoots, HistoryIndex, Store};
 
 pub use access::NewRows;
@@ -256,11 +257,14 @@ impl Engine {
     fn session_state(&self, session: &WeakSession) -> SessionState {
         let databases = MemoryCatalogProviderList::new();
         databases.register_catalog(search_path::DATABASE.to_owned(), self.catalog.catalog_provider());
+        let mut rules = PhysicalOptimizer::new().rules;
+        rules.insert(0, Arc::new(CheckedArithmetic));
         let builder = SessionStateBuilder::new()
             .with_config(session::base_config(&self.config))
             .with_runtime_env(Arc::clone(self.runtime.env()))
             .with_catalog_list(Arc::new(databases))
-            .with_default_features();
+            .with_default_features()
+            .with_physical_optimizer_rules(rules);
         let mut builder = register_all(builder, Arc::clone(&self.ml)).with_physical_optimizer_rule(Arc::new(SliceJoins));
         builder.scalar_functions().get_or_insert_default().extend(functions::scalars());
         for extension in self.extensions.read().iter() {

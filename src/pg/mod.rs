@@ -4,7 +4,7 @@
 //! out who connects, and gives every error as FATAL; `connection` reads messages and hands them to `simple` or
 //! `extended`; both call `crate::sql` and pass what comes back to `rows`, which encodes batches (`encode`) while they
 //! arrive and stops when the client cancels, goes away or reads nothing. `activity`, `metrics` and `http` tell whoever watches. `catalog` answers the questions that drivers
-//! ask about types, tables and settings.
+//! ask about types, tables and settings; `compat` gives functions, operators and casts the meaning that they have in PostgreSQL.
 //!
 //! Invariants: nothing a client sends before it is known is executed; results are never collected (at most two batches
 //! and [`wire::FLUSH_BYTES`] per connection); a panic ends its connection and nothing else; every error has its
@@ -14,6 +14,7 @@ mod activity;
 mod auth;
 mod cancel;
 pub(crate) mod catalog;
+mod compat;
 mod connection;
 mod copy;
 mod encode;

@@ -77,7 +77,11 @@ fn datetime(text: &str, r#type: &Type, zone: &str) -> PgResult<ScalarValue> {
         Type::TIMESTAMP => without_offset(text),
         _ => text,
     };
-    let spelled_out = if *r#type == Type::INTERVAL { super::interval::spelled_out(text) } else { None };
+    let spelled_out = match *r#type {
+        Type::INTERVAL => super::interval::spelled_out(text),
+        Type::TIMESTAMP | Type::TIMESTAMPTZ => super::compat::timestamp_spelled_out(text),
+        _ => None,
+    };
     let scalar = ScalarValue::try_from_string(spelled_out.unwrap_or_else(|| text.to_owned()), &arrow).map_err(|_| wrong())?;
     match arrow_type(r#type) {
         _ if scalar.is_null() => Err(wrong()),

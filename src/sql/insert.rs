@@ -15,7 +15,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use super::command::Description;
 use super::plan::{self, Planned, bind, physical};
 use super::support::{fold, relation_name};
-use super::{Call, Outcome, guard};
+use super::{Call, Outcome, guard, nested_values};
 use crate::engine::Running;
 use crate::error::classify;
 
@@ -54,6 +54,9 @@ async fn rows(running: &Running, insert: &ast::Insert, text: &str, declared: &[O
     }
     let mut insert = insert.clone();
     leave_out_arrival(running, &name, &mut insert);
+    if let Some(source) = insert.source.as_deref_mut() {
+        nested_values::rewrite(source);
+    }
     let mut planned = plan::plan(running, ast::Statement::Insert(insert), text, declared).await?;
     match planned.plan {
         LogicalPlan::Dml(dml) => planned.plan = Arc::unwrap_or_clone(dml.input),

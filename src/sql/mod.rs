@@ -25,6 +25,7 @@ mod drop;
 mod event_options;
 mod execute;
 mod explain;
+mod explain_costs;
 #[cfg(test)]
 mod faults;
 mod grant;
@@ -36,6 +37,7 @@ mod lookup;
 mod maintain;
 mod materialized_view;
 mod names;
+mod nested_values;
 mod parser;
 mod plan;
 mod policy;

@@ -99,7 +99,9 @@ impl Set {
         Ok(Some(match next.token {
             Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default") => return Ok(None),
             // A schema of the path keeps its quotes, which decide whether its case counts.
-            Token::Word(word) if word.quote_style.is_some() && name.eq_ignore_ascii_case("search_path") => format!("\"{}\"", word.value),
+            Token::Word(word) if word.quote_style.is_some() && name.eq_ignore_ascii_case("search_path") && !is_plain(&word.value) => {
+                quoted(&word.value)
+            }
             Token::Word(word) if word.quote_style.is_some() => word.value,
             Token::Word(word) => word.value.to_lowercase(),
             Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => text,
@@ -141,6 +143,12 @@ pub(super) fn setting_name(parser: &mut Parser<'_>) -> Result<String, ParserErro
         full.push_str(&name(parser)?);
     }
     Ok(full)
+}
+
+/// Whether a name means the same without its quotes.
+fn is_plain(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 fn quoted(name: &str) -> String {

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::functions::MlSettings;
 
+pub(crate) use value::time_zone;
+
 pub use definitions::{Change, DEFINITIONS, Definition, Kind, Unit};
 
 /// How long a `SET` lasts.

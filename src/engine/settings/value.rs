@@ -83,7 +83,7 @@ fn integer(text: &str, unit: Unit) -> Option<i64> {
 }
 
 /// A time zone's canonical name; `None` when it is not one.
-fn time_zone(text: &str) -> Option<String> {
+pub(crate) fn time_zone(text: &str) -> Option<String> {
     let bare = text.trim_matches('\'');
     if bare.eq_ignore_ascii_case("utc") || bare.eq_ignore_ascii_case("gmt") || bare.eq_ignore_ascii_case("z") {
         return Some(if bare.eq_ignore_ascii_case("gmt") { "GMT" } else { "UTC" }.to_owned());

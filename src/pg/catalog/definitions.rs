@@ -163,6 +163,8 @@ const LIVE: &[(&str, &str)] = &[
     ("pg_catalog", "pg_settings"),
     ("pg_catalog", "pg_policies"),
     ("pg_catalog", "pg_stat_activity"),
+    ("pg_catalog", "pg_stat_user_tables"),
+    ("pg_catalog", "pg_stat_all_tables"),
     ("pg_catalog", "pg_stat_progress_train"),
     ("pg_catalog", "pg_auth_members"),
     ("information_schema", "table_privileges"),

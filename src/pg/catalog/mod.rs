@@ -11,6 +11,7 @@
 
 mod access;
 mod activity;
+mod calls;
 mod cells;
 mod dates;
 mod definitions;
@@ -64,7 +65,7 @@ impl Extension for PgExtension {
         let own = functions::all(session, &self.cancels, functions);
         functions.extend(own);
         builder.expr_planners().get_or_insert_default().push(Arc::new(dates::DatesWithIntervals));
-        builder
+        super::compat::extend(builder)
     }
 
     fn rewrite(&self, statement: &mut ast::Statement) {

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use portrait_udfs::functions::dialect::Postgres;
 
+use super::calls;
 use super::definitions::tables;
 use super::nothing::{blank, is_empty, is_empty_query, null};
 use super::values;
@@ -120,6 +121,7 @@ impl VisitorMut for Everywhere {
     /// `generate_series(1, array_upper(current_schemas(false), 1))`: the planner needs a number. What is looked up behind
     /// the end of the path is NULL, and no schema has that name.
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        calls::rewrite_factor(factor);
         if let TableFactor::Table { args: Some(arguments), .. } = factor {
             for argument in &mut arguments.args {
                 if argument.to_string().starts_with("array_upper(current_schemas(") {
@@ -158,6 +160,7 @@ impl VisitorMut for Everywhere {
             _ => {}
         }
         values::rewrite(expr);
+        calls::rewrite(expr);
         ControlFlow::Continue(())
     }
 }
@@ -284,7 +287,7 @@ fn argument(expr: Expr) -> FunctionArg {
     FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
 }
 
-fn function(name: &str, args: Vec<FunctionArg>) -> Expr {
+pub(super) fn function(name: &str, args: Vec<FunctionArg>) -> Expr {
     Expr::Function(Function {
         name: ObjectName(vec![ObjectNamePart::Identifier(Ident::new(name))]),
         uses_odbc_syntax: false,

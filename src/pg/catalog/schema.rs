@@ -113,6 +113,7 @@ async fn rows(
         ("pg_catalog", "pg_roles" | "pg_authid" | "pg_user" | "pg_shadow") => server::roles(engine.catalog()),
         ("pg_catalog", "pg_stat_activity") => activity::backends(engine, session, backends),
         ("pg_catalog", "pg_stat_progress_train") => activity::trainings(engine, session),
+        ("pg_catalog", "pg_stat_user_tables" | "pg_stat_all_tables") => relations::table_statistics(&engine.catalog().stored().await?),
         ("pg_catalog", "pg_policies") => access::policies(engine.catalog()),
         ("pg_catalog", "pg_auth_members") => access::members(engine.catalog()),
         ("information_schema", "table_privileges" | "role_table_grants") => access::table_privileges(engine.catalog(), &snapshot().await?),

@@ -10,7 +10,9 @@ use datafusion::sql::sqlparser::ast::{
     TableAliasColumnDef, TableFactor, Value, VisitMut, Visitor, VisitorMut,
 };
 
+use super::calls;
 use super::rewrite::{call, call2, take};
+use crate::pg::compat::timestamp_spelled_out;
 use crate::pg::interval::spelled_out;
 use crate::pg::params;
 
@@ -18,9 +20,17 @@ use crate::pg::params;
 pub(super) fn rewrite(expr: &mut Expr) {
     match expr {
         Expr::Interval(interval) => spell_out(&mut interval.value),
-        Expr::TypedString(typed) => as_in_postgresql(&mut typed.data_type),
+        Expr::TypedString(typed) => {
+            as_in_postgresql(&mut typed.data_type);
+            if let (DataType::Timestamp(..), Value::SingleQuotedString(text)) = (&typed.data_type, &mut typed.value.value)
+                && let Some(whole) = timestamp_spelled_out(text)
+            {
+                *text = whole;
+            }
+        }
         Expr::Cast { expr: inner, data_type, .. } => {
             as_in_postgresql(data_type);
+            calls::numeric(inner, data_type);
             if let Some(replacement) = cast(inner, data_type) {
                 *expr = replacement;
             }
@@ -37,8 +47,17 @@ fn cast(inner: &mut Expr, data_type: &DataType) -> Option<Expr> {
             spell_out(inner);
             None
         }
+        DataType::Timestamp(..) => {
+            if let Some(whole) = text_of(inner).and_then(timestamp_spelled_out) {
+                *inner = Expr::Value(Value::SingleQuotedString(whole).into());
+            }
+            None
+        }
         DataType::Bytea => {
-            let text = text_of(inner)?;
+            let Some(text) = text_of(inner) else {
+                let known = matches!(inner, Expr::Value(_) | Expr::Array(_));
+                return (!known).then(|| call("bytea", take(inner)));
+            };
             Some(match params::bytea(text) {
                 Some(bytes) => {
                     let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -260,7 +279,7 @@ mod tests {
 
     #[test]
     fn values_are_read_as_postgres_reads_them() {
-        check(r"SELECT '\x00FF'::bytea, b::bytea, $1::bytea", "SELECT X'00ff', b::BYTEA, $1::BYTEA");
+        check(r"SELECT '\x00FF'::bytea, b::bytea, $1::bytea", "SELECT X'00ff', bytea(b), $1::BYTEA");
         check("SELECT '1 day 02:00:00'::interval", "SELECT '1 day 02 hours 00 minutes 00 seconds'::INTERVAL");
         check("SELECT '{1,NULL}'::int[]", "SELECT ARRAY[CAST('1' AS INT), NULL]::INT[]");
         check(r"SELECT ARRAY['\x00'::bytea, NULL]", "SELECT ARRAY[X'00', CAST(NULL AS BYTEA)]");

@@ -115,7 +115,7 @@ impl Column {
     }
 
     /// The text of a value that is not NULL.
-    pub(super) fn write_text(&self, row: usize, output: &mut BytesMut) -> PgResult<()> {
+    pub(crate) fn write_text(&self, row: usize, output: &mut BytesMut) -> PgResult<()> {
         match &self.kind {
             Kind::Null => {}
             Kind::Bool(values) => output.put_u8(if values.value(row) { b't' } else { b'f' }),

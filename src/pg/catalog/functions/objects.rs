@@ -41,8 +41,11 @@ pub(super) fn functions() -> Vec<Function> {
     ] {
         functions.push(function(name, arguments, DataType::Utf8, |_, _| Ok(utf8(None))));
     }
-    // Bytes on disk are not accounted for yet: unknown, not zero.
-    for name in ["pg_table_size", "pg_relation_size", "pg_total_relation_size", "pg_indexes_size", "pg_database_size"] {
+    for name in ["pg_table_size", "pg_relation_size", "pg_total_relation_size"] {
+        functions.push(function(name, 1..=2, DataType::Int64, |session, row| Ok(ScalarValue::Int64(size(session, row)))));
+    }
+    // Not accounted for: unknown, not zero.
+    for name in ["pg_indexes_size", "pg_database_size"] {
         functions.push(function(name, 1..=2, DataType::Int64, |_, _| Ok(ScalarValue::Int64(None))));
     }
     for name in [
@@ -80,6 +83,13 @@ fn is_visible(oid: i64) -> bool {
         // OIDs made from names belong to schemas that others attached.
         None => oid < 0x4000_0000,
     }
+}
+
+/// The bytes of a table's own files, as of when it was last read.
+fn size(session: &Session, row: &[ScalarValue]) -> Option<i64> {
+    let catalog = session.engine().catalog();
+    let oid = integer(row, 0).or_else(|| super::names::relation_by_name(catalog, &text(row, 0)?).map(i64::from))?;
+    catalog.seen_bytes(oid).and_then(|bytes| i64::try_from(bytes).ok())
 }
 
 fn view(session: &Session, row: &[ScalarValue]) -> Option<String> {
