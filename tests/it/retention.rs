@@ -27,6 +27,7 @@ async fn the_owner_removes_and_readers_see_the_same_before_and_after() {
     rows(&session, roles).await.unwrap();
     let (keeper, other) = (engine.session("keeper").unwrap(), engine.session("other").unwrap());
     rows(&keeper, TABLE).await.unwrap();
+    rows(&keeper, "GRANT SELECT ON events TO other").await.unwrap();
     for (from, to) in [(1, 60_000), (60_001, 99_999), (100_000, 100_000)] {
         rows(&keeper, &insert(from, to)).await.unwrap();
     }
