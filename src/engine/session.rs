@@ -236,7 +236,7 @@ impl Session {
     }
 
     /// Grows whenever settings may have changed.
-    pub(super) fn setting_changes(&self) -> u64 {
+    pub(crate) fn setting_changes(&self) -> u64 {
         self.0.shared.lock().changes
     }
 

@@ -44,6 +44,8 @@ pub(crate) struct Connection {
     registration: Registration,
     /// Parameters as the client knows them.
     told: Vec<(&'static str, String)>,
+    /// How often settings had changed when it was told.
+    told_at: Option<u64>,
     /// After an error in the extended protocol, everything up to Sync is skipped.
     skip_to_sync: bool,
     /// The statement that runs.
@@ -83,6 +85,7 @@ impl Connection {
             shared,
             registration,
             told: Vec::new(),
+            told_at: None,
             skip_to_sync: false,
             watch: None,
             peer: client.peer,
@@ -271,6 +274,10 @@ impl Connection {
     }
 
     fn put_parameters(&mut self) -> PgResult<()> {
+        let changes = self.session.setting_changes();
+        if self.told_at.replace(changes) == Some(changes) {
+            return Ok(());
+        }
         let now = self.session.with_settings(|settings| settings.reported());
         for (name, value) in &now {
             if !self.told.iter().any(|(known, old)| known == name && old == value) {

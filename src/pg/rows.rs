@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::task::Poll;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -51,6 +52,11 @@ impl Attention<'_> {
     /// is gone. Once cancelled, `work` has a moment to say so itself.
     pub(crate) async fn wait<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
         tokio::pin!(work);
+        // What is done at once needs nobody who waits.
+        if let Poll::Ready(output) = futures::poll!(&mut work) {
+            self.put_notices()?;
+            return Ok(output);
+        }
         let mut check = tokio::time::interval(CLIENT_CHECK);
         let mut gone = false;
         loop {

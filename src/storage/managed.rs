@@ -127,7 +127,9 @@ impl ManagedTable {
     /// A log that cannot be read.
     pub(crate) async fn rows_in_memory(&self, user: &ScalarValue, columns: &[usize]) -> EngineResult<Option<Vec<Vec<ArrayRef>>>> {
         let (Some(column), Some(lookups)) = (self.looked_up_by(), &self.lookups) else { return Ok(None) };
-        let Ok(user) = user.cast_to(self.schema.field(column).data_type()) else { return Ok(None) };
+        let kind = self.schema.field(column).data_type();
+        let user = if user.data_type() == *kind { Ok(user.clone()) } else { user.cast_to(kind) };
+        let Ok(user) = user else { return Ok(None) };
         if user.is_null() {
             return Ok(Some(Vec::new()));
         }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
@@ -35,9 +36,12 @@ impl User {
         if let Some(text) = value.try_as_str() {
             return text.map(|text| Self::Text(text.into()));
         }
-        match value.cast_to(&DataType::Int64) {
-            Ok(ScalarValue::Int64(Some(number))) => Some(Self::Number(number)),
-            _ => None,
+        match value {
+            ScalarValue::Int64(number) => number.map(Self::Number),
+            other => match other.cast_to(&DataType::Int64) {
+                Ok(ScalarValue::Int64(Some(number))) => Some(Self::Number(number)),
+                _ => None,
+            },
         }
     }
 
@@ -62,27 +66,51 @@ pub(super) struct Block {
     bounds: (Option<User>, Option<User>),
 }
 
+impl Block {
+    /// Whether no user in it need be greater.
+    fn begins_by(&self, user: &User) -> bool {
+        self.bounds.0.as_ref().is_none_or(|least| least <= user)
+    }
+
+    /// Whether no user in it need be less.
+    fn reaches(&self, user: &User) -> bool {
+        self.bounds.1.as_ref().is_none_or(|most| user <= most)
+    }
+}
+
+fn ascends(blocks: &[Block]) -> bool {
+    let known = |bound: &Option<User>| bound.is_some();
+    blocks.iter().all(|block| known(&block.bounds.0) && known(&block.bounds.1))
+        && blocks.is_sorted_by(|a, b| a.bounds.0 <= b.bounds.0 && a.bounds.1 <= b.bounds.1)
+}
+
 /// A file's footer, and its blocks.
 #[derive(Debug)]
 pub(super) struct Footer {
+    /// No other footer has it.
+    pub(super) number: u64,
     pub(super) location: Path,
     pub(super) size: u64,
     metadata: ArrowReaderMetadata,
     /// `None` for a file whose pages are not described.
     blocks: Option<Vec<Block>>,
+    /// Whether both bounds of the blocks are known and ascend.
+    ascends: bool,
 }
+
+/// The number of the next footer.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Whether the statistics in the log leave room for the user.
 pub(super) fn file_may_hold(file: &PartitionedFile, user: usize, value: &ScalarValue) -> bool {
     let Some(column) = file.statistics.as_ref().and_then(|statistics| statistics.column_statistics.get(user)) else { return true };
-    let value = match column.min_value.get_value() {
-        Some(bound) => value.cast_to(&bound.data_type()).ok(),
-        None => None,
-    };
-    let Some(value) = value else { return true };
-    let before = column.min_value.get_value().is_some_and(|least| value < *least);
-    let after = column.max_value.get_value().is_some_and(|most| value > *most);
-    !before && !after
+    let (least, most) = (column.min_value.get_value(), column.max_value.get_value());
+    let Some(kind) = least.map(ScalarValue::data_type) else { return true };
+    let outside = |value: &ScalarValue| least.is_some_and(|least| value < least) || most.is_some_and(|most| value > most);
+    if value.data_type() == kind {
+        return !outside(value);
+    }
+    value.cast_to(&kind).map_or(true, |value| !outside(&value))
 }
 
 impl Footer {
@@ -91,16 +119,27 @@ impl Footer {
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load_async(&mut file, options).await.map_err(parquet_error)?;
         let blocks = blocks(&metadata, user).map_err(parquet_error)?;
-        Ok(Self { location: location.clone(), size, metadata, blocks })
+        let ascends = blocks.as_deref().is_some_and(ascends);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { number, location: location.clone(), size, metadata, blocks, ascends })
     }
 
     /// The blocks that may hold the user's rows; `None` when that is not known.
-    pub(super) fn blocks_of(&self, user: &User) -> Option<Vec<Block>> {
-        let may_hold = |block: &&Block| {
-            let (least, most) = &block.bounds;
-            least.as_ref().is_none_or(|least| least <= user) && most.as_ref().is_none_or(|most| user <= most)
+    pub(super) fn blocks_of<'a>(&'a self, user: &'a User) -> Option<impl Iterator<Item = &'a Block>> {
+        let all = self.blocks.as_deref()?;
+        let some = if self.ascends {
+            let start = all.partition_point(|block| !block.reaches(user));
+            let end = start + all[start..].partition_point(|block| block.begins_by(user));
+            &all[start..end]
+        } else {
+            all
         };
-        Some(self.blocks.as_ref()?.iter().filter(may_hold).cloned().collect())
+        Some(some.iter().filter(move |block| block.begins_by(user) && block.reaches(user)))
+    }
+
+    /// Where the file has a column.
+    pub(super) fn place_of(&self, name: &str) -> Option<usize> {
+        self.metadata.schema().index_of(name).ok()
     }
 
     /// Bytes in memory, about.

@@ -11,22 +11,29 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use parking_lot::{Mutex, RwLock};
 use portrait_udfs::error::{Error, Result};
-use quick_cache::Weighter;
+use quick_cache::{Equivalent, Weighter};
 
 use super::blocks::{Block, Footer};
 
 /// A share of the pool, and what is enough in any case.
-const SHARE_OF_POOL: usize = 32;
-const BYTES_MAX: usize = 256 << 20;
+const SHARE_OF_POOL: usize = 16;
+const BYTES_MAX: usize = 1 << 30;
 /// What an entry takes beside its value, about.
 const ENTRY_BYTES: usize = 256;
 /// What the cache reckons an entry to be.
 const USUAL_BYTES: usize = 16 << 10;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
-    Footer(Path),
-    Column(Path, u32, Box<str>),
+enum Key<P = Path> {
+    Footer(P),
+    /// The number of a footer, that of a block, and the place of a column in the file.
+    Column(u64, u32, usize),
+}
+
+impl Equivalent<Key> for Key<&Path> {
+    fn equivalent(&self, key: &Key) -> bool {
+        matches!((self, key), (Self::Footer(a), Key::Footer(b)) if *a == b)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -96,20 +103,19 @@ impl Cache {
     /// A file that cannot be read.
     pub(super) async fn footer(&self, store: &Arc<dyn ObjectStore>, file: &PartitionedFile, user: &str) -> Result<Arc<Footer>> {
         let (kept, location) = (self.kept(), &file.object_meta.location);
-        let key = Key::Footer(location.clone());
-        if let Some(Entry::Footer(footer)) = kept.as_ref().and_then(|kept| kept.entries.get(&key)) {
+        if let Some(Entry::Footer(footer)) = kept.as_ref().and_then(|kept| kept.entries.get(&Key::Footer(location))) {
             return Ok(footer);
         }
         let footer = Arc::new(Footer::read(store, location, file.object_meta.size, user).await?);
         if let Some(kept) = kept {
-            kept.keep(key, Entry::Footer(Arc::clone(&footer)));
+            kept.keep(Key::Footer(location.clone()), Entry::Footer(Arc::clone(&footer)));
         }
         Ok(footer)
     }
 
     /// The footer of a file, if it is in memory.
     pub(super) fn known_footer(&self, location: &Path) -> Option<Arc<Footer>> {
-        match self.kept()?.entries.get(&Key::Footer(location.clone()))? {
+        match self.kept()?.entries.get(&Key::Footer(location))? {
             Entry::Footer(footer) => Some(footer),
             Entry::Column(_) => None,
         }
@@ -118,7 +124,7 @@ impl Cache {
     /// The columns `names` of a block, if all are in memory.
     pub(super) fn known_columns(&self, footer: &Footer, block: &Block, names: &[&str]) -> Option<Vec<ArrayRef>> {
         let kept = self.kept()?;
-        let known = |name: &&str| match kept.entries.get(&Key::Column(footer.location.clone(), block.number, (*name).into()))? {
+        let known = |name: &&str| match kept.entries.get(&Key::<Path>::Column(footer.number, block.number, footer.place_of(name)?))? {
             Entry::Column(column) => Some(column),
             Entry::Footer(_) => None,
         };
@@ -138,8 +144,8 @@ impl Cache {
         schema: &SchemaRef,
     ) -> Result<Vec<ArrayRef>> {
         let kept = self.kept();
-        let key = |name: &str| Key::Column(footer.location.clone(), block.number, name.into());
-        let known = |name: &&str| match kept.as_ref()?.entries.get(&key(name))? {
+        let key = |name: &str| footer.place_of(name).map(|place| Key::<Path>::Column(footer.number, block.number, place));
+        let known = |name: &&str| match kept.as_ref()?.entries.get(&key(name)?)? {
             Entry::Column(column) => Some(column),
             Entry::Footer(_) => None,
         };
@@ -154,8 +160,8 @@ impl Cache {
                     // Another program's file, from before the column.
                     None => new_null_array(kind, block.rows.len()),
                 };
-                if let Some(kept) = &kept {
-                    kept.keep(key(names[at]), Entry::Column(Arc::clone(&column)));
+                if let (Some(kept), Some(key)) = (&kept, key(names[at])) {
+                    kept.keep(key, Entry::Column(Arc::clone(&column)));
                 }
                 found[at] = Some(column);
             }

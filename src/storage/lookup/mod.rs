@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use datafusion::arrow::compute::filter;
+use datafusion::arrow::compute::FilterBuilder;
 use datafusion::arrow::compute::kernels::cmp::eq;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
@@ -92,12 +92,14 @@ impl Lookups {
             }
             let Some(footer) = self.0.known_footer(&file.object_meta.location) else { return Ok(None) };
             let Some(blocks) = footer.blocks_of(&wanted) else { return Ok(None) };
-            for block in &blocks {
+            for block in blocks {
                 let Some(read) = self.0.known_columns(&footer, block, &names) else { return Ok(None) };
                 let [users, rest @ ..] = read.as_slice() else { return Ok(None) };
                 let own = eq(users, &scalar)?;
                 if own.true_count() > 0 {
-                    pieces.push(rest.iter().map(|column| filter(column, &own)).collect::<std::result::Result<Vec<_>, _>>()?);
+                    // A user's rows are few and lie together: found once, taken from each column.
+                    let own = FilterBuilder::new(&own).optimize().build();
+                    pieces.push(rest.iter().map(|column| own.filter(column)).collect::<std::result::Result<Vec<_>, _>>()?);
                 }
             }
         }
@@ -125,6 +127,7 @@ impl Lookups {
             }
             let footer = self.0.footer(store, file, name).await?;
             let Some(blocks) = footer.blocks_of(&wanted) else { return Ok(None) };
+            let blocks: Vec<Block> = blocks.cloned().collect();
             rows += blocks.iter().map(|block| block.rows.len()).sum::<usize>();
             if rows > ROWS_MAX {
                 return Ok(None);
