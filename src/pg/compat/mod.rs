@@ -13,6 +13,7 @@ mod json;
 mod kernel;
 mod operators;
 mod ordered;
+mod sum;
 mod text;
 mod timestamps;
 mod type_of;
@@ -29,6 +30,7 @@ pub(super) use timestamps::spelled_out as timestamp_spelled_out;
 /// Adds all of it to a session.
 pub(super) fn extend(mut builder: SessionStateBuilder) -> SessionStateBuilder {
     builder.scalar_functions().get_or_insert_default().extend(functions());
+    builder.aggregate_functions().get_or_insert_default().push(sum::function());
     builder.expr_planners().get_or_insert_default().insert(0, Arc::new(operators::Operators));
     builder.with_analyzer_rule(Arc::new(casts::Casts))
 }
