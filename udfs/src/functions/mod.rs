@@ -34,6 +34,7 @@ pub mod settings;
 mod shared_work;
 mod single_stage;
 pub mod source;
+mod ties;
 mod typed;
 mod utc;
 

@@ -23,7 +23,6 @@ use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::sorts::partial_sort::PartialSortExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::{EmptyRecordBatchStream, ExecutionPlan, ExecutionPlanProperties, Partitioning, collect};
@@ -32,6 +31,7 @@ use datafusion::prelude::SQLOptions;
 use super::pairing::downcast;
 use super::prepass::prepare_df_statement;
 use super::radix_sort::by_digits;
+use super::ties::{SortTiesExec, ranges_in_order};
 use crate::context::{EventSource, HistoryProvider, UserHistories};
 use crate::error::{Code, Error, Result};
 use crate::features::roles::resolve_event_columns;
@@ -174,10 +174,10 @@ fn sorted(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> DfResult<Arc<dyn E
     let Some(order) = LexOrdering::new(keys) else {
         return Ok(plan);
     };
-    if partitions > 1 && comes_by_user(&plan, &order)? {
+    if partitions > 1 && ranges_in_order(&plan, &order, ORDERED_KEYS)?.is_some() {
         return Ok(match order.len() {
             ..=ORDERED_KEYS => plan,
-            _ => Arc::new(PartialSortExec::new(order, plan, ORDERED_KEYS).with_preserve_partitioning(true)),
+            _ => Arc::new(SortTiesExec::new(plan, order, ORDERED_KEYS)),
         });
     }
     let plan = if partitions > 1 {
@@ -196,15 +196,6 @@ fn sorted(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> DfResult<Arc<dyn E
 
 /// The columns that a table of events keeps its rows ordered by: user and time.
 const ORDERED_KEYS: usize = 2;
-
-/// Whether the streams of `plan` have ranges of users, each in order of user and time: then only rows of one user and time may
-/// have to change places.
-fn comes_by_user(plan: &Arc<dyn ExecutionPlan>, order: &LexOrdering) -> DfResult<bool> {
-    let Partitioning::Range(ranges) = plan.output_partitioning() else { return Ok(false) };
-    let (user, ranges) = (&order.first().expr, ranges.ordering());
-    let keys = order.iter().take(ORDERED_KEYS).cloned();
-    Ok(ranges.len() == 1 && ranges.first().expr.eq(user) && plan.equivalence_properties().ordering_satisfy(keys)?)
-}
 
 /// Reads a labelled table in an order that depends on its rows only, whatever the order and number of its files:
 /// by the bytes of all columns that can be ordered.

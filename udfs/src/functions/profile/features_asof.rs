@@ -1,11 +1,13 @@
 //! `features_asof(spine, features, …)`
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_null_array};
 use arrow::compute::{SortOptions, cast, concat, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::row::{OwnedRow, RowConverter, Rows, SortField};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SendableRecordBatchStream;
@@ -28,6 +30,7 @@ use crate::error::{Code, Error, Result};
 use crate::functions::MlContext;
 use crate::functions::radix_sort::{by_digits, by_digits_of_pairs};
 use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter, sql_type};
+use crate::functions::ties::{SortTiesExec, ranges_in_order};
 use crate::functions::typed::column_at;
 use crate::kernels::profile::as_of::{Known, Rule, latest_known};
 
@@ -165,19 +168,66 @@ fn common_key(a: &DataType, b: &DataType, name: &str) -> Result<DataType> {
     }
 }
 
-/// Sorts a plan by the columns of `order`, NULLs first, into `streams` streams that never split a value of the first.
-fn sorted(plan: Arc<dyn ExecutionPlan>, order: &[usize], streams: usize) -> DfResult<Arc<dyn ExecutionPlan>> {
-    let schema = plan.schema();
-    let orderable = |at: &&usize| !schema.field(**at).data_type().is_nested();
-    let keys: Vec<_> = order.iter().filter(orderable).map(|at| ascending(&schema, *at)).collect();
-    let (Some(key), Some(order)) = (keys.first().map(|key| Arc::clone(&key.expr)), LexOrdering::new(keys)) else { return Ok(plan) };
-    let many = plan.output_partitioning().partition_count() > 1;
-    if streams > 1 {
-        let sent = Arc::new(RepartitionExec::try_new(plan, Partitioning::Hash(vec![key], streams))?);
-        return Ok(by_digits_of_pairs(Arc::new(SortExec::new(order, sent).with_preserve_partitioning(true))));
+/// A side of the join: its rows, and the columns that order them, the key and the time first.
+struct Side {
+    plan: Arc<dyn ExecutionPlan>,
+    order: Vec<usize>,
+}
+
+/// The columns of the order that a table of events has.
+const ORDERED_KEYS: usize = 2;
+
+impl Side {
+    /// Each column once, and none that has no order.
+    fn new(plan: &Arc<dyn ExecutionPlan>, columns: impl Iterator<Item = usize>) -> Self {
+        let schema = plan.schema();
+        let mut order = Vec::new();
+        for at in columns.filter(|at| !schema.field(*at).data_type().is_nested()) {
+            if !order.contains(&at) {
+                order.push(at);
+            }
+        }
+        Self { plan: Arc::clone(plan), order }
     }
-    let runs = by_digits(Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(many)));
-    Ok(if many { Arc::new(SortPreservingMergeExec::new(order, runs)) } else { runs })
+
+    /// The order, NULLs first; with `as_kept` as a table of events declares it, whose users and times are never NULL.
+    fn ordering(&self, as_kept: bool) -> DfResult<LexOrdering> {
+        let schema = self.plan.schema();
+        let key = |(at, column): (usize, &usize)| {
+            let key = ascending(&schema, *column);
+            let options = SortOptions { nulls_first: !as_kept || at >= ORDERED_KEYS, ..key.options };
+            PhysicalSortExpr { options, ..key }
+        };
+        LexOrdering::new(self.order.iter().enumerate().map(key)).ok_or_else(|| Error::internal("a side of a join has no order").into())
+    }
+
+    /// Sorted, in `streams` streams that never split a key.
+    fn sorted(&self, streams: usize) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let (order, plan) = (self.ordering(false)?, Arc::clone(&self.plan));
+        let many = plan.output_partitioning().partition_count() > 1;
+        if streams > 1 {
+            let key = Arc::clone(&order.first().expr);
+            let sent = Arc::new(RepartitionExec::try_new(plan, Partitioning::Hash(vec![key], streams))?);
+            return Ok(by_digits_of_pairs(Arc::new(SortExec::new(order, sent).with_preserve_partitioning(true))));
+        }
+        let runs = by_digits(Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(many)));
+        Ok(if many { Arc::new(SortPreservingMergeExec::new(order, runs)) } else { runs })
+    }
+}
+
+/// Both sides in order, their n-th streams having the same keys, and how many streams they have. Sides that lie in the same ranges of
+/// the key, as tables of events do, are neither sent nor sorted: only ties change places.
+fn in_pairs(spine: &Side, features: &Side, streams: usize) -> DfResult<[Arc<dyn ExecutionPlan>; 2]> {
+    let (spine_order, feature_order) = (spine.ordering(true)?, features.ordering(true)?);
+    let ranges = ranges_in_order(&spine.plan, &spine_order, ORDERED_KEYS)?;
+    if let (Some(ranges), Some(others)) = (ranges, ranges_in_order(&features.plan, &feature_order, ORDERED_KEYS)?)
+        && streams > 1
+        && ranges.split_points() == others.split_points()
+    {
+        let only_ties = |side: &Side, order| Arc::new(SortTiesExec::new(Arc::clone(&side.plan), order, ORDERED_KEYS)) as _;
+        return Ok([only_ties(spine, spine_order), only_ties(features, feature_order)]);
+    }
+    Ok([spine.sorted(streams)?, features.sorted(streams)?])
 }
 
 fn ascending(schema: &Schema, at: usize) -> PhysicalSortExpr {
@@ -191,20 +241,11 @@ fn join(call: Call) -> DfResult<SendableRecordBatchStream> {
     let layout = Layout::new(&call.args, &spine.plan.schema(), &features.schema())?;
     let spine_order = [layout.spine_key, layout.label].into_iter().chain(0..spine.plan.schema().fields().len());
     let feature_order = [layout.feature_key, layout.event].into_iter().chain(layout.ingested).chain(layout.values.clone());
-    let distinct = |order: Vec<usize>| {
-        let mut seen = Vec::new();
-        order.into_iter().for_each(|at| {
-            if !seen.contains(&at) {
-                seen.push(at)
-            }
-        });
-        seen
-    };
     // Keys of different types have different hashes.
     let alike = spine.plan.schema().field(layout.spine_key).data_type() == features.schema().field(layout.feature_key).data_type();
     let streams = if alike { call.session.config().target_partitions().max(1) } else { 1 };
-    let spine = sorted(Arc::clone(&spine.plan), &distinct(spine_order.collect()), streams)?;
-    let features = sorted(Arc::clone(features), &distinct(feature_order.collect()), streams)?;
+    let [spine, features] = in_pairs(&Side::new(&spine.plan, spine_order), &Side::new(features, feature_order), streams)?;
+    let streams = spine.output_partitioning().partition_count();
     let joins = (0..streams).map(|at| {
         let sides = (spine.execute(at, Arc::clone(&call.task))?, features.execute(at, Arc::clone(&call.task))?);
         Join::stream(&call, &layout, sides)
@@ -228,6 +269,61 @@ fn join(call: Call) -> DfResult<SendableRecordBatchStream> {
 /// Batches that a join may be ahead of the merge.
 const JOINED_BATCHES: usize = 2;
 
+/// The keys of a batch, as they are compared: NULL before all others.
+#[derive(Debug)]
+enum Keys {
+    Whole(Int64Array),
+    Other(Rows),
+}
+
+/// One of them.
+#[derive(Debug)]
+enum Key {
+    Whole(i64),
+    Other(OwnedRow),
+}
+
+impl Keys {
+    fn new(column: &ArrayRef, converter: &RowConverter) -> DfResult<Self> {
+        match column.as_primitive_opt::<Int64Type>() {
+            Some(keys) => Ok(Self::Whole(keys.clone())),
+            None => Ok(Self::Other(converter.convert_columns(&[Arc::clone(column)])?)),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Whole(keys) => keys.len(),
+            Self::Other(keys) => keys.num_rows(),
+        }
+    }
+
+    /// The key of a row where it is not NULL.
+    fn at(&self, row: usize) -> Key {
+        match self {
+            Self::Whole(keys) => Key::Whole(keys.value(row)),
+            Self::Other(keys) => Key::Other(keys.row(row).owned()),
+        }
+    }
+
+    fn same(&self, a: usize, b: usize) -> bool {
+        match self {
+            Self::Whole(keys) => keys.is_valid(a) == keys.is_valid(b) && (keys.is_null(a) || keys.value(a) == keys.value(b)),
+            Self::Other(keys) => keys.row(a) == keys.row(b),
+        }
+    }
+
+    fn compare(&self, row: usize, key: &Key) -> Ordering {
+        match (self, key) {
+            (Self::Whole(keys), Key::Whole(_)) if keys.is_null(row) => Ordering::Less,
+            (Self::Whole(keys), Key::Whole(key)) => keys.value(row).cmp(key),
+            (Self::Other(keys), Key::Other(key)) => keys.row(row).cmp(&key.row()),
+            // Both sides are cast to one type.
+            _ => Ordering::Less,
+        }
+    }
+}
+
 fn converter(key_type: &DataType) -> Result<RowConverter> {
     let options = SortOptions { descending: false, nulls_first: true };
     RowConverter::new(vec![SortField::new_with_options(key_type.clone(), options)])
@@ -249,7 +345,7 @@ fn micros(column: &ArrayRef) -> DfResult<TimestampMicrosecondArray> {
 #[derive(Debug)]
 struct Waiting {
     batch: RecordBatch,
-    keys: Rows,
+    keys: Keys,
     events: TimestampMicrosecondArray,
     ingested: Option<TimestampMicrosecondArray>,
     from: usize,
@@ -302,7 +398,7 @@ impl Features {
                 continue;
             }
             self.memory.try_grow(batch.get_array_memory_size())?;
-            let keys = self.converter.convert_columns(&[cast(batch.column(self.layout.feature_key), &self.layout.key_type)?])?;
+            let keys = Keys::new(&cast(batch.column(self.layout.feature_key), &self.layout.key_type)?, &self.converter)?;
             let events = micros(batch.column(self.layout.event))?;
             let ingested = self.layout.ingested.map(|at| micros(batch.column(at))).transpose()?;
             self.waiting.push_back(Waiting { batch, keys, events, ingested, from: 0, picked: vec![] });
@@ -312,7 +408,7 @@ impl Features {
 
     /// Forgets whole batches of smaller keys, but for what was picked from them.
     fn forget(&mut self) -> DfResult<()> {
-        while self.waiting.front().is_some_and(|waiting| waiting.from >= waiting.keys.num_rows()) {
+        while self.waiting.front().is_some_and(|waiting| waiting.from >= waiting.keys.len()) {
             if let Some(mut gone) = self.waiting.pop_front() {
                 self.memory.shrink(gone.batch.get_array_memory_size());
                 self.chosen.extend(gone.take_picked(&self.layout.values)?);
@@ -331,10 +427,10 @@ impl Features {
     }
 
     /// Passes over keys below `key`, then collects the values of `key`. Batches that hold them stay.
-    async fn of(&mut self, key: &OwnedRow, values: &mut Values) -> DfResult<()> {
+    async fn of(&mut self, key: &Key, values: &mut Values) -> DfResult<()> {
         loop {
             for waiting in &mut self.waiting {
-                while waiting.from < waiting.keys.num_rows() && waiting.keys.row(waiting.from) < key.row() {
+                while waiting.from < waiting.keys.len() && waiting.keys.compare(waiting.from, key).is_lt() {
                     waiting.from += 1;
                 }
             }
@@ -351,8 +447,8 @@ impl Features {
                 }
             }
             let Some(waiting) = self.waiting.get(at) else { return Ok(()) };
-            for row in waiting.from..waiting.keys.num_rows() {
-                if waiting.keys.row(row) != key.row() {
+            for row in waiting.from..waiting.keys.len() {
+                if waiting.keys.compare(row, key).is_ne() {
                     return Ok(());
                 }
                 // A value without a time, or never written down, was never known.
@@ -404,19 +500,19 @@ impl Join {
         }
         let Some(batch) = self.spine.next().await.transpose()? else { return Ok(None) };
         let keys = cast(batch.column(self.layout.spine_key), &self.layout.key_type)?;
-        let rows = self.converter.convert_columns(&[Arc::clone(&keys)])?;
+        let rows = Keys::new(&keys, &self.converter)?;
         let labels = micros(batch.column(self.layout.label))?;
         let (mut spread, mut values) = (Vec::with_capacity(batch.num_rows()), Values::default());
         let (mut start, mut picked) = (0, 0_u32);
         while start < batch.num_rows() {
             let mut end = start + 1;
-            while end < batch.num_rows() && rows.row(end) == rows.row(start) {
+            while end < batch.num_rows() && rows.same(start, end) {
                 end += 1;
             }
             values.known.clear();
             values.places.clear();
             if keys.is_valid(start) {
-                self.features.of(&rows.row(start).owned(), &mut values).await?;
+                self.features.of(&rows.at(start), &mut values).await?;
             }
             for found in self.pick(&values, &labels, start..end) {
                 spread.push(found.map(|at| {
@@ -436,7 +532,10 @@ impl Join {
             return vec![None; range.len()];
         }
         // NULL labels sort first and find nothing.
-        let times: Vec<i64> = range.clone().map(|row| if labels.is_valid(row) { labels.value(row) } else { i64::MIN }).collect();
+        let times: Cow<'_, [i64]> = match labels.null_count() {
+            0 => Cow::Borrowed(&labels.values()[range.clone()]),
+            _ => range.clone().map(|row| if labels.is_valid(row) { labels.value(row) } else { i64::MIN }).collect(),
+        };
         let found = latest_known(&values.known, &times, self.layout.rule);
         found.into_iter().zip(range).map(|(at, row)| at.filter(|_| labels.is_valid(row))).collect()
     }
