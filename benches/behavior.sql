@@ -106,14 +106,17 @@ SELECT count() FROM (SELECT sequenceMatch('(?1)(?t<=86400)(?2).*(?3)')(toDateTim
   event_type = 'purchase') AS found FROM {events} GROUP BY user_id) WHERE found
 
 -- query: rfm
+-- The scores are asked for, or DuckDB leaves their windows out.
 -- portrait
 SELECT count(*) AS users, CAST(sum(frequency) AS BIGINT) AS purchases, round(sum(monetary), 2) AS money
-FROM rfm_scores('events', event => 'purchase')
+FROM rfm_scores('events', event => 'purchase') WHERE r + f + m > 0
 -- duckdb
 SELECT count(*), sum(frequency), round(sum(monetary), 2) FROM (
-  SELECT *, ntile(5) OVER (ORDER BY latest, user_id), ntile(5) OVER (ORDER BY frequency, user_id), ntile(5) OVER (ORDER BY monetary, user_id)
+  SELECT *, ntile(5) OVER (ORDER BY latest, user_id) AS r, ntile(5) OVER (ORDER BY frequency, user_id) AS f,
+         ntile(5) OVER (ORDER BY monetary, user_id) AS m
   FROM (SELECT user_id, max(event_time) AS latest, count(*) AS frequency, sum(price) AS monetary FROM {events}
         WHERE event_type = 'purchase' GROUP BY user_id))
+WHERE r + f + m > 0
 -- clickhouse
 SELECT count(), sum(frequency), round(sum(monetary), 2) FROM (
   SELECT *, ntile(5) OVER (ORDER BY latest, user_id) AS r, ntile(5) OVER (ORDER BY frequency, user_id) AS f,
