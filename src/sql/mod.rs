@@ -10,6 +10,7 @@
 //! whatever is left must pass `guard`, a list of the plan nodes that only read; nothing here knows the protocol.
 
 mod alter_table;
+mod arrays;
 mod as_of;
 mod audience;
 mod calls;
@@ -66,6 +67,7 @@ use crate::engine::{Engine, Parameters, PlanSlot, PlanStamp, Running, Session, T
 use command::Command;
 
 pub(crate) use casts::NUMERIC;
+pub use arrays::array_words;
 pub use copy::{CopyFormat, CopyIn, CopyOut, RowText};
 pub use import::{ImportProgress, import};
 pub(crate) use names::hidden as hidden_name;
