@@ -97,7 +97,7 @@ pub async fn cancelling(server: &Server) -> Outcome {
 }
 
 async fn triple(pool: &PgPool, number: i32) -> Result<i32, Error> {
-    sqlx::query_scalar("SELECT $1::int4 * 3").bind(number).fetch_one(pool).await
+    sqlx::query_scalar("SELECT $1::int4 * 3::int4").bind(number).fetch_one(pool).await
 }
 
 pub async fn pools(server: &Server) -> Outcome {

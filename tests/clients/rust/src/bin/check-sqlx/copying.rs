@@ -34,23 +34,19 @@ pub async fn text(server: &Server) -> Outcome {
 pub async fn binary(server: &Server) -> Outcome {
     let mut connection = connect(server).await?;
     connection
-        .execute(
-            "DROP TABLE IF EXISTS sqlx_copy; CREATE TABLE sqlx_copy (a BIGINT, b TEXT, c REAL[], d TIMESTAMP, e NUMERIC(10,2), f UUID)",
-        )
+        .execute("DROP TABLE IF EXISTS sqlx_copy; CREATE TABLE sqlx_copy (a BIGINT, b TEXT, c REAL[], d TIMESTAMP, e NUMERIC(10,2))")
         .await?;
     connection
         .execute(
-            "INSERT INTO sqlx_copy SELECT g, 'user ' || g, ARRAY[g::real, NULL], TIMESTAMP '2024-02-29 12:34:56.5', g / 4.0,
-             'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid FROM generate_series(1::bigint, 5000) AS s(g)",
+            "INSERT INTO sqlx_copy SELECT g, 'user ' || g, ARRAY[g::real, NULL], TIMESTAMP '2024-02-29 12:34:56.5', g / 4.0
+             FROM generate_series(1::bigint, 5000) AS s(g)",
         )
         .await?;
     let rows = "SELECT * FROM sqlx_copy ORDER BY a";
     let taken = copy_out(&mut connection, &format!("COPY ({rows}) TO STDOUT (FORMAT binary)")).await?;
-    check("head", &taken[..21], &b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x06"[..21])?;
+    check("head", &taken[..21], &b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x05"[..21])?;
     let before = copy_out(&mut connection, &format!("COPY ({rows}) TO STDOUT")).await?;
-    connection
-        .execute("DROP TABLE sqlx_copy; CREATE TABLE sqlx_copy (a BIGINT, b TEXT, c REAL[], d TIMESTAMP, e NUMERIC(10,2), f UUID)")
-        .await?;
+    connection.execute("DROP TABLE sqlx_copy; CREATE TABLE sqlx_copy (a BIGINT, b TEXT, c REAL[], d TIMESTAMP, e NUMERIC(10,2))").await?;
     let mut copy: PgCopyIn<_> = connection.copy_in_raw("COPY sqlx_copy FROM STDIN (FORMAT binary)").await?;
     check("format", copy.is_textual(), false)?;
     for piece in taken.chunks(10_000) {

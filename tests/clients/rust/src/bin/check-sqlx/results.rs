@@ -17,7 +17,7 @@ pub async fn streams(server: &Server) -> Outcome {
     }
     drop(rows);
     check("sums", (sum, count), (5_000_050_000, 10_000_000))?;
-    let first: Vec<_> = sqlx::query_scalar::<_, i64>("SELECT g FROM generate_series(1::bigint, $1) AS s(g)")
+    let first: Vec<_> = sqlx::query_scalar::<_, i64>("SELECT g FROM generate_series(1::bigint, $1) AS s(g) ORDER BY g")
         .bind(100_000_i64)
         .fetch(&mut connection)
         .take(3)

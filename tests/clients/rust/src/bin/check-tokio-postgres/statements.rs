@@ -52,7 +52,7 @@ pub async fn inferred_types(server: &Server) -> Outcome {
 pub async fn declared_types(server: &Server) -> Outcome {
     let client = connect(server).await?;
     let rows = client
-        .query_typed("SELECT $1 + 1, $2 || '!', $3", &[(&41_i32, Type::INT4), (&"x", Type::TEXT), (&Some(2.5_f64), Type::FLOAT8)])
+        .query_typed("SELECT $1 + 1::int4, $2 || '!', $3", &[(&41_i32, Type::INT4), (&"x", Type::TEXT), (&Some(2.5_f64), Type::FLOAT8)])
         .await?;
     check("rows", rows.len(), 1)?;
     check("a", rows[0].try_get::<_, i32>(0)?, 42)?;

@@ -72,7 +72,6 @@ pub async fn parameters(server: &Server) -> Outcome {
     round_trip(client, "uuid", Type::UUID, &[Uuid::nil(), Uuid::from_u128(0xa0ee_bc99_9c0b_4ef8_bb6d_6bb9_bd38_0a11), Uuid::max()]).await?;
     let documents = [json!({"a": [1, 2.5, null, "é"], "b": {}}), json!([]), json!("text"), Value::Null];
     round_trip(client, "json", Type::JSON, &documents).await?;
-    round_trip(client, "oid", Type::OID, &[0, 1259, u32::MAX]).await?;
 
     let jsonb = client.query_one("SELECT $1::jsonb AS v", &[&documents[0]]).await?;
     check("jsonb", jsonb.try_get::<_, Value>(0)?, documents[0].clone())?;
