@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
 use arrow::datatypes::DataType;
 use datafusion::config::ConfigOptions;
@@ -41,13 +42,17 @@ pub enum TransactionStatus {
     Failed,
 }
 
-/// A statement that `PREPARE` named. It is planned again at each execution, so that it sees new model versions.
+/// A statement that `PREPARE` or a client named. It is planned again at each `EXECUTE`, so that it sees new model versions.
 #[derive(Debug, Clone)]
 pub struct PreparedText {
-    /// The text behind `AS`.
+    /// The text behind `AS`, or the client's.
     pub text: String,
     /// The declared types of `$1 …`; `None` = inferred.
     pub types: Vec<Option<DataType>>,
+    /// Named by `PREPARE`, not by the protocol.
+    pub from_sql: bool,
+    /// When it was named.
+    pub at: SystemTime,
 }
 
 /// A connection's view of the engine. Clones are the same session.
@@ -406,12 +411,17 @@ impl Session {
         Ok(())
     }
 
-    /// The statement that `PREPARE` named.
+    /// The statement of that name.
     ///
     /// # Errors
     /// [`Code::UndefinedPrepared`] when there is none.
     pub fn prepared(&self, name: &str) -> Result<PreparedText> {
         self.0.shared.lock().prepared.get(name).cloned().ok_or_else(|| missing_prepared(name))
+    }
+
+    /// All prepared statements with their names.
+    pub fn all_prepared(&self) -> Vec<(String, PreparedText)> {
+        self.0.shared.lock().prepared.iter().map(|(name, prepared)| (name.clone(), prepared.clone())).collect()
     }
 
     /// Forgets a prepared statement, or with `None` all of them.

@@ -12,6 +12,7 @@ use pgwire::messages::response::EmptyQueryResponse;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::Ended;
+use super::catalog;
 use super::connection::Connection;
 use super::message::{Bind, Message};
 use super::params;
@@ -59,6 +60,7 @@ impl Connection {
             Message::Execute { portal, max_rows } => self.execute(portal, max_rows).await,
             Message::CloseStatement(name) => {
                 self.statements.remove(&name);
+                let _ = self.session.forget_prepared(Some(&name));
                 Ok(self.wire.put(PgWireBackendMessage::CloseComplete(CloseComplete::new()))?)
             }
             Message::ClosePortal(name) => {
@@ -103,6 +105,9 @@ impl Connection {
         let session = self.session.clone();
         let prepared = self.around(&cancel).wait(Box::pin(sql::prepare_with(&session, statement, &types, &cancel))).await??;
         let types = wire_types(oids, &prepared.parameter_types);
+        if !name.is_empty() {
+            sql::keep(&self.session, &name, &prepared)?;
+        }
         self.statements.insert(name, Arc::new(PreparedStatement { prepared: Some(prepared), types }));
         Ok(self.wire.put(PgWireBackendMessage::ParseComplete(ParseComplete::new()))?)
     }
@@ -250,14 +255,17 @@ impl Connection {
     pub(super) fn own_statement(&mut self, statement: &Statement) -> PgResult<Option<String>> {
         match statement.tag() {
             "DEALLOCATE" => {
-                let name = deallocated(statement.text());
-                Ok(name.and_then(|name| self.statements.remove(&name)).map(|_| "DEALLOCATE".to_owned()))
+                let name = deallocated(statement.text()).filter(|name| self.statements.remove(name).is_some());
+                Ok(name.map(|name| {
+                    let _ = self.session.forget_prepared(Some(&name));
+                    "DEALLOCATE".to_owned()
+                }))
             }
             "DEALLOCATE ALL" => {
                 self.statements.clear();
                 Ok(None)
             }
-            "DISCARD ALL" | "DISCARD PLANS" => {
+            "DISCARD ALL" => {
                 self.statements.clear();
                 self.portals.clear();
                 Ok(None)
@@ -288,27 +296,19 @@ fn wire_types(oids: &[u32], planned: &[DataType]) -> Vec<Type> {
 }
 
 /// The declared types, and for parameters without one the type that the query casts them to when only PostgreSQL has it:
-/// a driver that compares OIDs must be told that `$1::oid[]` is an array of OIDs, and `$1::uuid` no text.
+/// a driver that compares OIDs must be told that `$1::oid[]` is an array of OIDs, `t.oid = $1` asks for one, and `$1::uuid` is no text.
 fn with_casts(query: &str, oids: &[u32]) -> Vec<u32> {
     let mut oids = oids.to_vec();
     let catalog = query.contains("pg_");
     for (at, _) in query.match_indices('$') {
         let rest = &query[at + 1..];
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (Ok(number @ 1..=65_535), Some(cast)) = (rest[..digits].parse::<usize>(), rest[digits..].strip_prefix("::")) else { continue };
-        let cast = cast.strip_prefix("pg_catalog.").unwrap_or(cast);
-        let word =
-            cast.find(|character: char| !(character.is_alphanumeric() || "_[]".contains(character))).map_or(cast, |end| &cast[..end]);
-        let oid = match word {
-            "oid" if catalog => Type::OID.oid(),
-            "oid[]" if catalog => Type::OID_ARRAY.oid(),
-            "name" if catalog => Type::NAME.oid(),
-            "name[]" if catalog => Type::NAME_ARRAY.oid(),
-            "uuid" => Type::UUID.oid(),
-            "json" => Type::JSON.oid(),
-            "jsonb" => Type::JSONB.oid(),
-            _ => continue,
+        let Ok(number @ 1..=65_535) = rest[..digits].parse::<usize>() else { continue };
+        let known = match rest[digits..].strip_prefix("::") {
+            Some(cast) => cast_type(cast, catalog),
+            None => (catalog && is_compared_with_oid(&query[..at])).then_some(Type::OID),
         };
+        let Some(oid) = known.map(|known| known.oid()) else { continue };
         if oids.len() < number {
             oids.resize(number, 0);
         }
@@ -317,6 +317,30 @@ fn with_casts(query: &str, oids: &[u32]) -> Vec<u32> {
         }
     }
     oids
+}
+
+/// The type that stands behind `::`, when only PostgreSQL has it.
+fn cast_type(cast: &str, catalog: bool) -> Option<Type> {
+    let cast = cast.strip_prefix("pg_catalog.").unwrap_or(cast);
+    let word = cast.find(|character: char| !(character.is_alphanumeric() || "_[]".contains(character))).map_or(cast, |end| &cast[..end]);
+    Some(match word {
+        "oid" if catalog => Type::OID,
+        "oid[]" if catalog => Type::OID_ARRAY,
+        "name" if catalog => Type::NAME,
+        "name[]" if catalog => Type::NAME_ARRAY,
+        "uuid" => Type::UUID,
+        "uuid[]" => Type::UUID_ARRAY,
+        "json" => Type::JSON,
+        "jsonb" => Type::JSONB,
+        _ => return None,
+    })
+}
+
+/// Whether the text ends with a column of OIDs and `=`.
+fn is_compared_with_oid(before: &str) -> bool {
+    let Some(column) = before.trim_end().strip_suffix('=').map(str::trim_end) else { return false };
+    let begin = column.rfind(|character: char| !(character.is_alphanumeric() || character == '_')).map_or(0, |at| at + 1);
+    catalog::is_oid_column(&column[begin..])
 }
 
 fn missing_portal(name: &str) -> PgError {
@@ -331,6 +355,9 @@ mod tests {
     fn casts_to_types_of_the_catalog_declare_parameters() {
         assert_eq!(with_casts("SELECT any($1::oid[]), $3::pg_catalog.oid, $2::int, $x, $ FROM pg_type", &[]), [1028, 0, 26]);
         assert_eq!(with_casts("SELECT $1::oid FROM pg_type", &[23]), [23]);
+        assert_eq!(with_casts("SELECT * FROM pg_type t WHERE t.oid = $1 AND typname = $2 AND typrelid=$3", &[]), [26, 0, 26]);
+        assert_eq!(with_casts("SELECT * FROM pg_type WHERE oid <= $1 OR xoid = $2", &[]), [0; 0]);
+        assert_eq!(with_casts("SELECT * FROM t WHERE oid = $1", &[]), [0; 0]);
     }
 
     #[test]

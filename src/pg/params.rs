@@ -8,6 +8,7 @@ use pgwire::api::Type;
 use super::message::utf8;
 use super::sqlstate::{PgError, PgResult};
 use super::types::{arrow_type, element_of};
+pub(crate) use crate::sql::array_words;
 
 const DAY_US: i64 = 86_400_000_000;
 /// 1970-01-01 to 2000-01-01 in days, where PostgreSQL's binary dates begin.
@@ -178,6 +179,22 @@ fn binary_array(mut bytes: Bytes, item: &Type) -> PgResult<ScalarValue> {
     if bytes.has_remaining() {
         return Err(incorrect());
     }
+    list(values, &arrow)
+}
+
+/// An array of one type: numerics come with as many decimals as each has.
+fn list(mut values: Vec<ScalarValue>, arrow: &DataType) -> PgResult<ScalarValue> {
+    let scales = values.iter().filter(|value| !value.is_null());
+    let scale = scales.filter_map(|value| if let ScalarValue::Decimal128(_, _, scale) = value { Some(*scale) } else { None }).max();
+    let arrow = match (arrow, scale) {
+        (DataType::Decimal128(precision, _), Some(scale)) => DataType::Decimal128(*precision, scale),
+        _ => arrow.clone(),
+    };
+    for value in &mut values {
+        if value.data_type() != arrow && matches!(arrow, DataType::Decimal128(..)) {
+            *value = value.cast_to(&arrow).map_err(|_| PgError::new("22003", "numeric field overflow"))?;
+        }
+    }
     Ok(ScalarValue::List(ScalarValue::new_list_nullable(&values, &arrow)))
 }
 
@@ -190,43 +207,7 @@ fn text_array(text: &str, item: &Type, zone: &str) -> PgResult<ScalarValue> {
         None => Ok(ScalarValue::try_from(&arrow)?),
     };
     let values = words.into_iter().map(value).collect::<PgResult<Vec<_>>>()?;
-    Ok(ScalarValue::List(ScalarValue::new_list_nullable(&values, &arrow)))
-}
-
-/// The elements of an array of one dimension, as texts; `None` when it is malformed.
-pub(crate) fn array_words(text: &str) -> Option<Vec<Option<String>>> {
-    let body = text.trim().strip_prefix('{')?.strip_suffix('}')?;
-    let mut words = Vec::new();
-    let mut rest = body.chars().peekable();
-    while rest.peek().is_some() {
-        let (mut word, mut quoted, mut inside, mut ended) = (String::new(), false, false, false);
-        while let Some(character) = rest.next() {
-            match character {
-                '"' => {
-                    inside = !inside;
-                    quoted = true;
-                }
-                '\\' => word.push(rest.next()?),
-                ',' if !inside => {
-                    ended = true;
-                    break;
-                }
-                '{' | '}' if !inside => return None,
-                blank if blank.is_whitespace() && !inside && (quoted || word.is_empty()) => {}
-                other => word.push(other),
-            }
-        }
-        if inside || (ended && rest.peek().is_none()) {
-            return None;
-        }
-        let word = if quoted { word } else { word.trim().to_owned() };
-        if word.is_empty() && !quoted {
-            return None;
-        }
-        let null = !quoted && word.eq_ignore_ascii_case("null");
-        words.push((!null).then_some(word));
-    }
-    Some(words)
+    list(values, &arrow)
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -456,6 +437,26 @@ mod tests {
         let bytes = Bytes::from_static(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2, 188, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 4, 0x3f, 0x80, 0, 0]);
         let ScalarValue::List(list) = from_binary(bytes, &Type::FLOAT4_ARRAY).unwrap() else { panic!() };
         assert_eq!(list.values().len(), 1);
+    }
+
+    #[test]
+    fn numerics_of_an_array_keep_their_values() {
+        let expected = text("{12.50,NULL,-0.001}", &Type::NUMERIC_ARRAY).unwrap();
+        let ScalarValue::List(list) = &expected else { panic!("{expected:?}") };
+        assert_eq!(ScalarValue::try_from_array(&list.value(0), 0).unwrap(), ScalarValue::Decimal128(Some(12_500), 38, 3));
+        assert_eq!(ScalarValue::try_from_array(&list.value(0), 2).unwrap(), ScalarValue::Decimal128(Some(-1), 38, 3));
+        let numerics: [&[u16]; 2] = [&[2, 0, 0, 2, 12, 5000], &[1, 0xffff, 0x4000, 3, 10]];
+        let mut bytes: Vec<u8> = [1, 1, 1700, 3, 1].into_iter().flat_map(i32::to_be_bytes).collect();
+        let mut element = |groups: &[u16]| {
+            bytes.extend((groups.len() as i32 * 2).to_be_bytes());
+            bytes.extend(groups.iter().flat_map(|group| group.to_be_bytes()));
+        };
+        element(numerics[0]);
+        element(numerics[1]);
+        element(numerics[1]);
+        let ScalarValue::List(list) = from_binary(bytes.into(), &Type::NUMERIC_ARRAY).unwrap() else { panic!() };
+        assert_eq!(ScalarValue::try_from_array(&list.value(0), 0).unwrap(), ScalarValue::Decimal128(Some(12_500), 38, 3));
+        assert_eq!(ScalarValue::try_from_array(&list.value(0), 1).unwrap(), ScalarValue::Decimal128(Some(-1), 38, 3));
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) fn field_type(field: &Field) -> Type {
         "uuid" => Some(Type::UUID),
         "xid" => Some(Type::XID),
         "oid[]" => Some(Type::OID_ARRAY),
+        "record[]" => Some(Type::RECORD_ARRAY),
         "name[]" => Some(Type::NAME_ARRAY),
         "int2vector" => Some(Type::INT2_VECTOR),
         "oidvector" => Some(Type::OID_VECTOR),

@@ -351,7 +351,7 @@ pub(super) async fn describe(
             let planned = plan::plan_query(running, query.as_ref().clone(), text, declared).await?;
             Ok(Description { schema: Some(planned.schema()), parameter_types: planned.parameter_types })
         }
-        Command::Explain(explain) => explain.describe(running, text, declared).await,
+        Command::Explain(explain) => explain.describe(session, running, text, declared).await,
         Command::CreateTable(table) => table.describe(running, text, declared).await,
         Command::Insert(insert) => insert::describe(running, insert, text, declared).await,
         Command::Execute(execute) => execute.describe(session, running).await,

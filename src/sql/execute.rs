@@ -45,6 +45,13 @@ impl Execute {
     }
 
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Outcome> {
+        let (running, statement, params) = self.bound(&call).await?;
+        let inner = Call { session: call.session, running, statement: &statement, params, kept: None, erasures: call.erasures };
+        Box::pin(command::run(inner)).await
+    }
+
+    /// The kept statement and the values of its parameters, and where it runs.
+    pub(super) async fn bound(&self, call: &Call<'_>) -> Result<(Running, Statement, Vec<ScalarValue>)> {
         let (kept, statement) = self.kept(call.session)?;
         if self.values.len() != kept.types.len() {
             return Err(Error::new(Code::Syntax, format!("wrong number of parameters for prepared statement \"{}\"", self.name))
@@ -52,8 +59,7 @@ impl Execute {
         }
         let params = self.params(&call.running, &kept.types).await?;
         let running = call.running.with_parameters(Parameters::Known(params.clone().into()));
-        let inner = Call { session: call.session, running, statement: &statement, params, kept: None, erasures: call.erasures };
-        Box::pin(command::run(inner)).await
+        Ok((running, statement, params))
     }
 
     fn kept(&self, session: &Session) -> Result<(PreparedText, Statement)> {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
@@ -17,11 +18,12 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use futures::TryStreamExt;
 use portrait_udfs::error::{Code, Error, Result};
 
-use super::command::Description;
+use super::command::{Command, Description};
+use super::execute::Execute;
 use super::plan::{self, Planned, bind, physical};
 use super::support::{end, text_schema, words};
 use super::{Call, Outcome, RowTag, explain_costs, guard};
-use crate::engine::Running;
+use crate::engine::{Running, Session};
 use crate::error::classify;
 
 /// What field metadata calls a column's type in PostgreSQL where that says more.
@@ -31,7 +33,15 @@ const TYPE_KEY: &str = "pg.type";
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Explain {
     options: Options,
-    statement: Box<ast::Statement>,
+    explained: Explained,
+}
+
+/// What stands behind EXPLAIN.
+#[derive(Debug, Clone, PartialEq)]
+enum Explained {
+    Statement(Box<ast::Statement>),
+    /// A prepared statement.
+    Execute(Execute),
 }
 
 /// What is shown, and how.
@@ -105,9 +115,12 @@ impl Explain {
     /// Reads what follows `EXPLAIN`.
     pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Self, ParserError> {
         let options = Options::parse(parser)?;
+        if words(parser, &["EXECUTE"]) {
+            return Ok(Self { options, explained: Explained::Execute(Execute::parse(parser)?) });
+        }
         let statement = Box::new(parser.parse_statement()?);
         end(parser)?;
-        Ok(Self { options, statement })
+        Ok(Self { options, explained: Explained::Statement(statement) })
     }
 
     /// One column, `QUERY PLAN`.
@@ -120,15 +133,24 @@ impl Explain {
         Arc::new(Schema::new(schema.fields().iter().map(json).collect::<Vec<_>>()))
     }
 
-    pub(super) async fn describe(&self, running: &Running, text: &str, declared: &[Option<DataType>]) -> Result<Description> {
-        let planned = self.plan(running, text, declared).await?;
-        Ok(Description { parameter_types: planned.parameter_types, schema: Some(self.schema()) })
+    pub(super) async fn describe(
+        &self,
+        session: &Session,
+        running: &Running,
+        text: &str,
+        declared: &[Option<DataType>],
+    ) -> Result<Description> {
+        let parameter_types = match &self.explained {
+            Explained::Statement(statement) => self.plan(running, statement, text, declared).await?.parameter_types,
+            Explained::Execute(execute) => execute.describe(session, running).await?.parameter_types,
+        };
+        Ok(Description { parameter_types, schema: Some(self.schema()) })
     }
 
     /// The plan of the statement below; of one that writes, the plan of the rows that it would write.
-    async fn plan(&self, running: &Running, text: &str, declared: &[Option<DataType>]) -> Result<Planned> {
+    async fn plan(&self, running: &Running, statement: &ast::Statement, text: &str, declared: &[Option<DataType>]) -> Result<Planned> {
         self.options.check_format()?;
-        let inner = match self.statement.as_ref() {
+        let inner = match statement {
             query @ ast::Statement::Query(_) => query.clone(),
             ast::Statement::Insert(_) | ast::Statement::CreateTable(_) if self.options.analyze => {
                 return Err(Error::new(Code::FeatureNotSupported, "EXPLAIN ANALYZE of a statement that writes is not supported")
@@ -155,26 +177,41 @@ impl Explain {
     }
 
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Outcome> {
-        let types: Vec<_> = call.params.iter().map(|value| Some(value.data_type())).collect();
-        let planned = self.plan(&call.running, call.statement.text(), &types).await?;
-        let logical = bind(planned.plan, call.params)?;
+        match &self.explained {
+            Explained::Statement(statement) => self.explain(call.running, statement, call.statement.text(), call.params).await,
+            Explained::Execute(execute) => {
+                let (running, kept, params) = execute.bound(&call).await?;
+                let statement = match kept.command.as_ref() {
+                    Command::Query(query) => query.as_ref().clone(),
+                    Command::Insert(insert) => ast::Statement::Insert(insert.as_ref().clone()),
+                    _ => return Err(Error::internal("a statement is kept that PREPARE does not take")),
+                };
+                self.explain(running, &statement, kept.text(), params).await
+            }
+        }
+    }
+
+    async fn explain(&self, running: Running, statement: &ast::Statement, text: &str, params: Vec<ScalarValue>) -> Result<Outcome> {
+        let types: Vec<_> = params.iter().map(|value| Some(value.data_type())).collect();
+        let planned = self.plan(&running, statement, text, &types).await?;
+        let logical = bind(planned.plan, params)?;
         let mut lines = Vec::new();
-        let logical_only = call.running.state().config_options().explain.logical_plan_only;
+        let logical_only = running.state().config_options().explain.logical_plan_only;
         if (self.options.verbose && !self.options.is_json()) || logical_only {
-            let state = Arc::clone(call.running.state());
+            let state = Arc::clone(running.state());
             let unoptimised = logical.clone();
-            let optimised = call.running.run(async move { state.optimize(&unoptimised).map_err(classify) }).await?;
+            let optimised = running.run(async move { state.optimize(&unoptimised).map_err(classify) }).await?;
             lines.push("Logical plan:".to_owned());
             lines.extend(optimised.display_indent().to_string().lines().map(|line| format!("  {line}")));
         }
         if logical_only {
-            return Ok(self.outcome(call.running, None, lines));
+            return Ok(self.outcome(running, None, lines));
         }
-        let plan = physical(&call.running, logical).await?;
+        let plan = physical(&running, logical).await?;
         if self.options.verbose && !self.options.is_json() {
             lines.push("Physical plan:".to_owned());
         }
-        Ok(self.outcome(call.running, Some(plan), lines))
+        Ok(self.outcome(running, Some(plan), lines))
     }
 
     /// The lines as rows; with ANALYZE the plan runs first, when the rows are asked for.
@@ -234,9 +271,18 @@ fn starts_query(token: &Token) -> bool {
     }
 }
 
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Statement(statement) => statement.fmt(f),
+            Self::Execute(execute) => execute.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for Explain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = |on: bool, word: &'static str| if on { word } else { "" };
-        write!(f, "EXPLAIN {}{}{}", word(self.options.analyze, "ANALYZE "), word(self.options.verbose, "VERBOSE "), self.statement)
+        write!(f, "EXPLAIN {}{}{}", word(self.options.analyze, "ANALYZE "), word(self.options.verbose, "VERBOSE "), self.explained)
     }
 }

@@ -10,6 +10,7 @@
 //! whatever is left must pass `guard`, a list of the plan nodes that only read; nothing here knows the protocol.
 
 mod alter_table;
+mod arrays;
 mod as_of;
 mod audience;
 mod calls;
@@ -53,6 +54,7 @@ mod transaction;
 mod views;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
@@ -62,9 +64,10 @@ use portrait_udfs::error::{Code, Error, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::engine::{Engine, Parameters, PlanSlot, PlanStamp, Running, Session, TransactionStatus};
+use crate::engine::{Engine, Parameters, PlanSlot, PlanStamp, PreparedText, Running, Session, TransactionStatus};
 use command::Command;
 
+pub use arrays::array_words;
 pub(crate) use casts::NUMERIC;
 pub use copy::{CopyFormat, CopyIn, CopyOut, RowText};
 pub use import::{ImportProgress, import};
@@ -305,6 +308,19 @@ pub async fn prepare_with(
             Err(statement.place(error))
         }
     }
+}
+
+/// Keeps a client's statement where EXECUTE and EXPLAIN EXECUTE find those of PREPARE, if it is of a kind that PREPARE takes.
+///
+/// # Errors
+/// As [`Session::keep_prepared`].
+pub fn keep(session: &Session, name: &str, prepared: &Prepared) -> Result<()> {
+    if !matches!(prepared.statement.command.as_ref(), Command::Query(_) | Command::Insert(_)) {
+        return Ok(());
+    }
+    let types = prepared.parameter_types.iter().cloned().map(Some).collect();
+    let text = prepared.statement.text().to_owned();
+    session.keep_prepared(name, PreparedText { text, types, from_sql: false, at: SystemTime::now() })
 }
 
 /// Runs a prepared statement with `params`, one value per parameter and of its type.

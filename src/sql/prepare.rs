@@ -1,6 +1,7 @@
 //! `PREPARE name [(types)] AS statement`: keeps a statement's text, checked by planning it once.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast;
@@ -47,7 +48,8 @@ impl Prepare {
         let types = self.declared(&call.running).await?;
         let described = call.running.with_parameters(Parameters::Described);
         let described = Box::pin(command::describe(call.session, &described, &statement, &types)).await?;
-        let prepared = PreparedText { text: self.body.clone(), types: described.parameter_types.into_iter().map(Some).collect() };
+        let types = described.parameter_types.into_iter().map(Some).collect();
+        let prepared = PreparedText { text: self.body.clone(), types, from_sql: true, at: SystemTime::now() };
         call.session.keep_prepared(&self.name, prepared)?;
         Ok(Outcome::done("PREPARE"))
     }

@@ -8,13 +8,13 @@
 #   tests/clients/run.sh psql jdbc  some of them
 #   PORTRAIT=path/to/portrait tests/clients/run.sh    with a binary that is there already
 #
-# Installs what is missing: psql, PostgreSQL, the ODBC and JDBC drivers from the distribution, the drivers of Python and
-# Node from PyPI and npm into a folder that is kept between runs (PORTRAIT_CLIENTS_CACHE, default
+# Installs what is missing: psql, PostgreSQL, the ODBC and JDBC drivers from the distribution, the drivers of Python, Node
+# and Rust from PyPI, npm and crates.io into a folder that is kept between runs (PORTRAIT_CLIENTS_CACHE, default
 # ~/.cache/portrait/clients).
 set -euo pipefail
 cd "$(dirname "$0")"
 here=$PWD
-clients=${*:-psql psycopg psycopg2 asyncpg sqlalchemy adbc jdbc node odbc pgbench fdw compare lake s3 examples}
+clients=${*:-psql psycopg psycopg2 asyncpg sqlalchemy adbc jdbc node odbc tokio-postgres sqlx pgbench fdw compare lake s3 examples}
 cache=${PORTRAIT_CLIENTS_CACHE:-$HOME/.cache/portrait/clients}
 work=$(mktemp -d)
 server=
@@ -75,17 +75,24 @@ need_odbc() {
   need /usr/lib/"$(uname -m)"-linux-gnu/odbc/psqlodbcw.so odbc-postgresql
 }
 
-need_oracle() { # a PostgreSQL 15 of its own, which is gone with this script
+need_rust() { # the checks of the Rust drivers
+  cargo build --locked --quiet --manifest-path rust/Cargo.toml --target-dir "$cache/rust"
+}
+
+need_oracle() { # a PostgreSQL 15 of its own, which is gone with this script; it asks the role clients for a password
   if [ -n "$oracle" ]; then return; fi
   postgres=/usr/lib/postgresql/15/bin
   need "$postgres/initdb" postgresql-15
   oracle=$(mktemp -d)
-  if [ "$(id -u)" = 0 ]; then chown postgres "$oracle"; fi
+  install -m 600 "$work/server.pem" "$work/server.key" "$oracle"
+  if [ "$(id -u)" = 0 ]; then chown -R postgres "$oracle"; fi
   oracle_port=$(free_port)
   as_postgres "$postgres/initdb" -D "$oracle/data" -U portrait -A trust -E UTF8 --locale=C.UTF-8 -N >/dev/null
+  sed -i '1i host all clients 127.0.0.1/32 scram-sha-256' "$oracle/data/pg_hba.conf"
   as_postgres "$postgres/pg_ctl" -D "$oracle/data" -l "$oracle/log" -w start \
-    -o "-p $oracle_port -k $oracle -c listen_addresses=127.0.0.1 -c fsync=off -c timezone=UTC" >/dev/null
-  on_oracle -d postgres -qc 'CREATE DATABASE portrait'
+    -o "-p $oracle_port -k $oracle -c listen_addresses=127.0.0.1 -c fsync=off -c timezone=UTC \
+      -c ssl=on -c ssl_cert_file=$oracle/server.pem -c ssl_key_file=$oracle/server.key" >/dev/null
+  on_oracle -d postgres -qc 'CREATE DATABASE portrait' -c "CREATE ROLE clients LOGIN SUPERUSER PASSWORD 'of the clients'"
 }
 
 on_oracle() { PGPORT=$oracle_port PGPASSWORD= psql -X --no-psqlrc -v ON_ERROR_STOP=0 "$@"; }
@@ -104,7 +111,7 @@ start() {
   port=$(free_port)
   need openssl openssl
   openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout "$work/server.key" -out "$work/server.pem" \
-    -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 2>/dev/null
+    -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE 2>/dev/null
   "$PORTRAIT" serve --data-dir "$work/data" --data-root ../../examples/data --listen "127.0.0.1:$port" \
     --tls-cert "$work/server.pem" --tls-key "$work/server.key" >"$work/server.log" 2>&1 &
   server=$!
@@ -160,6 +167,18 @@ run_jdbc() {
   javac -cp /usr/share/java/postgresql.jar -d "$work/jdbc" jdbc/Check.java
   java -cp "$work/jdbc:/usr/share/java/postgresql.jar" Check
 }
+
+rust_check() { # rust_check DRIVER: one program, with this server and with PostgreSQL
+  need_oracle && need_rust || return
+  local status=0 root=$work/server.pem
+  PGSSLROOTCERT=$root "$cache/rust/debug/check-$1" Portrait || status=1
+  PGSSLROOTCERT=$root PGPORT=$oracle_port PGUSER=clients PGPASSWORD='of the clients' "$cache/rust/debug/check-$1" "PostgreSQL 15" || status=1
+  return $status
+}
+
+run_tokio-postgres() { rust_check tokio-postgres; }
+
+run_sqlx() { rust_check sqlx; }
 
 run_pgbench() { # point lookups by each protocol, none of which may fail
   need pgbench postgresql-contrib

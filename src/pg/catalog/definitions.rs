@@ -1,6 +1,6 @@
 //! The relations of PostgreSQL 15's system schemas, and the rows that are the same on every server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -145,6 +145,15 @@ pub(super) fn tables() -> &'static [Arc<Table>] {
     &TABLES
 }
 
+/// Whether a system relation has a column of OIDs of that name.
+pub(crate) fn is_oid_column(name: &str) -> bool {
+    static NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+        let columns = TABLES.iter().flat_map(|table| &table.columns);
+        columns.filter(|column| column.kind == ColumnKind::Oid).map(|column| column.name).collect()
+    });
+    NAMES.contains(name)
+}
+
 /// Relations whose rows are made from our catalog, the session or the process (see `schema`).
 const LIVE: &[(&str, &str)] = &[
     ("pg_catalog", "pg_class"),
@@ -161,6 +170,7 @@ const LIVE: &[(&str, &str)] = &[
     ("pg_catalog", "pg_user"),
     ("pg_catalog", "pg_shadow"),
     ("pg_catalog", "pg_settings"),
+    ("pg_catalog", "pg_prepared_statements"),
     ("pg_catalog", "pg_policies"),
     ("pg_catalog", "pg_stat_activity"),
     ("pg_catalog", "pg_stat_user_tables"),

@@ -24,6 +24,7 @@ mod rewrite;
 mod schema;
 mod server;
 mod snapshot;
+mod type_questions;
 mod types;
 mod values;
 
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::sql::sqlparser::ast;
 
-pub(crate) use definitions::regproc_name;
+pub(crate) use definitions::{is_oid_column, regproc_name};
 
 use super::cancel::CancelRegistry;
 use crate::engine::{Engine, Extension, WeakSession};

@@ -11,38 +11,16 @@ use datafusion::sql::sqlparser::ast::{
     ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement, TableFactor, TableWithJoins, Value, VisitMut, Visitor,
     VisitorMut,
 };
-use datafusion::sql::sqlparser::parser::Parser;
-
-use portrait_udfs::functions::dialect::Postgres;
 
 use super::calls;
 use super::definitions::tables;
 use super::nothing::{blank, is_empty, is_empty_query, null};
-use super::values;
-
-/// What asyncpg asks of types that it does not know, without the recursion: an array comes with its element. (Domains
-/// and composite types, which are why it recurses, are not types of ours.)
-const TYPES_AND_THEIR_ELEMENTS: &str = "\
-    SELECT t.oid AS oid, ns.nspname AS ns, t.typname AS name, t.typtype AS kind, CAST(NULL AS INT) AS basetype, t.typelem AS elemtype, \
-      elem_t.typdelim AS elemdelim, range_t.rngsubtype AS range_subtype, CAST(NULL AS TEXT[]) AS attrtypoids, \
-      CAST(NULL AS TEXT[]) AS attrnames, CASE WHEN t.oid = ANY($1) THEN 0 ELSE 1 END AS depth, \
-      CAST(NULL AS TEXT) AS basetype_name, format_type(t.typelem, NULL) AS elemtype_name, \
-      format_type(range_t.rngsubtype, NULL) AS range_subtype_name \
-    FROM pg_catalog.pg_type t \
-      JOIN pg_catalog.pg_namespace ns ON ns.oid = t.typnamespace \
-      LEFT JOIN pg_catalog.pg_type elem_t ON t.typelem <> 0 AND t.typelem = elem_t.oid \
-      LEFT JOIN pg_catalog.pg_range range_t ON t.oid = range_t.rngtypid \
-    WHERE t.oid = ANY($1) OR t.oid IN (SELECT e.typelem FROM pg_catalog.pg_type e WHERE e.oid = ANY($1)) \
-    ORDER BY depth DESC";
+use super::{type_questions, values};
 
 /// Rewrites a statement in place.
 pub(super) fn rewrite(statement: &mut Statement) {
-    if is_type_introspection(statement)
-        && let Ok(mut known) = Parser::parse_sql(&Postgres, TYPES_AND_THEIR_ELEMENTS)
-        && let Some(known) = known.pop()
-    {
+    if let Some(known) = type_questions::known(statement) {
         *statement = known;
-        return;
     }
     if let Statement::CreateTable(table) = statement {
         table.columns.iter_mut().for_each(|column| values::as_in_postgresql(&mut column.data_type));
@@ -54,28 +32,6 @@ pub(super) fn rewrite(statement: &mut Statement) {
     if reads.system && !reads.user {
         let _ = statement.visit(&mut CatalogOnly);
     }
-}
-
-fn is_type_introspection(statement: &Statement) -> bool {
-    let Statement::Query(query) = statement else { return false };
-    let with = query.with.as_ref().filter(|with| with.recursive);
-    with.and_then(|with| with.cte_tables.first()).is_some_and(|table| {
-        let columns = table.alias.columns.iter().map(|column| column.name.value.as_str());
-        table.alias.name.value == "typeinfo_tree"
-            && columns.eq([
-                "oid",
-                "ns",
-                "name",
-                "kind",
-                "basetype",
-                "elemtype",
-                "elemdelim",
-                "range_subtype",
-                "attrtypoids",
-                "attrnames",
-                "depth",
-            ])
-    })
 }
 
 /// Which kinds of relations a statement reads.
@@ -160,6 +116,7 @@ impl VisitorMut for Everywhere {
             _ => {}
         }
         values::rewrite(expr);
+        values::as_texts(expr);
         calls::rewrite(expr);
         ControlFlow::Continue(())
     }
@@ -250,6 +207,7 @@ fn cast(inner: &mut Expr, data_type: &mut DataType) -> Option<Expr> {
         ("regnamespace", true) => Some(call("pg_regnamespace_oid", take(inner))),
         ("regnamespace", false) => Some(call("pg_regnamespace_name", take(inner))),
         ("regrole", _) => Some(call("pg_get_userbyid", take(inner))),
+        ("oid", _) if is_oid_already(inner) => Some(take(inner)),
         ("oid", _) if matches!(inner, Expr::Function(name) if name.name.to_string() == "pg_regclass_name") => {
             // The OID of a relation of that name, which a cast to regclass would have shown.
             if let Expr::Function(shown) = inner {
@@ -264,6 +222,12 @@ fn cast(inner: &mut Expr, data_type: &mut DataType) -> Option<Expr> {
             None
         }
     }
+}
+
+/// `'name'::regclass` and its kin, as they are written here.
+fn is_oid_already(expr: &Expr) -> bool {
+    let known = |name: &str| name.starts_with("pg_reg") && name.ends_with("_oid");
+    matches!(expr, Expr::Function(function) if known(&function.name.to_string()))
 }
 
 /// A type of the planner that stands for one of PostgreSQL's.
@@ -525,6 +489,9 @@ impl Visitor for Qualifiers {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::sql::sqlparser::parser::Parser;
+    use portrait_udfs::functions::dialect::Postgres;
+
     use super::*;
 
     fn check(sql: &str, expected: &str) {
@@ -540,6 +507,7 @@ mod tests {
             "SELECT oid FROM pg_catalog.pg_class WHERE relname OPERATOR(pg_catalog.~) '^(a)$' COLLATE pg_catalog.default",
             "SELECT oid FROM pg_catalog.pg_class WHERE relname ~ '^(a)$'",
         );
+        check("SELECT 'a'::regclass::oid, 'int8'::regtype::oid", "SELECT pg_regclass_oid('a'), pg_regtype_oid('int8')");
         check("SELECT 'a.b'::pg_catalog.regclass, x::regclass", "SELECT pg_regclass_oid('a.b'), pg_regclass_name(x)");
         check("SELECT polcmd::pg_catalog.text, a::oid", "SELECT polcmd::TEXT, a::INT");
         check("SELECT INTERVAL '1 day 02:00:00'", "SELECT INTERVAL '1 day 02 hours 00 minutes 00 seconds'");

@@ -121,6 +121,7 @@ async fn rows(
             access::column_privileges(engine.catalog(), &snapshot().await?)
         }
         ("pg_catalog", "pg_settings") => session.map_or_else(Vec::new, server::settings),
+        ("pg_catalog", "pg_prepared_statements") => session.map_or_else(Vec::new, server::prepared_statements),
         ("information_schema", name) => information_schema::rows(name, &snapshot().await?),
         (_, name) => fixed_rows(name).to_vec(),
     })

@@ -1,10 +1,16 @@
 //! The server itself: its database, roles and settings.
 
+use std::time::SystemTime;
+
+use arrow::datatypes::DataType;
+
+use super::super::types::data_type;
 use super::cells::{Cell, Row, row};
 use super::snapshot::SUPERUSER_OID;
+use super::types::format_type;
 use crate::catalog::{Catalog, PREDEFINED};
-use crate::engine::Session;
 use crate::engine::settings::{Change, Kind, Unit};
+use crate::engine::{PreparedText, Session};
 
 const DEFAULT_TABLESPACE: i32 = 1663;
 /// UTF8, as `pg_encoding_to_char` numbers it.
@@ -61,6 +67,22 @@ pub(super) fn settings(session: &Session) -> Vec<Row> {
             name: setting.name, setting: setting.value, unit: unit, category: "Portrait", short_desc: setting.doc,
             context: context, vartype: kind, source: "default", min_val: least, max_val: most, enumvals: choices,
             boot_val: definition.map(|definition| definition.default), reset_val: setting.reset_value, pending_restart: false,
+        }
+    };
+    all.into_iter().map(row).collect()
+}
+
+/// What PREPARE or the client named, by name. Statements of the protocol that PREPARE would not take are left out.
+pub(super) fn prepared_statements(session: &Session) -> Vec<Row> {
+    let mut all = session.all_prepared();
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let row = |(name, prepared): (String, PreparedText)| {
+        let shown = |arrow: &Option<DataType>| format_type(data_type(arrow.as_ref()?).oid().into(), None);
+        let types: Vec<String> = prepared.types.iter().map(|arrow| shown(arrow).unwrap_or_else(|| "unknown".to_owned())).collect();
+        let since = prepared.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        row! {
+            name: name, statement: prepared.text, prepare_time: i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+            parameter_types: types, from_sql: prepared.from_sql, generic_plans: 0, custom_plans: 0,
         }
     };
     all.into_iter().map(row).collect()

@@ -82,6 +82,23 @@ fn cast(inner: &mut Expr, data_type: &DataType) -> Option<Expr> {
     }
 }
 
+/// Arrays of uuid and json are arrays of text; and the text of a uuid or of json is no longer one.
+pub(super) fn as_texts(expr: &mut Expr) {
+    let Expr::Cast { expr: inner, data_type, .. } = expr else { return };
+    match data_type {
+        DataType::Array(ArrayElemTypeDef::SquareBracket(item, _))
+            if matches!(**item, DataType::Uuid | DataType::JSON | DataType::JSONB) =>
+        {
+            **item = DataType::Text;
+        }
+        DataType::Text if matches!(inner.as_ref(), Expr::Function(made) if ["uuid_in", "json_in"].contains(&made.name.to_string().as_str())) =>
+        {
+            *expr = call("plain_text", take(inner));
+        }
+        _ => {}
+    }
+}
+
 /// An element of an array that was written as a text.
 fn element(word: Option<String>, item: &DataType) -> Expr {
     let Some(word) = word else { return Expr::Value(Value::Null.into()) };

@@ -24,6 +24,7 @@ pub(super) fn writer() -> Arc<ScalarUDF> {
 pub(super) fn differs(from: &DataType) -> bool {
     match from {
         DataType::Float16 | DataType::Float32 | DataType::Float64 => true,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => true,
         DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_) | DataType::Interval(_) | DataType::Duration(_) => true,
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => !item.data_type().is_nested(),
         _ => false,

@@ -2,22 +2,32 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BinaryBuilder, BooleanArray, StringArray};
+use arrow::array::{Array, ArrayRef, BinaryBuilder, BooleanArray, ListArray, StringArray, StringBuilder};
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::functions::relation::sql_type;
+
+use crate::sql::array_words;
 
 /// Refuses columns that cannot be read from text.
 ///
 /// # Errors
 /// 0A000 naming the column.
 pub(super) fn check(schema: &Schema) -> Result<()> {
-    match schema.fields().iter().find(|field| field.data_type().is_nested()) {
+    match schema.fields().iter().find(|field| !is_read(field.data_type())) {
         Some(field) => Err(Error::new(Code::FeatureNotSupported, format!("column \"{}\" cannot be copied from text", field.name()))
             .detail(format!("It has type {}.", sql_type(field.data_type())))
             .hint("Leave it out of the list of columns, or use INSERT or portrait import.")),
         None => Ok(()),
+    }
+}
+
+fn is_read(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(item) => !item.data_type().is_nested(),
+        other => !other.is_nested(),
     }
 }
 
@@ -35,8 +45,24 @@ pub(super) fn read(texts: &StringArray, field: &Field, zone: &str) -> std::resul
             let local = DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into()));
             parsed(texts, texts, &local, field.data_type())
         }
+        DataType::List(item) => lists(texts, item, zone),
         other => parsed(texts, texts, other, other),
     }
+}
+
+/// All elements are read at once.
+fn lists(texts: &StringArray, item: &FieldRef, zone: &str) -> std::result::Result<ArrayRef, (usize, Error)> {
+    let (mut words, mut lengths, mut rows) = (StringBuilder::new(), Vec::with_capacity(texts.len()), Vec::new());
+    for (row, text) in texts.iter().enumerate() {
+        let malformed = |text: &str| (row, Error::new(Code::InvalidText, format!("malformed array literal: \"{text}\"")));
+        let found = text.map_or_else(|| Ok(Vec::new()), |text| array_words(text).ok_or_else(|| malformed(text)))?;
+        lengths.push(found.len());
+        rows.extend(std::iter::repeat_n(row, found.len()));
+        words.extend(found);
+    }
+    let values = read(&words.finish(), item, zone).map_err(|(at, error)| (rows.get(at).copied().unwrap_or_default(), error))?;
+    let list = ListArray::try_new(Arc::clone(item), OffsetBuffer::from_lengths(lengths), values, texts.nulls().cloned());
+    Ok(Arc::new(list.map_err(|error| (0, Error::internal(error.to_string())))?))
 }
 
 /// Parses `plain`; what it says of `texts` is meant.

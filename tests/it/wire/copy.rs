@@ -51,6 +51,24 @@ fn rows_in_text_and_csv() {
 }
 
 #[test]
+fn arrays_in_text_and_csv() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("portrait").await;
+        client.batch_execute("CREATE TABLE t (n bigint, v real[], w text[])").await.unwrap();
+        let text = b"1\t{1.5,NULL,-2}\t{\"a b\",NULL,\"NULL\"}\n2\t{}\t\\N\n3\t\\N\t{}\n";
+        assert_eq!(copy(&client, "COPY t FROM STDIN", &[text]).await.unwrap(), 3);
+        assert_eq!(copy(&client, "COPY t FROM STDIN (FORMAT csv)", &[b"4,\"{1,2}\",\"{\"\"c,d\"\"}\"\n"]).await.unwrap(), 1);
+        let found = rows(&client, "SELECT * FROM t ORDER BY n").await;
+        assert_eq!(found, ["1|{1.5,NULL,-2}|{\"a b\",NULL,\"NULL\"}", "2|{}|NULL", "3|NULL|{}", "4|{1,2}|{\"c,d\"}"]);
+        for wrong in ["5\t{1,2\t{}\n", "5\t1\t{}\n", "5\t{x}\t{}\n"] {
+            assert_eq!(error_of(copy(&client, "COPY t FROM STDIN", &[b"6\t{1}\t{}\n", wrong.as_bytes()]).await), "22P02", "{wrong}");
+        }
+        assert_eq!(rows(&client, "SELECT count(*) FROM t").await, ["4"]);
+    });
+}
+
+#[test]
 fn rows_in_binary() {
     let server = Server::start();
     server.run(async {

@@ -57,6 +57,47 @@ fn a_kept_plan_follows_its_tables_and_settings() {
 }
 
 #[test]
+fn statements_of_the_protocol_are_executed_and_explained_by_name() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("ann").await;
+        let statement = client.prepare("SELECT $1::bigint + 1 AS next").await.unwrap();
+        let mine = "SELECT name, parameter_types, from_sql FROM pg_prepared_statements WHERE statement LIKE '%AS next'";
+        let row = client.query_one(mine, &[]).await.unwrap();
+        assert_eq!((row.get::<_, Vec<&str>>(1), row.get::<_, bool>(2)), (vec!["bigint"], false));
+        let name = row.get::<_, &str>(0);
+        assert_eq!(client.query_one(&format!("EXECUTE {name}(41)"), &[]).await.unwrap().get::<_, i64>(0), 42);
+        // What sqlx asks when it describes a statement.
+        let explained = client.query_one(&format!("EXPLAIN (VERBOSE, FORMAT JSON) EXECUTE {name}(NULL)"), &[]).await.unwrap();
+        assert_eq!(explained.columns()[0].type_().name(), "json");
+        assert_eq!(code(client.batch_execute(&format!("PREPARE {name} AS SELECT 1")).await), "42P05");
+        drop(statement); // sends Close
+        assert!(client.query_opt(mine, &[]).await.unwrap().is_none());
+        assert_eq!(code(client.query(&format!("EXECUTE {name}(41)"), &[]).await), "26000");
+        let kept = client.prepare("SELECT 5::bigint").await.unwrap();
+        client.batch_execute("DISCARD PLANS").await.unwrap();
+        assert_eq!(client.query_one(&kept, &[]).await.unwrap().get::<_, i64>(0), 5);
+        client.batch_execute("DEALLOCATE ALL").await.unwrap();
+        assert_eq!(code(client.query(&kept, &[]).await), "26000");
+    });
+}
+
+#[test]
+fn drivers_ask_for_types_by_oid_and_name() {
+    let server = Server::start();
+    server.run(async {
+        let client = server.connect("ann").await;
+        let of_tokio_postgres = "SELECT t.typname, t.typtype, t.typelem, r.rngsubtype, t.typbasetype, n.nspname, t.typrelid \
+            FROM pg_catalog.pg_type t LEFT OUTER JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid \
+            INNER JOIN pg_catalog.pg_namespace n ON t.typnamespace = n.oid WHERE t.oid = $1";
+        let row = client.query_one(of_tokio_postgres, &[&1021_u32]).await.unwrap();
+        assert_eq!((row.get::<_, &str>(0), row.get::<_, i8>(1), row.get::<_, u32>(2)), ("_float4", b'b'.cast_signed(), 700));
+        let row = client.query_one("SELECT 'pg_class'::regclass::oid, 'int8'::regtype::oid", &[]).await.unwrap();
+        assert_eq!((row.get::<_, u32>(0), row.get::<_, u32>(1)), (1259, 20));
+    });
+}
+
+#[test]
 fn an_error_skips_to_sync() {
     let server = Server::start();
     server.run(async {

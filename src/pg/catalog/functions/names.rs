@@ -8,7 +8,13 @@ use super::super::snapshot::{SUPERUSER_OID, is_attached, named_oid, owner, schem
 use super::super::types;
 use super::{Function, function, integer, text, utf8};
 use crate::catalog::Catalog;
+use crate::engine::Session;
 use crate::error::{Code, Error, Result};
+
+/// A function of a name that answers with an OID.
+fn oid(name: &'static str, kernel: fn(&Session, &[ScalarValue]) -> Result<ScalarValue>) -> Function {
+    Function { type_name: Some("oid"), ..function(name, 1..=1, DataType::Int32, kernel) }
+}
 
 pub(super) fn functions() -> Vec<Function> {
     vec![
@@ -16,14 +22,12 @@ pub(super) fn functions() -> Vec<Function> {
             let shown = |oid| types::format_type(oid, integer(row, 1)).unwrap_or_else(|| "???".into());
             Ok(utf8(integer(row, 0).map(shown)))
         }),
-        function("to_regtype", 1..=1, DataType::Int32, |_, row| {
-            Ok(ScalarValue::Int32(text(row, 0).and_then(|name| types::type_by_name(&name))))
-        }),
-        function("pg_regtype_oid", 1..=1, DataType::Int32, |_, row| known(row, "type", Code::UndefinedObject, types::type_by_name)),
-        function("to_regclass", 1..=1, DataType::Int32, |session, row| {
+        oid("to_regtype", |_, row| Ok(ScalarValue::Int32(text(row, 0).and_then(|name| types::type_by_name(&name))))),
+        oid("pg_regtype_oid", |_, row| known(row, "type", Code::UndefinedObject, types::type_by_name)),
+        oid("to_regclass", |session, row| {
             Ok(ScalarValue::Int32(text(row, 0).and_then(|name| relation_by_name(session.engine().catalog(), &name))))
         }),
-        function("pg_regclass_oid", 1..=1, DataType::Int32, |session, row| {
+        oid("pg_regclass_oid", |session, row| {
             known(row, "relation", Code::UndefinedTable, |name| relation_by_name(session.engine().catalog(), name))
         }),
         function("array_lower", 2..=2, DataType::Int32, |_, row| Ok(ScalarValue::Int32(length(row).map(|_| 1)))),
@@ -34,13 +38,13 @@ pub(super) fn functions() -> Vec<Function> {
             };
             Ok(utf8(integer(row, 0).map(name)))
         }),
-        function("pg_regproc_oid", 1..=1, DataType::Int32, |_, row| {
+        oid("pg_regproc_oid", |_, row| {
             known(row, "function", Code::UndefinedFunction, |name| regproc_oid(name.trim_start_matches("pg_catalog.")))
         }),
         function("pg_regproc_name", 1..=1, DataType::Utf8, |_, row| {
             Ok(utf8(integer(row, 0).map(|oid| regproc_name(oid as i32).into_owned())))
         }),
-        function("pg_regnamespace_oid", 1..=1, DataType::Int32, |session, row| {
+        oid("pg_regnamespace_oid", |session, row| {
             known(row, "schema", Code::UndefinedSchema, |name| {
                 let database = session.engine().catalog().catalog_provider();
                 database.schema_names().iter().any(|found| found == name).then(|| schema_oid(name))

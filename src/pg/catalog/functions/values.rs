@@ -15,10 +15,20 @@ pub(super) fn functions() -> Vec<Function> {
         Function { type_name: Some("uuid"), ..function("uuid_in", 1..=1, DataType::Utf8, uuid_in) },
         Function { type_name: Some("json"), ..function("json_in", 1..=1, DataType::Utf8, json_in) },
         Function { type_name: Some("json"), ..function("json_build_object", 0..=32, DataType::Utf8, json_build_object) },
+        Function { type_name: Some("record[]"), ..function("no_records", 0..=0, texts(), |_, _| Ok(no_texts())) },
+        function("plain_text", 1..=1, DataType::Utf8, |_, row| Ok(utf8(text(row, 0)))),
         function("byteain", 1..=1, DataType::Binary, byteain),
         function("array_in", 1..=1, DataType::Utf8, array_in),
         function("like_escape", 2..=2, DataType::Utf8, like_escape),
     ]
+}
+
+fn texts() -> DataType {
+    DataType::new_list(DataType::Utf8, true)
+}
+
+fn no_texts() -> ScalarValue {
+    ScalarValue::List(ScalarValue::new_list_nullable(&[], &DataType::Utf8))
 }
 
 fn uuid_in(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
