@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast::ObjectName;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use portrait_udfs::error::{Code, Error, Result};
 
+use super::dependents::{Dependent, dependents};
 use super::support::{end, if_exists, relation_name, words};
 use super::{Call, Outcome};
 use crate::catalog::ObjectKind;
@@ -17,6 +18,7 @@ pub(super) struct Drop {
     kind: ObjectKind,
     if_exists: bool,
     names: Vec<ObjectName>,
+    cascade: bool,
 }
 
 impl Drop {
@@ -35,9 +37,10 @@ impl Drop {
         };
         let if_exists = if_exists(parser);
         let names = parser.parse_comma_separated(|parser| parser.parse_object_name(false))?;
-        let _ = words(parser, &["CASCADE"]) || words(parser, &["RESTRICT"]);
+        let cascade = words(parser, &["CASCADE"]);
+        let _ = !cascade && words(parser, &["RESTRICT"]);
         end(parser)?;
-        Ok(Some(Self { kind, if_exists, names }))
+        Ok(Some(Self { kind, if_exists, names, cascade }))
     }
 
     pub(super) fn tag(&self) -> &'static str {
@@ -61,24 +64,43 @@ impl Drop {
                 _ => call.must_own(name)?,
             }
         }
+        self.dependents(&call, &names).await?;
         for name in names {
             let (catalog, kind, if_exists, dropped) = (Arc::clone(&catalog), self.kind, self.if_exists, name.clone());
             let found = call.running.run(async move { catalog.drop_relation(kind, &dropped, if_exists).await }).await?;
             if !found {
-                call.running.notice(&format!("{} \"{name}\" does not exist, skipping", self.noun()));
+                call.running.notice(&format!("{} \"{name}\" does not exist, skipping", self.kind.words()));
             }
         }
         call.after_write();
         Ok(Outcome::done(self.tag()))
     }
 
-    fn noun(&self) -> &'static str {
-        match self.kind {
-            ObjectKind::Table => "table",
-            ObjectKind::ExternalTable => "foreign table",
-            ObjectKind::View => "view",
-            ObjectKind::MaterializedView => "materialized view",
+    /// Views that read what is dropped go with it, or forbid it.
+    async fn dependents(&self, call: &Call<'_>, names: &[String]) -> Result<()> {
+        let catalog = call.running.engine().catalog();
+        let found = dependents(catalog, names);
+        if found.is_empty() {
+            return Ok(());
         }
+        if !self.cascade {
+            let depends =
+                |one: &Dependent| format!("{} {} depends on {} {}", one.view.kind.words(), one.view.name, one.on_kind.words(), one.on);
+            let all: Vec<String> = found.iter().map(depends).collect();
+            let message = match names {
+                [only] => format!("cannot drop {} {only} because other objects depend on it", self.kind.words()),
+                _ => "cannot drop desired object(s) because other objects depend on them".to_owned(),
+            };
+            return Err(Error::new(Code::DependentObjects, message)
+                .detail(all.join("\n"))
+                .hint("Use DROP ... CASCADE to drop the dependent objects too."));
+        }
+        for one in found.into_iter().rev() {
+            call.running.notice(&format!("drop cascades to {} {}", one.view.kind.words(), one.view.name));
+            let (catalog, kind, name) = (Arc::clone(catalog), one.view.kind, one.view.name);
+            call.running.run(async move { catalog.drop_relation(kind, &name, true).await }).await?;
+        }
+        Ok(())
     }
 
     fn fits(&self, found: ObjectKind) -> bool {
@@ -86,7 +108,7 @@ impl Drop {
     }
 
     fn missing(&self, name: &str) -> Error {
-        Error::new(Code::UndefinedTable, format!("{} \"{name}\" does not exist", self.noun()))
+        Error::new(Code::UndefinedTable, format!("{} \"{name}\" does not exist", self.kind.words()))
     }
 
     fn wrong_kind(&self, name: &str, found: ObjectKind) -> Error {
@@ -96,13 +118,14 @@ impl Drop {
             ObjectKind::Table => "Use DROP TABLE to remove a table.",
             ObjectKind::ExternalTable => "Use DROP TABLE or DROP FOREIGN TABLE to remove an external table.",
         };
-        Error::new(Code::WrongObjectType, format!("\"{name}\" is not a {}", self.noun())).hint(hint)
+        Error::new(Code::WrongObjectType, format!("\"{name}\" is not a {}", self.kind.words())).hint(hint)
     }
 }
 
 impl fmt::Display for Drop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.names.iter().map(ToString::to_string).collect();
-        write!(f, "{} {}{}", self.tag(), if self.if_exists { "IF EXISTS " } else { "" }, names.join(", "))
+        let (exists, cascade) = (if self.if_exists { "IF EXISTS " } else { "" }, if self.cascade { " CASCADE" } else { "" });
+        write!(f, "{} {exists}{}{cascade}", self.tag(), names.join(", "))
     }
 }

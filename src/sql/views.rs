@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::ast;
 use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::functions::prepare_statement;
 
-use super::names;
+use super::{names, same_names};
 use crate::catalog::ViewPlanner;
 use crate::engine::{Engine, Extension, WeakSession};
 use crate::error::classify;
@@ -41,6 +41,7 @@ impl Extension for Naming {
 
     fn rewrite(&self, statement: &mut ast::Statement) {
         names::give(statement);
+        same_names::tell_apart(statement);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::startup::DATABASE;
 use super::cells::{Cell, Row, row};
 use super::snapshot::{Relation, Snapshot, role_oid};
-use crate::catalog::{Acl, Catalog, Object, ObjectClass, PREDEFINED, Privileges};
+use crate::catalog::{Acl, Catalog, Object, ObjectClass, PREDEFINED, PolicyCommand, Privileges};
 
 /// The grants on a schema as an `aclitem[]`, also those that everybody has from the start.
 pub(super) fn schema_acl(snapshot: &Snapshot, name: &str) -> Option<Vec<String>> {
@@ -56,6 +56,27 @@ pub(super) fn policies(catalog: &Catalog) -> Vec<Row> {
         }
     };
     catalog.policies().into_iter().map(policy).collect()
+}
+
+/// `pg_policy`.
+pub(super) fn policy_objects(catalog: &Catalog, snapshot: &Snapshot) -> Vec<Row> {
+    let policy = |info: crate::catalog::PolicyInfo| {
+        let table = own(snapshot).find(|relation| relation.name == info.table)?;
+        let policy = info.policy;
+        let command = match policy.command {
+            PolicyCommand::All => "*",
+            PolicyCommand::Select => "r",
+            PolicyCommand::Insert => "a",
+        };
+        // Everybody is the role 0.
+        let roles: Vec<i32> =
+            if policy.roles.is_empty() { vec![0] } else { policy.roles.iter().map(|role| role_oid(catalog, role)).collect() };
+        Some(row! {
+            oid: policy.oid as i32, polname: info.name, polrelid: table.oid, polcmd: command, polpermissive: policy.permissive,
+            polroles: roles, polqual: policy.using, polwithcheck: policy.check,
+        })
+    };
+    catalog.policies().into_iter().filter_map(policy).collect()
 }
 
 /// `pg_auth_members`.

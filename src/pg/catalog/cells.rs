@@ -21,6 +21,7 @@ pub(super) enum Cell {
     Real(f64),
     Text(Cow<'static, str>),
     Texts(Vec<String>),
+    Ints(Vec<i32>),
 }
 
 impl From<bool> for Cell {
@@ -56,6 +57,12 @@ impl From<String> for Cell {
 impl From<Vec<String>> for Cell {
     fn from(value: Vec<String>) -> Self {
         Self::Texts(value)
+    }
+}
+
+impl From<Vec<i32>> for Cell {
+    fn from(value: Vec<i32>) -> Self {
+        Self::Ints(value)
     }
 }
 
@@ -139,10 +146,14 @@ fn array(kind: ColumnKind, cells: impl Iterator<Item = Cell>) -> ArrayRef {
             }
             Arc::new(builder.finish())
         }
-        // No row has numbers in a list yet.
         ColumnKind::Ints | ColumnKind::Oids => {
             let mut builder = ListBuilder::new(Int32Builder::new());
-            cells.for_each(|_| builder.append_null());
+            for cell in cells {
+                match cell {
+                    Cell::Ints(values) => builder.append_value(values.into_iter().map(Some)),
+                    _ => builder.append_null(),
+                }
+            }
             Arc::new(builder.finish())
         }
     }

@@ -172,6 +172,7 @@ const LIVE: &[(&str, &str)] = &[
     ("pg_catalog", "pg_settings"),
     ("pg_catalog", "pg_prepared_statements"),
     ("pg_catalog", "pg_policies"),
+    ("pg_catalog", "pg_policy"),
     ("pg_catalog", "pg_stat_activity"),
     ("pg_catalog", "pg_stat_user_tables"),
     ("pg_catalog", "pg_stat_all_tables"),

@@ -115,6 +115,7 @@ async fn rows(
         ("pg_catalog", "pg_stat_progress_train") => activity::trainings(engine, session),
         ("pg_catalog", "pg_stat_user_tables" | "pg_stat_all_tables") => relations::table_statistics(&engine.catalog().stored().await?),
         ("pg_catalog", "pg_policies") => access::policies(engine.catalog()),
+        ("pg_catalog", "pg_policy") => access::policy_objects(engine.catalog(), &snapshot().await?),
         ("pg_catalog", "pg_auth_members") => access::members(engine.catalog()),
         ("information_schema", "table_privileges" | "role_table_grants") => access::table_privileges(engine.catalog(), &snapshot().await?),
         ("information_schema", "column_privileges" | "role_column_grants") => {

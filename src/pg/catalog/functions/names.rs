@@ -1,6 +1,7 @@
 //! Names of types, relations, functions, roles and encodings; quoting.
 
-use arrow::datatypes::DataType;
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Int32Type};
 use datafusion::scalar::ScalarValue;
 
 use super::super::definitions::{regproc_name, regproc_oid, tables};
@@ -58,6 +59,18 @@ pub(super) fn functions() -> Vec<Function> {
         function("getdatabaseencoding", 0..=0, DataType::Utf8, |_, _| Ok(utf8("UTF8".to_owned()))),
         function("pg_get_userbyid", 1..=1, DataType::Utf8, |session, row| {
             Ok(utf8(integer(row, 0).map(|oid| role_name(session.engine().catalog(), oid))))
+        }),
+        function("pg_role_names", 1..=1, DataType::new_list(DataType::Utf8, true), |session, row| {
+            let Some(ScalarValue::List(oids)) = row.first() else { return Ok(ScalarValue::Null) };
+            let oids = oids.values().as_primitive_opt::<Int32Type>();
+            let mut names: Vec<String> = oids
+                .into_iter()
+                .flat_map(|oids| oids.iter().flatten())
+                .map(|oid| role_name(session.engine().catalog(), oid.into()))
+                .collect();
+            names.sort();
+            let names: Vec<ScalarValue> = names.into_iter().map(ScalarValue::from).collect();
+            Ok(ScalarValue::List(ScalarValue::new_list_nullable(&names, &DataType::Utf8)))
         }),
         function("pg_encoding_to_char", 1..=1, DataType::Utf8, |_, row| {
             Ok(utf8(integer(row, 0).map(|encoding| if encoding == 6 { "UTF8".to_owned() } else { String::new() })))
