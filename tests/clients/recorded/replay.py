@@ -158,7 +158,9 @@ def compare_rows(statement, mine, expected, portrait, oracle):
 def replay(path, conninfos, known):
     """The number of statements, and of findings that are not known; prints those."""
     found = corpus.read(path)
-    assert found.statements, f"{path.name} has no statements"
+    if not found.statements:
+        print(f"  {path.name}: nothing to send")
+        return 0, 1
     portrait, oracle = (Server(conninfo) for conninfo in conninfos)
     lets = [{name: server.value_rows(query)[0][0].decode() for name, query in found.lets.items()} for server in (portrait, oracle)]
     wrong = 0
