@@ -476,7 +476,7 @@ WHERE tt.typbasetype = 20
 SELECT COUNT(1) FROM information_schema.table_privileges  WHERE table_name = 'pg_subscription' AND privilege_type = 'SELECT'
 
 -- send: simple
--- ignore: xmin
+-- ignore: xmin, definition
 SELECT
     c.oid,
     c.xmin,

@@ -84,7 +84,8 @@ class Server:
                 self.connection.put_copy_data(NO_ROWS)
                 self.connection.put_copy_end()
             elif result.status == pq.ExecStatus.FATAL_ERROR:
-                state, message = (result.error_field(field).decode() for field in (pq.DiagnosticField.SQLSTATE, pq.DiagnosticField.MESSAGE_PRIMARY))
+                fields = (pq.DiagnosticField.SQLSTATE, pq.DiagnosticField.MESSAGE_PRIMARY)
+                state, message = (result.error_field(field).decode() for field in fields)
                 found.append(Answer([], [], "", state, message))
             else:
                 found.append(self.read(result))
