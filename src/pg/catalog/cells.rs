@@ -140,6 +140,11 @@ fn array(kind: ColumnKind, cells: impl Iterator<Item = Cell>) -> ArrayRef {
             Arc::new(builder.finish())
         }
         // No row has numbers in a list yet.
+        ColumnKind::SmallInts => {
+            let mut builder = ListBuilder::new(Int16Builder::new());
+            cells.for_each(|_| builder.append_null());
+            Arc::new(builder.finish())
+        }
         ColumnKind::Ints | ColumnKind::Oids => {
             let mut builder = ListBuilder::new(Int32Builder::new());
             cells.for_each(|_| builder.append_null());
