@@ -200,6 +200,8 @@ run_compare() { # the same questions to both servers, by every driver
 
 run_recorded() { # what other clients send, to both servers
   need_oracle && need_python || return
+  # Without what others left there.
+  on_oracle -d postgres -qc 'DROP DATABASE portrait' -qc 'CREATE DATABASE portrait'
   local login="user=$PGUSER dbname=portrait host=127.0.0.1"
   PGPASSWORD= "$cache/venv/bin/python" recorded/replay.py "$login port=$PGPORT password=$PGPASSWORD" "$login port=$oracle_port"
 }
