@@ -73,7 +73,7 @@ pub use arrays::array_words;
 pub(crate) use casts::NUMERIC;
 pub use copy::{CopyFormat, CopyIn, CopyOut, RowText};
 pub use import::{ImportProgress, import};
-pub(crate) use names::hidden as hidden_name;
+pub(crate) use names::{hidden as hidden_name, own as own_name};
 pub use parser::parse;
 
 /// Parameters that one statement may have, as in PostgreSQL's protocol.

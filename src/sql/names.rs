@@ -63,7 +63,7 @@ fn name_columns(select: &mut Select) {
         let plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
         let free = taken.insert(name.clone());
         let alias = match (plain, free) {
-            (true, true) if !wildcard || qualified => continue,
+            (true, true) if !wildcard => continue,
             (false, true) => Ident::with_quote('"', &name),
             _ => {
                 number += 1;
@@ -95,6 +95,11 @@ fn order_by_names(query: &mut Query) {
 /// A name that is shown as `name` and is not equal to it: the column `number` of that name.
 pub(crate) fn hidden(name: &str, number: usize) -> Ident {
     Ident::with_quote('"', format!("{name}{MARK}{number}"))
+}
+
+/// The alias that stands for the name which an unnamed expression has.
+pub(crate) fn own(expr: &Expr) -> Ident {
+    Ident::with_quote('"', figure(expr).unwrap_or_else(|| "?column?".into()))
 }
 
 /// PostgreSQL's name for an expression; `None` = it has none of its own.

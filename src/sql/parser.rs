@@ -73,11 +73,27 @@ fn read(sql: &str, tokens: &[TokenWithSpan], start: usize, end: usize) -> Result
     // Spans count from the statement's own start, so that a prepared text and a query string read alike.
     let tokens = Tokenizer::new(&DIALECT, &text).tokenize_with_location().map_err(|error| Error::new(Code::Syntax, error.message))?;
     let characters_before = sql[..start].chars().count();
-    let command = as_of::rewrite(tokens).and_then(|tokens| Command::parse(&text, tokens)).map_err(|mut error| {
+    let command = as_of::rewrite(unqualified(tokens)).and_then(|tokens| Command::parse(&text, tokens)).map_err(|mut error| {
         error.position = error.position.map(|position| position.saturating_add(u32::try_from(characters_before).unwrap_or(u32::MAX)));
         error
     })?;
     Ok(Statement { command: Arc::new(command), text, start: characters_before })
+}
+
+/// `pg_catalog.substring(…)` is `substring(…)`: what has a grammar of its own is no function to the parser.
+fn unqualified(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let is_word = |token: &TokenWithSpan, names: &[&str]| matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && names.iter().any(|name| word.value.eq_ignore_ascii_case(name)));
+    let special = ["substring", "position", "overlay", "trim", "extract"];
+    let mut at = 0;
+    while at + 3 < tokens.len() {
+        let [schema, dot, name, open] = [&tokens[at], &tokens[at + 1], &tokens[at + 2], &tokens[at + 3]];
+        let call = dot.token == Token::Period && open.token == Token::LParen;
+        if call && is_word(schema, &["pg_catalog"]) && is_word(name, &special) {
+            tokens.drain(at..at + 2);
+        }
+        at += 1;
+    }
+    tokens
 }
 
 /// The most operators between two commas of one pair of parentheses: how deep a chain can be.

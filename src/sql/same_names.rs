@@ -112,12 +112,12 @@ fn levels(select: &Select, order: Option<&OrderByKind>) -> BTreeMap<String, usiz
 fn in_named(query: &mut Query, levels: &BTreeMap<String, usize>) {
     let mut around = Around { depth: 0, levels, open: vec![] };
     if let SetExpr::Select(select) = query.body.as_mut() {
-        let _ = select.projection.visit(&mut around);
-        let _ = select.group_by.visit(&mut around);
-        let _ = select.having.visit(&mut around);
+        let _ = VisitMut::visit(&mut select.projection, &mut around);
+        let _ = VisitMut::visit(&mut select.group_by, &mut around);
+        let _ = VisitMut::visit(&mut select.having, &mut around);
     }
     if let Some(order) = &mut query.order_by {
-        let _ = order.kind.visit(&mut around);
+        let _ = VisitMut::visit(&mut order.kind, &mut around);
     }
 }
 
@@ -189,7 +189,7 @@ fn written(expr: &Expr) -> String {
         }
     }
     let mut expr = expr.clone();
-    let _ = expr.visit(&mut OneSpelling);
+    let _ = VisitMut::visit(&mut expr, &mut OneSpelling);
     expr.to_string().to_lowercase()
 }
 
@@ -207,7 +207,7 @@ fn without_casts(expr: &Expr) -> String {
         }
     }
     let mut expr = expr.clone();
-    let _ = expr.visit(&mut Stripped);
+    let _ = VisitMut::visit(&mut expr, &mut Stripped);
     expr.to_string().to_lowercase()
 }
 

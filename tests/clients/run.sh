@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Real drivers against a real server, each with a password and over TLS; a real PostgreSQL 15 beside it, which mounts the
-# server's tables (fdw) and is asked the same questions by every driver (compare: answers that differ and are not listed
-# in differences.txt fail); other programs of Delta Lake on the same files; object storage (moto, on loopback); and the
-# examples that need a driver.
+# server's tables (fdw), is asked the same questions by every driver (compare: answers that differ and are not listed in
+# differences.txt fail), and is sent what other clients were seen to send (recorded); other programs of Delta Lake on the
+# same files; object storage (moto, on loopback); and the examples that need a driver.
 #
 #   tests/clients/run.sh            all of them
 #   tests/clients/run.sh psql jdbc  some of them
@@ -14,7 +14,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 here=$PWD
-clients=${*:-psql psycopg psycopg2 asyncpg sqlalchemy adbc jdbc node odbc tokio-postgres sqlx pgbench fdw compare lake s3 examples}
+clients=${*:-psql psycopg psycopg2 asyncpg sqlalchemy adbc jdbc node odbc tokio-postgres sqlx pgbench fdw compare recorded lake s3 examples}
 cache=${PORTRAIT_CLIENTS_CACHE:-$HOME/.cache/portrait/clients}
 work=$(mktemp -d)
 server=
@@ -215,6 +215,14 @@ run_compare() { # the same questions to both servers, by every driver
       "$login port=$PGPORT password=$PGPASSWORD" "$login port=$oracle_port" || status=1
   done
   return $status
+}
+
+run_recorded() { # what other clients send, to both servers
+  need_oracle && need_python || return
+  # Without what others left there.
+  on_oracle -d postgres -qc 'DROP DATABASE portrait' -qc 'CREATE DATABASE portrait'
+  local login="user=$PGUSER dbname=portrait host=127.0.0.1"
+  PGPASSWORD= "$cache/venv/bin/python" recorded/replay.py "$login port=$PGPORT password=$PGPASSWORD" "$login port=$oracle_port"
 }
 
 run_examples() {

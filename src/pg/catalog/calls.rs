@@ -26,12 +26,46 @@ pub(super) fn rewrite(expr: &mut Expr) {
                 *expr = replacement;
             }
         }
+        Expr::Substring { .. } => rewrite_substring(expr),
         Expr::BinaryOp { op: BinaryOperator::Divide, left, right } => {
             widen(left);
             widen(right);
         }
         _ => {}
     }
+}
+
+/// What is selected under the name of a call that becomes something else.
+pub(super) fn rewrite_selected(expr: &mut Expr) {
+    rewrite_substring(expr);
+    if let Expr::Function(function) = &*expr
+        && function.name.to_string().eq_ignore_ascii_case("date")
+        && let Some(Ok([time])) = arguments(function).map(<[Expr; 1]>::try_from)
+    {
+        *expr = cast(time, DataType::Date);
+    }
+}
+
+/// `substring(text FROM 'pattern')`: what the pattern's first group matches, or all of it.
+fn rewrite_substring(expr: &mut Expr) {
+    if let Expr::Substring { expr: text, substring_from: Some(pattern), substring_for: None, .. } = expr
+        && matches!(pattern.as_ref(), Expr::Value(value) if matches!(value.value, ast::Value::SingleQuotedString(_)))
+    {
+        let matched = call2("regexp_match", take(text), take(pattern));
+        *expr = call2("array_element", matched, Expr::Value(ast::Value::Number("1".into(), false).into()));
+    }
+}
+
+/// `FETCH FIRST 9 ROWS ONLY` is `LIMIT 9`.
+pub(super) fn rewrite_query(query: &mut ast::Query) {
+    let Some(ast::Fetch { with_ties: false, percent: false, quantity }) = &query.fetch else { return };
+    let count = quantity.clone().unwrap_or_else(|| Expr::Value(ast::Value::Number("1".into(), false).into()));
+    match &mut query.limit_clause {
+        Some(ast::LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(count),
+        clause @ None => *clause = Some(ast::LimitClause::LimitOffset { limit: Some(count), offset: None, limit_by: Vec::new() }),
+        Some(_) => return,
+    }
+    query.fetch = None;
 }
 
 /// A table function's name in lower case, and the column of `unnest(…) AS n`.
@@ -105,6 +139,7 @@ fn of_call(function: &mut Function) -> Option<Expr> {
         "ntile" if function.over.is_some() => Some(whole(function, DataType::Integer(None))),
         "date_trunc" => truncated(function),
         "age" => age(function),
+        "date" => <[Expr; 1]>::try_from(arguments(function)?).ok().map(|[time]| cast(time, DataType::Date)),
         "percentile_disc" | "mode" if !function.within_group.is_empty() && function.over.is_none() => gathered(function, &name),
         _ => None,
     }
@@ -228,6 +263,12 @@ mod tests {
             "SELECT list_mode(array_agg(a ORDER BY a) FILTER (WHERE (b) AND a IS NOT NULL))",
         );
         check("SELECT EVERY(a), date_trunc('day', a)", "SELECT bool_and(a), date_trunc('day', a)");
+    }
+
+    #[test]
+    fn fetch_is_limit() {
+        check("SELECT a FROM b FETCH NEXT 5 ROWS ONLY", "SELECT a FROM b LIMIT 5");
+        check("SELECT a FROM b OFFSET 2 ROWS FETCH FIRST ROW ONLY", "SELECT a FROM b LIMIT 1 OFFSET 2 ROWS");
     }
 
     #[test]

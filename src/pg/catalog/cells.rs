@@ -146,6 +146,12 @@ fn array(kind: ColumnKind, cells: impl Iterator<Item = Cell>) -> ArrayRef {
             }
             Arc::new(builder.finish())
         }
+        // No row has these.
+        ColumnKind::SmallInts => {
+            let mut builder = ListBuilder::new(Int16Builder::new());
+            cells.for_each(|_| builder.append_null());
+            Arc::new(builder.finish())
+        }
         ColumnKind::Ints | ColumnKind::Oids => {
             let mut builder = ListBuilder::new(Int32Builder::new());
             for cell in cells {

@@ -28,6 +28,7 @@ pub(super) enum ColumnKind {
     OidVector,
     Texts,
     Names,
+    SmallInts,
     Ints,
     Oids,
 }
@@ -51,6 +52,7 @@ impl ColumnKind {
             "text[]" | "char[]" => Self::Texts,
             "name[]" => Self::Names,
             "oid[]" => Self::Oids,
+            "int2[]" => Self::SmallInts,
             array if array.ends_with("[]") => Self::Ints,
             _ => Self::Text,
         }
@@ -65,7 +67,7 @@ impl ColumnKind {
             }
             Self::Texts | Self::Names => Cell::Texts(Vec::new()),
             Self::Text | Self::Name | Self::Char | Self::Int2Vector | Self::OidVector => Cell::from(""),
-            Self::Ints | Self::Oids => Cell::Null,
+            Self::SmallInts | Self::Ints | Self::Oids => Cell::Null,
         }
     }
 
@@ -89,6 +91,7 @@ impl ColumnKind {
             Self::OidVector => (DataType::Utf8, Some("oidvector")),
             Self::Texts => (list(DataType::Utf8), None),
             Self::Names => (list(DataType::Utf8), Some("name[]")),
+            Self::SmallInts => (list(DataType::Int16), None),
             Self::Ints => (list(DataType::Int32), None),
             Self::Oids => (list(DataType::Int32), Some("oid[]")),
         };
@@ -140,6 +143,16 @@ fn table(line: &'static str) -> Option<Arc<Table>> {
     Some(Arc::new(Table { schema_name, name, oid: id[1..].parse().ok()?, kind: &id[..1], columns, schema }))
 }
 
+/// What functions without arguments give in `FROM`, as relations that no list of relations shows.
+static CALLED: LazyLock<Vec<Arc<Table>>> = LazyLock::new(|| {
+    table("pg_catalog\tpg_get_keywords\tv0\tword:text! catcode:char! barelabel:bool! catdesc:text! baredesc:text!").into_iter().collect()
+});
+
+/// A system relation, or what a function gives that stands for one.
+pub(super) fn find(schema: &str, name: &str) -> Option<&'static Arc<Table>> {
+    TABLES.iter().chain(CALLED.iter()).find(|table| table.schema_name == schema && table.name == name)
+}
+
 /// Every system relation.
 pub(super) fn tables() -> &'static [Arc<Table>] {
     &TABLES
@@ -160,6 +173,7 @@ const LIVE: &[(&str, &str)] = &[
     ("pg_catalog", "pg_attribute"),
     ("pg_catalog", "pg_namespace"),
     ("pg_catalog", "pg_proc"),
+    ("pg_catalog", "pg_rewrite"),
     ("pg_catalog", "pg_tables"),
     ("pg_catalog", "pg_views"),
     ("pg_catalog", "pg_matviews"),
@@ -177,6 +191,8 @@ const LIVE: &[(&str, &str)] = &[
     ("pg_catalog", "pg_stat_user_tables"),
     ("pg_catalog", "pg_stat_all_tables"),
     ("pg_catalog", "pg_stat_progress_train"),
+    ("pg_catalog", "pg_stat_database"),
+    ("pg_catalog", "pg_stat_gssapi"),
     ("pg_catalog", "pg_auth_members"),
     ("information_schema", "table_privileges"),
     ("information_schema", "role_table_grants"),
@@ -209,6 +225,7 @@ pub(super) fn fixed_rows(name: &str) -> &'static [Row] {
             ("pg_language", include_str!("data/pg_language.tsv")),
             ("pg_collation", include_str!("data/pg_collation.tsv")),
             ("pg_cast", include_str!("data/pg_cast.tsv")),
+            ("pg_get_keywords", include_str!("data/pg_get_keywords.tsv")),
         ]
         .into_iter()
         .map(|(name, text)| (name, read(name, text)))
@@ -219,7 +236,7 @@ pub(super) fn fixed_rows(name: &str) -> &'static [Row] {
 
 /// Reads rows under a header of column names; `\N` is NULL.
 fn read(name: &str, text: &'static str) -> Vec<Row> {
-    let Some(table) = tables().iter().find(|table| table.name == name) else { return Vec::new() };
+    let Some(table) = find("pg_catalog", name) else { return Vec::new() };
     let mut lines = text.lines().filter(|line| !line.starts_with('#'));
     let header: Vec<&'static str> = lines.next().unwrap_or_default().split('\t').collect();
     let owner = table.columns.iter().map(|column| column.name).find(|column| column.ends_with("owner"));

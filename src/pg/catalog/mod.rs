@@ -13,6 +13,7 @@ mod access;
 mod activity;
 mod calls;
 mod cells;
+mod clients;
 mod dates;
 mod definitions;
 mod functions;

@@ -1,11 +1,15 @@
 //! `pg_class`, `pg_attribute`, `pg_namespace` and the views over them.
 
+use pgwire::api::Type;
+
 use super::access;
 use super::cells::{Row, row};
 use super::snapshot::{SUPERUSER_OID, Snapshot, schema_oid};
 use crate::catalog::Stored;
 
 const HEAP: i32 = 2;
+/// Tells a view's rule from the view.
+const RULE: i32 = 0x2000_0000;
 
 pub(super) fn classes(snapshot: &Snapshot) -> Vec<Row> {
     let class = |relation: &super::snapshot::Relation| {
@@ -21,7 +25,7 @@ pub(super) fn classes(snapshot: &Snapshot) -> Vec<Row> {
             relnatts: relation.attributes.len() as i64,
             relhasrules: matches!(relation.kind, "v" | "m"),
             relispopulated: relation.populated,
-            relreplident: "n",
+            relreplident: if relation.kind == "r" && relation.schema == "public" { "d" } else { "n" },
             reloptions: relation.options.clone(),
             relrowsecurity: relation.row_security.0,
             relforcerowsecurity: relation.row_security.1,
@@ -48,7 +52,7 @@ pub(super) fn attributes(snapshot: &Snapshot) -> Vec<Row> {
                 atttypmod: attribute.modifier,
                 attbyval: matches!(attribute.size, 1 | 2 | 4 | 8),
                 attalign: "i",
-                attstorage: if attribute.size < 0 { "x" } else { "p" },
+                attstorage: if attribute.r#type == Type::NUMERIC { "m" } else if attribute.size < 0 { "x" } else { "p" },
                 attnotnull: attribute.required,
                 attislocal: true,
                 attcollation: super::types::collation(&attribute.r#type),
@@ -91,6 +95,16 @@ pub(super) fn views(snapshot: &Snapshot) -> Vec<Row> {
         definition: relation.definition.clone() }
     };
     snapshot.relations.iter().filter(|relation| relation.kind == "v").map(view).collect()
+}
+
+/// What is behind each view: the rule that makes it one.
+pub(super) fn rules(snapshot: &Snapshot) -> Vec<Row> {
+    let rule = |relation: &super::snapshot::Relation| {
+        row! { oid: relation.oid ^ RULE, rulename: "_RETURN", ev_class: relation.oid, ev_type: "1", ev_enabled: "O", is_instead: true,
+        ev_qual: "<>", ev_action: "<>" }
+    };
+    let own = |relation: &&super::snapshot::Relation| relation.schema == "public" && relation.kind != "r";
+    snapshot.relations.iter().filter(own).map(rule).collect()
 }
 
 pub(super) fn materialized_views(snapshot: &Snapshot) -> Vec<Row> {

@@ -12,10 +12,9 @@ use datafusion::sql::sqlparser::ast::{
     VisitorMut,
 };
 
-use super::calls;
 use super::definitions::tables;
-use super::nothing::{blank, is_empty, is_empty_query, null};
-use super::{type_questions, values};
+use super::nothing::{self, blank, is_empty, is_empty_query, null};
+use super::{calls, clients, type_questions, values};
 
 /// Rewrites a statement in place.
 pub(super) fn rewrite(statement: &mut Statement) {
@@ -62,11 +61,17 @@ impl Visitor for Reads {
             [name] if tables().iter().any(|table| table.schema_name == "pg_catalog" && table.name == name.to_ascii_lowercase()) => {
                 self.system = true;
             }
-            [name] if self.own.iter().any(|own| own == name) => {}
+            [name] if self.own.iter().any(|own| own == name) || is_called(name) => {}
             _ => self.user = true,
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Functions that clients call in `FROM`: they read nothing of the user's.
+fn is_called(name: &str) -> bool {
+    let functions = ["generate_series", "unnest", "string_to_array", "aclexplode", "pg_get_keywords", "pg_show_all_settings"];
+    functions.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 struct Everywhere;
@@ -74,9 +79,26 @@ struct Everywhere;
 impl VisitorMut for Everywhere {
     type Break = ();
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        calls::rewrite_query(query);
+        ControlFlow::Continue(())
+    }
+
+    /// `'x'::name AS n` is shown as a `name`, which the planner's texts are not.
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for item in &mut select.projection {
+            clients::keep_name(item, |expr| {
+                mark_cast(expr);
+                calls::rewrite_selected(expr);
+            });
+        }
+        ControlFlow::Continue(())
+    }
+
     /// `generate_series(1, array_upper(current_schemas(false), 1))`: the planner needs a number. What is looked up behind
     /// the end of the path is NULL, and no schema has that name.
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        clients::rewrite_factor(factor);
         calls::rewrite_factor(factor);
         if let TableFactor::Table { args: Some(arguments), .. } = factor {
             for argument in &mut arguments.args {
@@ -118,7 +140,17 @@ impl VisitorMut for Everywhere {
         values::rewrite(expr);
         values::as_texts(expr);
         calls::rewrite(expr);
+        clients::rewrite(expr);
         ControlFlow::Continue(())
+    }
+}
+
+fn mark_cast(expr: &mut Expr) {
+    if let Expr::Cast { data_type, .. } = &*expr
+        && let Some((name, _)) = type_name(data_type)
+        && matches!(name.as_str(), "oid" | "name" | "char")
+    {
+        *expr = call(&format!("pg_as_{name}"), take(expr));
     }
 }
 
@@ -234,9 +266,9 @@ fn is_oid_already(expr: &Expr) -> bool {
 fn plain_type(name: &str, qualified: bool) -> Option<DataType> {
     Some(match name {
         "oid" | "xid" | "cid" => DataType::Int(None),
-        "name" | "char" | "cstring" | "pg_node_tree" | "aclitem" | "regtype" | "regclass" | "regproc" => DataType::Text,
+        "name" | "char" | "bpchar" | "cstring" | "pg_node_tree" | "aclitem" | "regtype" | "regclass" | "regproc" => DataType::Text,
         // `pg_catalog.int4` and the like are words of their own to the parser only without the schema.
-        "text" | "varchar" | "bpchar" if qualified => DataType::Text,
+        "text" | "varchar" if qualified => DataType::Text,
         "int2" if qualified => DataType::SmallInt(None),
         "int4" if qualified => DataType::Int(None),
         "int8" if qualified => DataType::BigInt(None),
@@ -282,6 +314,7 @@ impl VisitorMut for CatalogOnly {
         if is_empty_query(query) {
             query.order_by = None;
         }
+        clients::order_by_alias(query);
         ControlFlow::Continue(())
     }
 
@@ -289,18 +322,21 @@ impl VisitorMut for CatalogOnly {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         if is_empty(select) {
             blank(select);
+        } else {
+            clients::rewrite_select(select);
         }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        clients::rewrite_catalog(expr);
         match expr {
-            Expr::Subquery(query) if is_empty_query(query) => *expr = null(DataType::Text),
+            Expr::Subquery(query) if is_empty_query(query) => *expr = nothing::of(expr),
             Expr::Function(array) if is_array(array) => {
                 if let FunctionArguments::Subquery(query) = &array.args
                     && (is_empty_query(query) || unnests(query))
                 {
-                    *expr = null(DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None)));
+                    *expr = nothing::empty_array();
                 }
             }
             _ => {}
@@ -378,12 +414,39 @@ fn aggregate(query: &mut Query, with: &str) {
         return;
     }
     if let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] = select.projection.as_mut_slice() {
-        let aggregated = matches!(item, Expr::Function(function) if is_aggregate(&function.name.to_string()));
+        let aggregated = has_aggregate(item);
         if !aggregated {
             let inner = std::mem::replace(item, Expr::Value(Value::Null.into()));
             *item = call(with, inner);
         }
     }
+}
+
+/// Whether an expression is of aggregates, leaving its subqueries aside.
+fn has_aggregate(expr: &Expr) -> bool {
+    struct Found {
+        depth: usize,
+        aggregate: bool,
+    }
+    impl Visitor for Found {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            let called = matches!(expr, Expr::Function(function) if function.over.is_none() && is_aggregate(&function.name.to_string()));
+            self.aggregate |= called && self.depth == 0;
+            ControlFlow::Continue(())
+        }
+    }
+    let mut found = Found { depth: 0, aggregate: false };
+    let _ = ast::Visit::visit(expr, &mut found);
+    found.aggregate
 }
 
 pub(super) fn is_aggregate(name: &str) -> bool {
@@ -524,7 +587,7 @@ mod tests {
         );
         check("SELECT 'a'::regclass::oid, 'int8'::regtype::oid", "SELECT pg_regclass_oid('a'), pg_regtype_oid('int8')");
         check("SELECT 'a.b'::pg_catalog.regclass, x::regclass", "SELECT pg_regclass_oid('a.b'), pg_regclass_name(x)");
-        check("SELECT polcmd::pg_catalog.text, a::oid", "SELECT polcmd::TEXT, a::INT");
+        check("SELECT polcmd::pg_catalog.text, a::oid", "SELECT polcmd::TEXT, pg_as_oid(a::INT) AS \"a\"");
         check("SELECT INTERVAL '1 day 02:00:00'", "SELECT INTERVAL '1 day 02 hours 00 minutes 00 seconds'");
         check(
             "SELECT a FROM pg_type WHERE oid = ANY('{1}'::oid[])",

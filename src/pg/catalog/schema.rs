@@ -12,7 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::super::cancel::CancelRegistry;
 use super::cells::{Row, batch};
-use super::definitions::{Table, fixed_rows, tables};
+use super::definitions::{Table, find, fixed_rows, tables};
 use super::snapshot::Snapshot;
 use super::{access, activity, information_schema, procedures, relations, server, types};
 use crate::engine::{Engine, session_of};
@@ -34,7 +34,7 @@ impl SystemSchema {
     }
 
     fn find(&self, name: &str) -> Option<&'static Arc<Table>> {
-        tables().iter().find(|table| table.schema_name == self.name && table.name == name)
+        find(self.name, name)
     }
 }
 
@@ -106,12 +106,15 @@ async fn rows(
         ("pg_catalog", "pg_tables") => relations::tables(&snapshot().await?),
         ("pg_catalog", "pg_views") => relations::views(&snapshot().await?),
         ("pg_catalog", "pg_matviews") => relations::materialized_views(&snapshot().await?),
+        ("pg_catalog", "pg_rewrite") => relations::rules(&snapshot().await?),
         ("pg_catalog", "pg_proc") => procedures::rows(engine),
         ("pg_catalog", "pg_type") => types::types(&snapshot().await?),
         ("pg_catalog", "pg_database") => server::databases(),
         ("pg_catalog", "pg_tablespace") => server::tablespaces(),
         ("pg_catalog", "pg_roles" | "pg_authid" | "pg_user" | "pg_shadow") => server::roles(engine.catalog()),
         ("pg_catalog", "pg_stat_activity") => activity::backends(engine, session, backends),
+        ("pg_catalog", "pg_stat_database") => activity::database(backends),
+        ("pg_catalog", "pg_stat_gssapi") => activity::gssapi(backends),
         ("pg_catalog", "pg_stat_progress_train") => activity::trainings(engine, session),
         ("pg_catalog", "pg_stat_user_tables" | "pg_stat_all_tables") => relations::table_statistics(&engine.catalog().stored().await?),
         ("pg_catalog", "pg_policies") => access::policies(engine.catalog()),

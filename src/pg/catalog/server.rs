@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use arrow::datatypes::DataType;
 
 use super::super::types::data_type;
+use super::activity::DATABASE_OID;
 use super::cells::{Cell, Row, row};
 use super::snapshot::SUPERUSER_OID;
 use super::types::format_type;
@@ -18,7 +19,7 @@ const UTF8: i32 = 6;
 
 pub(super) fn databases() -> Vec<Row> {
     vec![row! {
-        oid: 5, datname: super::super::startup::DATABASE, datdba: SUPERUSER_OID, encoding: UTF8, datlocprovider: "c",
+        oid: DATABASE_OID, datname: super::super::startup::DATABASE, datdba: SUPERUSER_OID, encoding: UTF8, datlocprovider: "c",
         datallowconn: true, datconnlimit: -1, dattablespace: DEFAULT_TABLESPACE, datcollate: "C", datctype: "C",
     }]
 }

@@ -3,13 +3,16 @@
 //! One line per function in the lists of the families: names, number of arguments, result, and the kernel, which
 //! sees one row. Catalog queries have few rows; nothing here is meant for data.
 
+mod acl;
 mod cancel;
+mod format;
 mod names;
 mod objects;
 mod privileges;
 mod session;
 mod sleep;
 mod templates;
+mod typed;
 mod values;
 
 use std::hash::{Hash, Hasher};
@@ -44,7 +47,16 @@ pub(super) struct Function {
 ///
 /// `engine` are the functions that are there already, some of which are put aside by PostgreSQL's of the same name.
 pub(super) fn all(session: &WeakSession, cancels: &Arc<CancelRegistry>, engine: &[Arc<ScalarUDF>]) -> Vec<Arc<ScalarUDF>> {
-    let families = [names::functions(), objects::functions(), privileges::functions(), session::functions(), values::functions()];
+    let families = [
+        acl::functions(),
+        format::functions(),
+        names::functions(),
+        objects::functions(),
+        privileges::functions(),
+        session::functions(),
+        typed::functions(),
+        values::functions(),
+    ];
     let functions = families.into_iter().flatten().map(|function| {
         Arc::new(ScalarUDF::new_from_impl(PgFunction { signature: signature(&function), function, session: session.clone() }))
     });

@@ -1,7 +1,10 @@
 //! Names of types, relations, functions, roles and encodings; quoting.
 
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
+
 use arrow::array::AsArray;
-use arrow::datatypes::{DataType, Int32Type};
+use arrow::datatypes::{DataType, Field, Int32Type};
 use datafusion::scalar::ScalarValue;
 
 use super::super::definitions::{regproc_name, regproc_oid, tables};
@@ -21,7 +24,9 @@ pub(super) fn functions() -> Vec<Function> {
     vec![
         function("format_type", 2..=2, DataType::Utf8, |_, row| {
             let shown = |oid| types::format_type(oid, integer(row, 1)).unwrap_or_else(|| "???".into());
-            Ok(utf8(integer(row, 0).map(shown)))
+            // A cast of a name to regtype shows it as it is spelled in SQL.
+            let named = || text(row, 0).and_then(|name| types::type_by_name(&name)).map(i64::from);
+            Ok(utf8(integer(row, 0).or_else(named).map(shown)))
         }),
         oid("to_regtype", |_, row| Ok(ScalarValue::Int32(text(row, 0).and_then(|name| types::type_by_name(&name))))),
         oid("pg_regtype_oid", |_, row| known(row, "type", Code::UndefinedObject, types::type_by_name)),
@@ -57,9 +62,7 @@ pub(super) fn functions() -> Vec<Function> {
             Ok(utf8(integer(row, 0).map(name)))
         }),
         function("getdatabaseencoding", 0..=0, DataType::Utf8, |_, _| Ok(utf8("UTF8".to_owned()))),
-        function("pg_get_userbyid", 1..=1, DataType::Utf8, |session, row| {
-            Ok(utf8(integer(row, 0).map(|oid| role_name(session.engine().catalog(), oid))))
-        }),
+        name("pg_get_userbyid", |session, row| Ok(utf8(integer(row, 0).map(|oid| role_name(session.engine().catalog(), oid))))),
         function("pg_role_names", 1..=1, DataType::new_list(DataType::Utf8, true), |session, row| {
             let Some(ScalarValue::List(oids)) = row.first() else { return Ok(ScalarValue::Null) };
             let oids = oids.values().as_primitive_opt::<Int32Type>();
@@ -72,24 +75,28 @@ pub(super) fn functions() -> Vec<Function> {
             let names: Vec<ScalarValue> = names.into_iter().map(ScalarValue::from).collect();
             Ok(ScalarValue::List(ScalarValue::new_list_nullable(&names, &DataType::Utf8)))
         }),
-        function("pg_encoding_to_char", 1..=1, DataType::Utf8, |_, row| {
+        name("pg_encoding_to_char", |_, row| {
             Ok(utf8(integer(row, 0).map(|encoding| if encoding == 6 { "UTF8".to_owned() } else { String::new() })))
         }),
         function("pg_char_to_encoding", 1..=1, DataType::Int32, |_, row| {
             let number = |name: String| if matches!(name.to_ascii_lowercase().as_str(), "utf8" | "utf-8" | "unicode") { 6 } else { -1 };
             Ok(ScalarValue::Int32(text(row, 0).map(number)))
         }),
-        function("quote_ident", 1..=1, DataType::Utf8, |_, row| Ok(utf8(text(row, 0).map(|name| quote_identifier(&name))))),
-        function("quote_literal", 1..=1, DataType::Utf8, |_, row| {
-            Ok(utf8(text(row, 0).map(|text| {
-                let prefix = if text.contains('\\') { "E" } else { "" };
-                format!("{prefix}'{}'", text.replace('\'', "''").replace('\\', "\\\\"))
-            })))
+        function("parse_ident", 1..=2, DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))), |_, row| {
+            let Some(name) = text(row, 0) else { return Ok(ScalarValue::new_null_list(DataType::Utf8, true, 1)) };
+            let parts: Vec<_> = split_name(&name).into_iter().map(utf8).collect();
+            Ok(ScalarValue::List(ScalarValue::new_list_nullable(&parts, &DataType::Utf8)))
         }),
+        function("quote_ident", 1..=1, DataType::Utf8, |_, row| Ok(utf8(text(row, 0).map(|name| quote_identifier(&name))))),
+        function("quote_literal", 1..=1, DataType::Utf8, |_, row| Ok(utf8(text(row, 0).map(|text| quote_literal(&text))))),
     ]
 }
 
-/// Looks a name up; digits are an OID already.
+/// A function of one argument that gives a name.
+fn name(name: &'static str, kernel: fn(&Session, &[ScalarValue]) -> Result<ScalarValue>) -> Function {
+    Function { type_name: Some("name"), ..function(name, 1..=1, DataType::Utf8, kernel) }
+}
+
 /// The length of an array that is not empty, in its first dimension.
 fn length(row: &[ScalarValue]) -> Option<i32> {
     let (ScalarValue::List(list), Some(1)) = (row.first()?, super::integer(row, 1)) else { return None };
@@ -97,6 +104,7 @@ fn length(row: &[ScalarValue]) -> Option<i32> {
     (length > 0).then_some(length)
 }
 
+/// Looks a name up; digits are an OID already.
 fn known(row: &[ScalarValue], kind: &str, code: Code, find: impl Fn(&str) -> Option<i32>) -> Result<ScalarValue> {
     let Some(name) = text(row, 0) else { return Ok(ScalarValue::Int32(None)) };
     match name.parse().ok().or_else(|| find(&name)) {
@@ -112,13 +120,18 @@ pub(super) fn quote_identifier(name: &str) -> String {
     if simple && !is_reserved(name) { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
+pub(super) fn quote_literal(text: &str) -> String {
+    let prefix = if text.contains('\\') { "E" } else { "" };
+    format!("{prefix}'{}'", text.replace('\'', "''").replace('\\', "\\\\"))
+}
+
+/// Words that mean something else without quotes somewhere.
 fn is_reserved(name: &str) -> bool {
-    use datafusion::sql::sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_IDENTIFIER};
-    let upper = name.to_ascii_uppercase();
-    ALL_KEYWORDS.binary_search(&upper.as_str()).is_ok_and(|index| {
-        RESERVED_FOR_IDENTIFIER.contains(&ALL_KEYWORDS_INDEX[index])
-            || matches!(upper.as_str(), "SELECT" | "FROM" | "WHERE" | "TABLE" | "USER" | "ORDER" | "GROUP")
-    })
+    static WORDS: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+        let words = include_str!("../data/pg_get_keywords.tsv").lines().filter_map(|line| line.split_once('\t'));
+        words.filter(|(_, rest)| !rest.starts_with('U')).map(|(word, _)| word).collect()
+    });
+    WORDS.contains(name)
 }
 
 /// The parts of `schema."Name"`.

@@ -20,6 +20,9 @@ pub(super) fn functions() -> Vec<Function> {
         function("pg_get_function_result", 1..=1, DataType::Utf8, |session, row| Ok(utf8(procedure(session, row).map(Procedure::result)))),
         function("pg_get_function_arguments", 1..=1, DataType::Utf8, |session, row| Ok(utf8(arguments(session, row)))),
         function("pg_get_function_identity_arguments", 1..=1, DataType::Utf8, |session, row| Ok(utf8(arguments(session, row)))),
+        function("pg_column_is_updatable", 3..=3, DataType::Boolean, |session, row| {
+            Ok(ScalarValue::Boolean(integer(row, 0).map(|oid| is_own_table(session, oid))))
+        }),
         function("pg_size_pretty", 1..=1, DataType::Utf8, |_, row| Ok(utf8(integer(row, 0).map(pretty)))),
     ];
     // There are no other comments, no constraints, indexes, rules, triggers, statistics or sequences yet.
@@ -43,6 +46,9 @@ pub(super) fn functions() -> Vec<Function> {
     }
     for name in ["pg_table_size", "pg_relation_size", "pg_total_relation_size"] {
         functions.push(function(name, 1..=2, DataType::Int64, |session, row| Ok(ScalarValue::Int64(size(session, row)))));
+    }
+    for name in ["pg_stat_get_numscans", "pg_stat_get_tuples_returned", "pg_stat_get_tuples_fetched"] {
+        functions.push(function(name, 1..=1, DataType::Int64, |_, _| Ok(ScalarValue::Int64(Some(0)))));
     }
     // Not accounted for: unknown, not zero.
     for name in ["pg_indexes_size", "pg_database_size"] {
@@ -74,6 +80,12 @@ fn procedure(session: &Session, row: &[ScalarValue]) -> Option<&'static Procedur
 
 fn arguments(session: &Session, row: &[ScalarValue]) -> Option<String> {
     procedure(session, row).map(|found| found.arguments.clone())
+}
+
+/// A table of ours: views cannot be written to.
+fn is_own_table(session: &Session, oid: i64) -> bool {
+    let is_table = |info: &crate::catalog::TableInfo| i64::from(info.oid) == oid && matches!(info.kind, crate::catalog::ObjectKind::Table);
+    session.engine().catalog().list().iter().any(is_table)
 }
 
 /// Whether `search_path` reaches a relation without its schema: ours and those of `pg_catalog`.

@@ -31,6 +31,10 @@ pub(super) fn functions() -> Vec<Function> {
         function("pg_backend_pid", 0..=0, DataType::Int32, |session, _| Ok(ScalarValue::Int32(Some(session.id() as i32)))),
         function("pg_is_in_recovery", 0..=0, DataType::Boolean, |_, _| Ok(ScalarValue::Boolean(Some(false)))),
         function("pg_is_wal_replay_paused", 0..=0, DataType::Boolean, |_, _| Ok(ScalarValue::Boolean(Some(false)))),
+        // Nobody waits for another's lock.
+        function("pg_blocking_pids", 1..=1, DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true))), |_, _| {
+            Ok(ScalarValue::List(ScalarValue::new_list_nullable(&[], &DataType::Int32)))
+        }),
         function("pg_postmaster_start_time", 0..=0, timestamptz.clone(), started),
         function("pg_conf_load_time", 0..=0, timestamptz, started),
         function("pg_my_temp_schema", 0..=0, DataType::Int32, |_, _| Ok(ScalarValue::Int32(Some(0)))),

@@ -17,6 +17,8 @@ pub(super) fn functions() -> Vec<Function> {
         Function { type_name: Some("json"), ..function("json_build_object", 0..=32, DataType::Utf8, json_build_object) },
         Function { type_name: Some("record[]"), ..function("no_records", 0..=0, texts(), |_, _| Ok(no_texts())) },
         function("plain_text", 1..=1, DataType::Utf8, |_, row| Ok(utf8(text(row, 0)))),
+        Function { type_name: Some("json"), ..function("row_to_json", 0..=64, DataType::Utf8, row_to_json) },
+        function("bpchar", 1..=1, DataType::Utf8, |_, row| Ok(utf8(text(row, 0)))),
         function("byteain", 1..=1, DataType::Binary, byteain),
         function("array_in", 1..=1, DataType::Utf8, array_in),
         function("like_escape", 2..=2, DataType::Utf8, like_escape),
@@ -49,6 +51,15 @@ fn json_in(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
 
 /// Names and values in turn; drivers ask for it in catalog queries.
 fn json_build_object(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
+    object(row, [", ", " : "])
+}
+
+/// As `rewrite` calls it: the names and values of a row's columns in turn.
+fn row_to_json(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
+    object(row, [",", ":"])
+}
+
+fn object(row: &[ScalarValue], [comma, colon]: [&str; 2]) -> Result<ScalarValue> {
     if row.len() % 2 == 1 {
         return Err(Error::invalid("argument list must have even number of elements"));
     }
@@ -61,9 +72,9 @@ fn json_build_object(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
             value if value.data_type().is_numeric() => value.to_string(),
             _ => serde_json::Value::from(text(row, at + 1)).to_string(),
         };
-        let separator = if at == 0 { "" } else { ", " };
+        let separator = if at == 0 { "" } else { comma };
         // Writing to a text cannot fail.
-        let _ = write!(object, "{separator}{} : {value}", serde_json::Value::from(name));
+        let _ = write!(object, "{separator}{}{colon}{value}", serde_json::Value::from(name));
     }
     object.push('}');
     Ok(utf8(object))
