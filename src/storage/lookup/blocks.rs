@@ -45,6 +45,49 @@ impl User {
         }
     }
 
+    /// Where a column in ascending order has the user; `None` for a type that is not looked into.
+    pub(super) fn rows_in(&self, users: &ArrayRef) -> Option<Range<usize>> {
+        fn range(length: usize, order: impl Fn(usize) -> std::cmp::Ordering) -> Range<usize> {
+            let first = |reached: &dyn Fn(usize) -> bool| {
+                let (mut low, mut high) = (0, length);
+                while low < high {
+                    let middle = low + (high - low) / 2;
+                    if reached(middle) { high = middle } else { low = middle + 1 }
+                }
+                low
+            };
+            first(&|row| order(row).is_ge())..first(&|row| order(row).is_gt())
+        }
+        Some(match self {
+            Self::Number(number) => {
+                let values = users.as_primitive_opt::<Int64Type>()?.values();
+                range(values.len(), |row| values[row].cmp(number))
+            }
+            Self::Text(text) => {
+                if let Some(values) = users.as_string_view_opt() {
+                    range(values.len(), |row| values.value(row).cmp(text))
+                } else {
+                    let values = users.as_string_opt::<i32>()?;
+                    range(values.len(), |row| values.value(row).cmp(text))
+                }
+            }
+        })
+    }
+
+    /// Whether [`rows_in`](Self::rows_in) may look into a column: it ascends, and has a user in each row.
+    pub(super) fn ascend(users: &ArrayRef) -> bool {
+        if users.null_count() > 0 {
+            return false;
+        }
+        if let Some(values) = users.as_primitive_opt::<Int64Type>() {
+            return values.values().is_sorted();
+        }
+        if let Some(values) = users.as_string_view_opt() {
+            return values.iter().is_sorted();
+        }
+        users.as_string_opt::<i32>().is_some_and(|values| values.iter().is_sorted())
+    }
+
     fn each(values: &ArrayRef) -> Option<Vec<Option<Self>>> {
         if values.data_type().is_signed_integer() {
             let numbers = cast(values, &DataType::Int64).ok()?;
@@ -96,6 +139,8 @@ pub(super) struct Footer {
     blocks: Option<Vec<Block>>,
     /// Whether both bounds of the blocks are known and ascend.
     ascends: bool,
+    /// Where the file has the users.
+    pub(super) users: Option<usize>,
 }
 
 /// The number of the next footer.
@@ -121,7 +166,8 @@ impl Footer {
         let blocks = blocks(&metadata, user).map_err(parquet_error)?;
         let ascends = blocks.as_deref().is_some_and(ascends);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { number, location: location.clone(), size, metadata, blocks, ascends })
+        let users = metadata.schema().index_of(user).ok();
+        Ok(Self { users, number, location: location.clone(), size, metadata, blocks, ascends })
     }
 
     /// The blocks that may hold the user's rows; `None` when that is not known.
@@ -235,5 +281,43 @@ impl AsyncFileReader for StoredFile {
             Ok(Arc::new(reader.load_and_finish(self, size).await?))
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Int64Array, StringArray, StringViewArray};
+
+    use super::*;
+
+    #[test]
+    fn rows_of_a_user_are_found_by_halving() {
+        for length in 0..40_i64 {
+            let numbers: Vec<i64> = (0..length).map(|row| row * row % 7 + row / 3).collect();
+            let mut ascending = numbers.clone();
+            ascending.sort_unstable();
+            let column: ArrayRef = Arc::new(Int64Array::from(ascending.clone()));
+            assert!(User::ascend(&column));
+            let shuffled: ArrayRef = Arc::new(Int64Array::from(numbers.clone()));
+            assert_eq!(User::ascend(&shuffled), numbers.is_sorted());
+            let mut texts: Vec<String> = numbers.iter().map(|number| format!("u{number}")).collect();
+            texts.sort_unstable();
+            let columns: [ArrayRef; 2] = [Arc::new(StringArray::from(texts.clone())), Arc::new(StringViewArray::from_iter_values(&texts))];
+            for user in -1..25_i64 {
+                let rows = User::Number(user).rows_in(&column).unwrap();
+                let own: Vec<usize> = (0..ascending.len()).filter(|row| ascending[*row] == user).collect();
+                assert!(rows.clone().eq(own), "{user} in {ascending:?}: {rows:?}");
+                for column in &columns {
+                    let name = format!("u{user}");
+                    let rows = User::Text(name.as_str().into()).rows_in(column).unwrap();
+                    assert!(
+                        User::ascend(column) && rows.clone().eq((0..texts.len()).filter(|row| texts[*row] == name)),
+                        "{name}: {rows:?}"
+                    );
+                }
+            }
+        }
+        let with_null: ArrayRef = Arc::new(Int64Array::from(vec![None, Some(1)]));
+        assert!(!User::ascend(&with_null));
     }
 }

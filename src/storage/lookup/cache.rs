@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use portrait_udfs::error::{Error, Result};
 use quick_cache::{Equivalent, Weighter};
 
-use super::blocks::{Block, Footer};
+use super::blocks::{Block, Footer, User};
 
 /// A share of the pool, and what is enough in any case.
 const SHARE_OF_POOL: usize = 16;
@@ -39,7 +39,15 @@ impl Equivalent<Key> for Key<&Path> {
 #[derive(Debug, Clone)]
 enum Entry {
     Footer(Arc<Footer>),
-    Column(ArrayRef),
+    Column(Column),
+}
+
+/// A column of a block.
+#[derive(Debug, Clone)]
+pub(super) struct Column {
+    pub(super) values: ArrayRef,
+    /// Whether it is that of the users, and [ascends](User::ascend).
+    pub(super) users_ascend: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +57,7 @@ impl Weighter<Key, Entry> for Bytes {
     fn weight(&self, _: &Key, entry: &Entry) -> u64 {
         let bytes = match entry {
             Entry::Footer(footer) => footer.bytes(),
-            Entry::Column(column) => column.get_array_memory_size(),
+            Entry::Column(column) => column.values.get_array_memory_size(),
         };
         (bytes + ENTRY_BYTES) as u64
     }
@@ -122,7 +130,7 @@ impl Cache {
     }
 
     /// The columns `names` of a block, if all are in memory.
-    pub(super) fn known_columns(&self, footer: &Footer, block: &Block, names: &[&str]) -> Option<Vec<ArrayRef>> {
+    pub(super) fn known_columns(&self, footer: &Footer, block: &Block, names: &[&str]) -> Option<Vec<Column>> {
         let kept = self.kept()?;
         let known = |name: &&str| match kept.entries.get(&Key::<Path>::Column(footer.number, block.number, footer.place_of(name)?))? {
             Entry::Column(column) => Some(column),
@@ -146,7 +154,7 @@ impl Cache {
         let kept = self.kept();
         let key = |name: &str| footer.place_of(name).map(|place| Key::<Path>::Column(footer.number, block.number, place));
         let known = |name: &&str| match kept.as_ref()?.entries.get(&key(name)?)? {
-            Entry::Column(column) => Some(column),
+            Entry::Column(column) => Some(column.values),
             Entry::Footer(_) => None,
         };
         let mut found: Vec<Option<ArrayRef>> = names.iter().map(known).collect();
@@ -161,7 +169,8 @@ impl Cache {
                     None => new_null_array(kind, block.rows.len()),
                 };
                 if let (Some(kept), Some(key)) = (&kept, key(names[at])) {
-                    kept.keep(key, Entry::Column(Arc::clone(&column)));
+                    let users_ascend = footer.place_of(names[at]) == footer.users && User::ascend(&column);
+                    kept.keep(key, Entry::Column(Column { values: Arc::clone(&column), users_ascend }));
                 }
                 found[at] = Some(column);
             }

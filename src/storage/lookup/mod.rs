@@ -95,12 +95,18 @@ impl Lookups {
             for block in blocks {
                 let Some(read) = self.0.known_columns(&footer, block, &names) else { return Ok(None) };
                 let [users, rest @ ..] = read.as_slice() else { return Ok(None) };
-                let own = eq(users, &scalar)?;
-                if own.true_count() > 0 {
-                    // A user's rows are few and lie together: found once, taken from each column.
-                    let own = FilterBuilder::new(&own).optimize().build();
-                    pieces.push(rest.iter().map(|column| own.filter(column)).collect::<std::result::Result<Vec<_>, _>>()?);
-                }
+                let rows = if users.users_ascend { wanted.rows_in(&users.values) } else { None };
+                let piece = match rows {
+                    Some(rows) if rows.is_empty() => continue,
+                    Some(rows) => rest.iter().map(|column| column.values.slice(rows.start, rows.len())).collect(),
+                    None => {
+                        // Found once, taken from each column.
+                        let own = FilterBuilder::new(&eq(&users.values, &scalar)?).optimize().build();
+                        let taken = rest.iter().map(|column| own.filter(&column.values));
+                        taken.collect::<std::result::Result<Vec<_>, _>>()?
+                    }
+                };
+                pieces.push(piece);
             }
         }
         Ok(Some(pieces))
