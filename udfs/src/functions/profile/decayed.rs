@@ -36,12 +36,14 @@ pub(super) struct Decayed {
     pub(super) places: Places,
 }
 
-/// What a group has seen.
+/// What a group has seen. Small: where rows come in any order, most of the time goes into reaching it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Terms {
-    sum: DecayedSum,
-    weights: DecayedSum,
     clock: Clock,
+    /// The terms; for a count the weights.
+    sum: DecayedSum,
+    /// For an average.
+    weights: Option<Box<DecayedSum>>,
 }
 
 /// The point in time of a group: `as_of` where it is given, else the newest time.
@@ -100,33 +102,38 @@ impl Terms {
         if !self.clock.note(time_us, as_of_us) {
             return;
         }
-        if decayed.output != Output::Count {
-            self.sum.add(decayed.decay, value, time_us);
-        }
-        if decayed.output != Output::Sum {
-            self.weights.add(decayed.decay, 1.0, time_us);
+        self.sum.add(decayed.decay, value, time_us);
+        if decayed.output == Output::Average {
+            self.weights.get_or_insert_default().add(decayed.decay, 1.0, time_us);
         }
     }
 }
 
 impl State for Terms {
     fn heap_bytes(&self) -> usize {
-        self.sum.heap_bytes() + self.weights.heap_bytes()
+        self.sum.heap_bytes() + self.weights.as_ref().map_or(0, |weights| size_of::<DecayedSum>() + weights.heap_bytes())
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        self.sum.encode(out);
-        self.weights.encode(out);
         self.clock.encode(out);
+        self.sum.encode(out);
+        out.push(u8::from(self.weights.is_some()));
+        if let Some(weights) = &self.weights {
+            weights.encode(out);
+        }
     }
 
     fn decode(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Self { sum: DecayedSum::decode(from)?, weights: DecayedSum::decode(from)?, clock: Clock::decode(from)? })
+        let (clock, sum) = (Clock::decode(from)?, DecayedSum::decode(from)?);
+        let weights = if from.byte()? == 0 { None } else { Some(Box::new(DecayedSum::decode(from)?)) };
+        Some(Self { clock, sum, weights })
     }
 
     fn merge(&mut self, other: Self) -> Result<()> {
         self.sum.merge(&other.sum);
-        self.weights.merge(&other.weights);
+        if let Some(weights) = &other.weights {
+            self.weights.get_or_insert_default().merge(weights);
+        }
         self.clock.merge(other.clock);
         Ok(())
     }
@@ -168,10 +175,12 @@ impl Kernel for Decayed {
         let result = |terms: &mut Terms| {
             let now_us = terms.clock.now_us()?;
             Some(match self.output {
-                Output::Sum => terms.sum.at(self.decay, now_us),
-                Output::Count => terms.weights.at(self.decay, now_us),
+                Output::Sum | Output::Count => terms.sum.at(self.decay, now_us),
                 // As of the newest term: far from it both would be zero.
-                Output::Average => terms.sum.at(self.decay, terms.clock.newest_us) / terms.weights.at(self.decay, terms.clock.newest_us),
+                Output::Average => {
+                    let newest_us = terms.clock.newest_us;
+                    terms.sum.at(self.decay, newest_us) / terms.weights.as_ref()?.at(self.decay, newest_us)
+                }
             })
         };
         Ok(Arc::new(states.iter_mut().map(result).collect::<Float64Array>()))

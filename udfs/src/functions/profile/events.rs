@@ -270,9 +270,36 @@ const DAY_US: i64 = 86_400_000_000;
 /// Types that are remembered for a message, at most.
 const TYPES_SHOWN: usize = 20;
 
+/// A sum that is the real one, rounded once: that of two values is so by itself.
+#[derive(Default)]
+struct Money {
+    few: [f64; 2],
+    count: usize,
+    many: ExactSum,
+}
+
+impl Money {
+    fn add(&mut self, value: f64) {
+        match self.few.get_mut(self.count) {
+            Some(place) => *place = value,
+            None => {
+                if self.count == self.few.len() {
+                    self.few.iter().for_each(|few| self.many.add(*few));
+                }
+                self.many.add(value);
+            }
+        }
+        self.count += 1;
+    }
+
+    fn value(&self) -> f64 {
+        if self.count <= self.few.len() { self.few[0] + self.few[1] } else { self.many.value() }
+    }
+}
+
 impl Orders {
     fn of(history: &UserHistory, as_of_us: i64) -> Option<Self> {
-        let (mut total, mut later) = (ExactSum::default(), ExactSum::default());
+        let (mut total, mut later) = (Money::default(), Money::default());
         let mut found: Option<Self> = None;
         for (at, time_us) in history.times_us.iter().enumerate().take_while(|(_, time_us)| **time_us <= as_of_us) {
             let (user, first_us, last_us) = (&history.user, *time_us, *time_us);
