@@ -346,6 +346,12 @@ impl VisitorMut for CatalogOnly {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
+            // `polroles = '{0}'`: the planner does not take a text for an array.
+            Expr::BinaryOp { left, op: BinaryOperator::Eq | BinaryOperator::NotEq, right } if names_roles(left) => {
+                if let Some(numbers) = array_of_numbers(right) {
+                    **right = numbers;
+                }
+            }
             // A subquery used as a value: the planner wants an aggregate where it depends on the query around it. All
             // catalog queries of this form look up one row by its key, so the aggregate changes nothing.
             Expr::Subquery(query) => {
@@ -371,6 +377,26 @@ impl VisitorMut for CatalogOnly {
         }
         ControlFlow::Continue(())
     }
+}
+
+fn names_roles(expr: &Expr) -> bool {
+    let column = match expr {
+        Expr::Identifier(column) => Some(column),
+        Expr::CompoundIdentifier(parts) => parts.last(),
+        _ => None,
+    };
+    column.is_some_and(|column| column.value == "polroles")
+}
+
+/// `'{1,2}'` as an array of integers.
+fn array_of_numbers(expr: &Expr) -> Option<Expr> {
+    let Expr::Value(value) = expr else { return None };
+    let Value::SingleQuotedString(text) = &value.value else { return None };
+    let numbers: Vec<i32> = text.strip_prefix('{')?.strip_suffix('}')?.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let elem = numbers.into_iter().map(|number| Expr::Value(Value::Number(number.to_string(), false).into())).collect();
+    let data_type = DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(DataType::Int(None)), None));
+    let expr = Box::new(Expr::Array(ast::Array { elem, named: true }));
+    Some(Expr::Cast { kind: ast::CastKind::Cast, expr, data_type, array: false, format: None })
 }
 
 /// `SELECT rolname FROM pg_roles WHERE oid = ANY (x)`, as psql asks for the roles of a policy, as a call: the planner cannot take the
