@@ -44,7 +44,9 @@ fn constant(expr: &Expr, depth: usize) -> Result<Option<Constant>> {
         Expr::Literal(ScalarValue::Int16(Some(value)), _) => Some(((*value).into(), 16)),
         Expr::Literal(ScalarValue::Int32(Some(value)), _) => Some(((*value).into(), 32)),
         Expr::Literal(ScalarValue::Int64(Some(value)), _) => Some(((*value).into(), 64)),
-        Expr::Negative(inner) => constant(inner, depth + 1)?.map(|(value, bits)| (-value, bits)).filter(|(value, bits)| fits(*value, *bits)),
+        Expr::Negative(inner) => {
+            constant(inner, depth + 1)?.map(|(value, bits)| (-value, bits)).filter(|(value, bits)| fits(*value, *bits))
+        }
         Expr::Cast(cast) => {
             let bits = match cast.field.data_type() {
                 DataType::Int16 => 16,
