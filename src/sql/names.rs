@@ -116,9 +116,9 @@ fn figure(expr: &Expr) -> Option<String> {
         }
         Expr::Function(call) => last_part(&call.name)?,
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return figure(inner),
-        Expr::Cast { expr, data_type, .. } => return figure(expr).or_else(|| type_name(data_type)),
+        Expr::Cast { expr, data_type, .. } => return strong(expr).or_else(|| type_name(data_type)),
         Expr::TypedString(typed) => return type_name(&typed.data_type),
-        Expr::Case { else_result, .. } => else_result.as_deref().and_then(figure).unwrap_or_else(|| "case".into()),
+        Expr::Case { else_result, .. } => else_result.as_deref().and_then(strong).unwrap_or_else(|| "case".into()),
         Expr::Exists { .. } => "exists".into(),
         Expr::Subquery(query) => return subquery(query),
         Expr::Extract { .. } => "extract".into(),
@@ -139,6 +139,16 @@ fn figure(expr: &Expr) -> Option<String> {
         Expr::Tuple(_) => "row".into(),
         _ => return None,
     })
+}
+
+/// The name that an expression keeps inside a cast or a CASE: none that is only its type's.
+fn strong(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Cast { expr: inner, .. } | Expr::Nested(inner) => strong(inner),
+        Expr::Case { else_result, .. } => else_result.as_deref().and_then(strong),
+        Expr::TypedString(_) | Expr::Interval(_) => None,
+        other => figure(other),
+    }
 }
 
 fn last_part(name: &ObjectName) -> Option<String> {
@@ -229,6 +239,10 @@ mod tests {
             ("SELECT count(*), 1, 'x'::text, a", vec!["count", "?column?", "text", "a"]),
             ("SELECT 1::bigint, TRUE, CASE WHEN a THEN b ELSE c END, CASE WHEN a THEN 1 END", vec!["int8", "?column?", "c", "case"]),
             ("SELECT (SELECT max(x) FROM t), EXISTS (SELECT 1), -a, upper(a)::varchar", vec!["max", "exists", "?column?", "upper"]),
+            (
+                "SELECT '7'::text::int, DATE '2024-01-01'::text, CASE WHEN a THEN b END::text, a::int::text",
+                vec!["int4", "text", "text", "a"],
+            ),
             ("SELECT TIMESTAMPTZ '2024-01-01', INTERVAL '1 day', EXTRACT(year FROM a)", vec!["timestamptz", "interval", "extract"]),
         ];
         for (sql, expected) in cases {

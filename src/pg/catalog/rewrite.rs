@@ -611,7 +611,10 @@ mod tests {
             "SELECT oid FROM pg_catalog.pg_class WHERE relname OPERATOR(pg_catalog.~) '^(a)$' COLLATE pg_catalog.default",
             "SELECT oid FROM pg_catalog.pg_class WHERE relname ~ '^(a)$'",
         );
-        check("SELECT 'a'::regclass::oid, 'int8'::regtype::oid", "SELECT pg_regclass_oid('a'), pg_regtype_oid('int8')");
+        check(
+            "SELECT 'a'::regclass::oid, 'int8'::regtype::oid",
+            "SELECT pg_as_oid(pg_regclass_oid('a')) AS \"oid\", pg_as_oid(pg_regtype_oid('int8')) AS \"oid\"",
+        );
         check("SELECT 'a.b'::pg_catalog.regclass, x::regclass", "SELECT pg_regclass_oid('a.b'), pg_regclass_name(x)");
         check("SELECT polcmd::pg_catalog.text, a::oid", "SELECT polcmd::TEXT, pg_as_oid(a::INT) AS \"a\"");
         check("SELECT INTERVAL '1 day 02:00:00'", "SELECT INTERVAL '1 day 02 hours 00 minutes 00 seconds'");
