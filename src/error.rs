@@ -333,6 +333,9 @@ fn external(error: &(dyn std::error::Error + 'static)) -> Error {
                 None => Error::new(io_code(found), found.to_string().to_lowercase()),
             };
         }
+        if error.is::<std::str::Utf8Error>() || error.is::<std::string::FromUtf8Error>() {
+            return corrupted("file", &format!("a text in it is not UTF-8: {error}"));
+        }
         next = error.source();
     }
     Error::internal(error.to_string())

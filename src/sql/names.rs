@@ -240,8 +240,8 @@ mod tests {
             ("SELECT 1::bigint, TRUE, CASE WHEN a THEN b ELSE c END, CASE WHEN a THEN 1 END", vec!["int8", "?column?", "c", "case"]),
             ("SELECT (SELECT max(x) FROM t), EXISTS (SELECT 1), -a, upper(a)::varchar", vec!["max", "exists", "?column?", "upper"]),
             (
-                "SELECT '7'::text::int, DATE '2024-01-01'::text, CASE WHEN a THEN b END::text, a::int::text",
-                vec!["int4", "text", "text", "a"],
+                "SELECT '7'::text::int, DATE '2024-01-01'::text, CASE WHEN a THEN b END::varchar, a::int::text",
+                vec!["int4", "text", "varchar", "a"],
             ),
             ("SELECT TIMESTAMPTZ '2024-01-01', INTERVAL '1 day', EXTRACT(year FROM a)", vec!["timestamptz", "interval", "extract"]),
         ];

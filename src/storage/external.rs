@@ -505,7 +505,7 @@ fn percent_decoded(text: &str) -> String {
 async fn whole<T>(path: &Path, read: impl Future<Output = EngineResult<T>>) -> Result<T> {
     match AssertUnwindSafe(read).catch_unwind().await {
         Ok(read) => read.map_err(|error| damaged(path, error)),
-        Err(_) => Err(Error::new(Code::DataCorrupted, format!("file \"{}\" cannot be read: its footer is damaged", path.display()))),
+        Err(_) => Err(Error::new(Code::DataCorrupted, format!("file \"{}\" cannot be read: its footer is damaged", shown(path)))),
     }
 }
 
@@ -517,9 +517,17 @@ fn damaged(path: &Path, error: datafusion::error::DataFusionError) -> Error {
     let error = super::engine_error(error);
     match error.code {
         Code::Io if path.to_str().is_some_and(super::objects::is_remote) => error,
-        Code::Io | Code::DataCorrupted => Error::new(Code::DataCorrupted, format!("file \"{}\" cannot be read: {error}", path.display())),
+        Code::Io | Code::DataCorrupted => Error::new(Code::DataCorrupted, format!("file \"{}\" cannot be read: {error}", shown(path))),
+        // What the reader did not expect of a file is the file's fault.
+        Code::Internal => Error::new(Code::DataCorrupted, format!("file \"{}\" cannot be read: it is damaged", shown(path))),
         _ => error,
     }
+}
+
+/// A file by its name and folder: who reads a location need not know where the server keeps it.
+fn shown(path: &Path) -> String {
+    let parts: Vec<_> = path.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    parts[parts.len().saturating_sub(2)..].join("/")
 }
 
 fn kind_name(kind: FileKind) -> &'static str {

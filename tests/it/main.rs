@@ -11,6 +11,7 @@ mod disk_full;
 mod docs;
 mod erasure;
 mod events;
+mod hostile_files;
 mod identity;
 mod materialized_views;
 mod power_cuts;
