@@ -333,6 +333,9 @@ fn external(error: &(dyn std::error::Error + 'static)) -> Error {
                 None => Error::new(io_code(found), found.to_string().to_lowercase()),
             };
         }
+        if error.is::<object_store::Error>() && error.to_string().contains("Out of range of file") {
+            return corrupted("file", "it ends before what its footer says");
+        }
         if error.is::<std::str::Utf8Error>() || error.is::<std::string::FromUtf8Error>() {
             return corrupted("file", &format!("a text in it is not UTF-8: {error}"));
         }
