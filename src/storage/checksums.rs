@@ -314,8 +314,10 @@ pub(crate) fn check_hash(text: &[u8]) -> Result<(), String> {
         zeroed[place..place + HEX].fill(b'0');
         return if hex_of(&zeroed).as_bytes() == said { Ok(()) } else { Err("its hash is wrong".into()) };
     }
-    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        serde_json::from_slice::<serde::de::IgnoredAny>(line).map_err(|error| error.to_string())?;
+    // What is ignored is not looked at: bytes that are no text would pass.
+    let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        serde_json::from_str::<serde::de::IgnoredAny>(line).map_err(|error| error.to_string())?;
     }
     Ok(())
 }
@@ -403,6 +405,9 @@ mod tests {
             // Another name of the hash says nothing wrong about anything else.
             let harmless = (key - 1..key + HASH.len() + 3).contains(&at);
             assert!(harmless || check_hash(&wrong).is_err(), "{at}");
+            // Bytes that are no text are damage wherever they are.
+            wrong[at] = 0xE8;
+            check_hash(&wrong).unwrap_err();
         }
         for other in ["{\"add\":{}}", "{\"commitInfo\":{}}", ""] {
             let other = Bytes::copy_from_slice(other.as_bytes());

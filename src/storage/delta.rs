@@ -582,7 +582,11 @@ impl DeltaTable {
             _ if self.lease.store.shared_name().is_some() && error.to_string().contains("object store") => {
                 Error::new(Code::Io, format!("the log of table \"{}\" cannot be read", self.name))
             }
-            _ => Error::new(Code::DataCorrupted, format!("the log of table \"{}\" cannot be used: {error}", self.name)),
+            _ => {
+                // The kernel appends a backtrace where the environment asks for one.
+                let what = text.split("\n   0: ").next().unwrap_or(&text);
+                Error::new(Code::DataCorrupted, format!("the log of table \"{}\" cannot be used: {what}", self.name))
+            }
         }
     }
 }
