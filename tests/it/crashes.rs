@@ -9,6 +9,10 @@ use crate::common::kills;
 use crate::common::server::{ServerProcess, connect, seen};
 use crate::common::workload::Workload;
 
+/// One server in so many lives until an erasure was acknowledged, but no longer than this.
+const ERASURE_EVERY: u32 = 8;
+const ERASURE_MAX: Duration = Duration::from_secs(30);
+
 #[test]
 fn a_killed_server_keeps_what_it_acknowledged() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -37,6 +41,10 @@ async fn kill_again_and_again(kills: u32) {
             break;
         }
         let tasks = workload.begin(server.port());
+        // Beside everything else an erasure takes longer than most servers live here.
+        if kill % ERASURE_EVERY == 1 {
+            workload.until_erased(ERASURE_MAX).await;
+        }
         tokio::time::sleep(random.millis(0, 2000)).await;
         server.kill();
         for task in tasks {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::SinkExt;
@@ -120,6 +121,15 @@ impl Workload {
         self.check_definitions(client).await;
         let faults = std::mem::take(&mut self.log.lock().faults);
         if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+    }
+
+    /// Waits until one more erasure is acknowledged, or for so long.
+    pub(crate) async fn until_erased(&self, most: Duration) {
+        let erased = || self.log.lock().done.get("erase_user").copied().unwrap_or(0);
+        let (before, began) = (erased(), Instant::now());
+        while erased() == before && began.elapsed() < most {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// What was acknowledged so far, and what was refused.
