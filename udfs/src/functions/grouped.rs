@@ -94,6 +94,7 @@ pub(super) struct States<S> {
 
 impl<S: State> States<S> {
     /// Changes the state of a group.
+    #[inline]
     pub(super) fn change<R>(&mut self, group: usize, change: impl FnOnce(&mut S) -> R) -> Result<R> {
         let state = self.states.get_mut(group).ok_or_else(|| Error::internal(format!("there is no group {group}")))?;
         let before = state.heap_bytes();

@@ -7,7 +7,7 @@ use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 
 use crate::error::{Error, Result};
 use crate::functions::grouped::{Kernel, Rows, State, States};
-use crate::kernels::profile::decay::{Decay, DecayedSum};
+use crate::kernels::profile::decay::{Decay, DecayedSum, Term};
 use crate::kernels::stats::wire::{Reader, put_i64};
 
 /// What is made of the terms.
@@ -98,11 +98,11 @@ impl Clock {
 
 impl Terms {
     #[inline]
-    fn add(&mut self, decayed: &Decayed, time_us: i64, value: f64, as_of_us: Option<i64>) {
+    fn add(&mut self, decayed: &Decayed, time_us: i64, term: Term, as_of_us: Option<i64>) {
         if !self.clock.note(time_us, as_of_us) {
             return;
         }
-        self.sum.add(decayed.decay, value, time_us);
+        self.sum.add_term(term);
         if decayed.output == Output::Average {
             self.weights.get_or_insert_default().add(decayed.decay, 1.0, time_us);
         }
@@ -110,6 +110,7 @@ impl Terms {
 }
 
 impl State for Terms {
+    #[inline]
     fn heap_bytes(&self) -> usize {
         self.sum.heap_bytes() + self.weights.as_ref().map_or(0, |weights| size_of::<DecayedSum>() + weights.heap_bytes())
     }
@@ -156,14 +157,20 @@ impl Kernel for Decayed {
         let as_of = self.places.as_of.filter(|at| *at < rows.columns.len());
         let as_of = as_of.map(|at| rows.numbers::<TimestampMicrosecondType>(at)).transpose()?;
         let known = |(row, _): &(usize, usize)| times.is_valid(*row) && values.is_none_or(|values| values.is_valid(*row));
+        // Terms of their own, apart from states: the processor works at many of them at once.
+        let of = |(time_us, value): (&i64, f64)| self.decay.term(value, *time_us);
+        let terms: Vec<Term> = match values {
+            Some(values) => times.values().iter().zip(values.values().iter().copied()).map(of).collect(),
+            None => times.values().iter().zip(std::iter::repeat(1.0)).map(of).collect(),
+        };
         let mut rows = rows.iter().filter(known).peekable();
         // Rows often come group by group.
         while let Some((first, group)) = rows.next() {
-            states.change(group, |terms| {
+            states.change(group, |state| {
                 let mut next = Some(first);
                 while let Some(row) = next {
                     let as_of_us = as_of.filter(|column| column.is_valid(row)).map(|column| column.value(row));
-                    terms.add(self, times.value(row), values.map_or(1.0, |values| values.value(row)), as_of_us);
+                    state.add(self, times.value(row), terms[row], as_of_us);
                     next = rows.next_if(|(_, other)| *other == group).map(|(row, _)| row);
                 }
             })?;

@@ -47,8 +47,24 @@ impl Prefer {
     fn weights<'a>(&'a self, places: &Places, group: usize, now_us: i64, scratch: &mut Scratch) -> Vec<(&'a str, f64)> {
         let mut weights = vec![];
         let now = self.preferences.decay().now(now_us);
-        self.preferences.weights(places, group, now, scratch, &mut |key, weight| weights.push((self.preferences.name(key), weight)));
+        self.preferences.weights(places, group, now, scratch, |key, weight| weights.push((self.preferences.name(key), weight)));
         weights
+    }
+
+    /// The heaviest key of a group as of a time, the first by its bytes among equals.
+    fn best(&self, places: &Places, group: usize, now_us: i64, scratch: &mut Scratch) -> Option<&str> {
+        let mut best = None::<(u32, f64)>;
+        let now = self.preferences.decay().now(now_us);
+        self.preferences.weights(places, group, now, scratch, |key, weight: f64| {
+            let beats = best.is_none_or(|(other, most)| {
+                let by_name = || self.preferences.name(other).cmp(self.preferences.name(key));
+                weight.total_cmp(&most).then_with(by_name).is_gt()
+            });
+            if beats {
+                best = Some((key, weight));
+            }
+        });
+        best.map(|(key, _)| self.preferences.name(key))
     }
 }
 
@@ -58,7 +74,6 @@ impl Aggregation for Prefer {
         let wrong = || Error::internal("the arguments have the wrong types");
         let [keys, weights, times, _, rest @ ..] = values else { return Err(wrong().into()) };
         let (texts, views) = (keys.as_string_opt::<i32>(), keys.as_string_view_opt());
-        let key = |row: usize| texts.map(|texts| texts.value(row)).or_else(|| views.map(|views| views.value(row)));
         let weights = weights.as_primitive_opt::<Float64Type>().ok_or_else(wrong)?;
         let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(wrong)?;
         let as_of = rest.first().map(|column| column.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(wrong)).transpose()?;
@@ -72,10 +87,10 @@ impl Aggregation for Prefer {
             if !self.clock(*group).note(time_us, as_of_us) {
                 continue;
             }
-            let key = key(row).ok_or_else(wrong)?;
+            let (group, weight) = (*group as u32, weights.value(row));
             match views {
-                Some(views) => self.preferences.add_viewed(*group as u32, (views.views()[row], key), weights.value(row), time_us),
-                None => self.preferences.add(*group as u32, key, weights.value(row), time_us),
+                Some(views) => self.preferences.add_viewed(group, (views.views()[row], || views.value(row)), weight, time_us),
+                None => self.preferences.add(group, texts.ok_or_else(wrong)?.value(row), weight, time_us),
             }
         }
         Ok(())
@@ -109,10 +124,8 @@ impl Aggregation for Prefer {
                 Some(most) => out.append_value(json(top(self.weights(&places, group, now_us, &mut scratch), most))),
                 // As of the newest event: far from it all weights would be zero, and nothing would be best.
                 None => {
-                    let weights = self.weights(&places, group, clock.newest_us().unwrap_or(now_us), &mut scratch);
-                    let best =
-                        weights.into_iter().reduce(|a, b| if b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)).is_gt() { b } else { a });
-                    out.append_option(best.map(|(key, _)| key));
+                    let best = self.best(&places, group, clock.newest_us().unwrap_or(now_us), &mut scratch);
+                    out.append_option(best);
                 }
             }
         }

@@ -4,8 +4,8 @@
 //! and only `2^f`, 0 ≤ f < 1, is rounded. So states merge in any order to the same bits, a state never needs to be touched as time
 //! passes, and the sum as of T is the state times `2^(−T / h)`.
 
-use crate::kernels::exp2::exp2_of_fraction;
-use crate::kernels::stats::exact::ExactSum;
+use crate::kernels::exp2::exp2_of_bits;
+use crate::kernels::stats::windowed::WindowSum;
 use crate::kernels::stats::wire::{Reader, put_i64};
 
 /// Half-lives of a span, as a power of two. A term of two spans before the newest counts as nothing beside it: doubles end before.
@@ -36,18 +36,33 @@ impl Decay {
     #[must_use]
     pub fn now(self, time_us: i64) -> Now {
         let (whole, fraction) = self.split(time_us);
-        Now { whole, power: exp2_of_fraction(fraction) }
+        Now { whole, power: exp2_of_bits(fraction) }
     }
 
-    /// `time / half-life` as whole half-lives and a fraction in `[0, 1)`, to 53 bits.
+    /// What a value at a time adds to a [`DecayedSum`].
     #[inline]
-    fn split(self, time_us: i64) -> (i64, f64) {
+    #[must_use]
+    pub fn term(self, value: f64, time_us: i64) -> Term {
+        let (whole, fraction) = self.split(time_us);
+        Term { whole, value: value * exp2_of_bits(fraction) }
+    }
+
+    /// `time / half-life` as whole half-lives and a fraction in units of `2^-53`.
+    #[inline]
+    fn split(self, time_us: i64) -> (i64, u64) {
         const BITS: u32 = f64::MANTISSA_DIGITS;
         let product = i128::from(time_us) * i128::from(self.mantissa);
         // The shift is 72 or more: a half-life is a millisecond or more.
-        let below = (product >> (self.shift - BITS)) as u64 & ((1 << BITS) - 1);
-        ((product >> self.shift) as i64, below as f64 * (1.0 / (1_u64 << BITS) as f64))
+        let fine = product >> (self.shift - BITS);
+        ((fine >> BITS) as i64, fine as u64 & ((1 << BITS) - 1))
     }
+}
+
+/// `value · 2^whole`, relative to the epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Term {
+    whole: i64,
+    value: f64,
 }
 
 /// A time that sums are wanted as of, for one half-life.
@@ -63,16 +78,16 @@ pub struct Now {
 #[derive(Debug, Clone)]
 pub struct DecayedSum {
     /// The terms of the newest span.
-    sum: ExactSum,
+    sum: WindowSum,
     /// Those of the span before it, where there are any.
-    before: Option<Box<ExactSum>>,
+    before: Option<Box<WindowSum>>,
     /// The newest span.
     span: i64,
 }
 
 impl Default for DecayedSum {
     fn default() -> Self {
-        Self { sum: ExactSum::default(), before: None, span: i64::MIN }
+        Self { sum: WindowSum::default(), before: None, span: i64::MIN }
     }
 }
 
@@ -80,16 +95,20 @@ impl DecayedSum {
     /// Adds `value` at a time.
     #[inline]
     pub fn add(&mut self, decay: Decay, value: f64, time_us: i64) {
-        let (whole, fraction) = decay.split(time_us);
+        self.add_term(decay.term(value, time_us));
+    }
+
+    /// Adds a term.
+    #[inline]
+    pub fn add_term(&mut self, Term { whole, value }: Term) {
         let span = whole >> SPAN_BITS;
         if span > self.span {
             self.advance(span);
         }
-        let term = value * exp2_of_fraction(fraction);
         if span == self.span {
-            self.sum.add_scaled(term, whole);
+            self.sum.add_scaled(value, whole);
         } else if span + 1 == self.span {
-            self.before.get_or_insert_default().add_scaled(term, whole);
+            self.before.get_or_insert_default().add_scaled(value, whole);
         }
     }
 
@@ -142,8 +161,7 @@ impl DecayedSum {
     #[inline]
     #[must_use]
     pub fn of_one(decay: Decay, value: f64, time_us: i64, now: Now) -> f64 {
-        let (whole, fraction) = decay.split(time_us);
-        let term = value * exp2_of_fraction(fraction);
+        let Term { whole, value: term } = decay.term(value, time_us);
         let power = whole - now.whole;
         match u64::try_from(power + 1023) {
             // Within these powers the product is the term with another exponent.
@@ -160,7 +178,7 @@ impl DecayedSum {
     #[inline]
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.sum.heap_bytes() + self.before.as_ref().map_or(0, |before| size_of::<ExactSum>() + before.heap_bytes())
+        self.sum.heap_bytes() + self.before.as_ref().map_or(0, |before| size_of::<WindowSum>() + before.heap_bytes())
     }
 
     /// Appends its bytes.
@@ -175,8 +193,8 @@ impl DecayedSum {
 
     /// Reads what [`encode`](Self::encode) wrote.
     pub fn decode(from: &mut Reader<'_>) -> Option<Self> {
-        let (span, sum) = (from.i64()?, ExactSum::decode(from)?);
-        let before = if from.byte()? == 0 { None } else { Some(Box::new(ExactSum::decode(from)?)) };
+        let (span, sum) = (from.i64()?, WindowSum::decode(from)?);
+        let before = if from.byte()? == 0 { None } else { Some(Box::new(WindowSum::decode(from)?)) };
         Some(Self { sum, before, span })
     }
 }

@@ -95,10 +95,10 @@ impl Preferences {
         self.add_term(group, key, weight, time_us);
     }
 
-    /// The same for a key of which Arrow's view is at hand.
+    /// The same for a key of which Arrow's view is at hand; its text is asked for when the view is not known.
     #[inline]
-    pub fn add_viewed(&mut self, group: u32, (view, key): (u128, &str), weight: f64, time_us: i64) {
-        let key = self.short.code(view, || self.names.intern(key));
+    pub fn add_viewed<'t>(&mut self, group: u32, (view, text): (u128, impl FnOnce() -> &'t str), weight: f64, time_us: i64) {
+        let key = self.short.code(view, || self.names.intern(text()));
         self.add_term(group, key, weight, time_us);
     }
 
@@ -221,7 +221,7 @@ impl Preferences {
     }
 
     /// Shows the weight of each key of a group as of a time, in no order. Call after [`arrange`](Self::arrange).
-    pub fn weights(&self, places: &Places, group: usize, now: Now, scratch: &mut Scratch, show: &mut dyn FnMut(u32, f64)) {
+    pub fn weights(&self, places: &Places, group: usize, now: Now, scratch: &mut Scratch, mut show: impl FnMut(u32, f64)) {
         self.runs(places, group, scratch, |key, before, run| match (before, run) {
             (None, [term]) => show(key, DecayedSum::of_one(self.decay, term.weight, term.time_us, now)),
             (Some(sum), []) => show(key, sum.as_of(now)),

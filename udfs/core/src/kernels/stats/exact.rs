@@ -43,6 +43,11 @@ impl ExactSum {
         }
     }
 
+    /// Adds `± magnitude · 2^exponent`.
+    pub(super) fn add_bits(&mut self, negative: bool, magnitude: u64, exponent: i64) {
+        self.deposit(negative, magnitude, exponent);
+    }
+
     /// Adds `a · b`, exactly.
     pub fn add_product(&mut self, a: f64, b: f64) {
         match (parts(a), parts(b)) {
@@ -257,7 +262,7 @@ impl ExactSum {
 
 /// Sign, mantissa and exponent of a finite double: `± mantissa · 2^exponent`.
 #[inline]
-fn parts(value: f64) -> Option<(bool, u64, i64)> {
+pub(super) fn parts(value: f64) -> Option<(bool, u64, i64)> {
     let bits = value.to_bits();
     let (exponent, fraction) = ((bits >> 52) & 0x7FF, bits & ((1 << 52) - 1));
     match exponent {
@@ -268,7 +273,7 @@ fn parts(value: f64) -> Option<(bool, u64, i64)> {
 }
 
 /// `window · 2^exponent` with the first bit of `window` set, to the nearest double, ties to even.
-fn round(window: u128, exponent: i64) -> f64 {
+pub(super) fn round(window: u128, exponent: i64) -> f64 {
     // 53 bits stay, fewer below 2^-1022.
     let drop = (-1074 - exponent).max(75);
     if drop > 128 {

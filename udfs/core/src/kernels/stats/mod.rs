@@ -18,6 +18,7 @@ pub mod sample_size;
 pub mod special;
 pub mod t_test;
 pub mod table;
+pub mod windowed;
 pub mod wire;
 
 #[cfg(test)]
