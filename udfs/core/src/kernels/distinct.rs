@@ -9,8 +9,14 @@ use super::stats::wire::{Reader, put_i64, put_u64};
 
 /// Numbers of a group that are kept as they come in any case.
 const NUMBERS_MIN: usize = 1 << 12;
-/// Words of a bit set per number, at most: beyond, sorting is less work.
+/// Words of a bit set per number that is kept, at most.
 const WORDS_PER_NUMBER: usize = 4;
+/// The same of one that is only there to find the different numbers of a list: beyond, sorting is less work.
+const WORDS_LOOKED_AT: usize = 16;
+/// How a group's numbers are written.
+const IN_ORDER: u8 = 0;
+const IN_BITS: u8 = 1;
+const AS_CAME: u8 = 2;
 /// Bits of a word.
 const WORD: u64 = u64::BITS as u64;
 
@@ -74,6 +80,11 @@ impl Distinct {
     /// How many different numbers a group has. O(numbers), O(n log n) where they lie far apart.
     pub fn count(&mut self, group: usize) -> usize {
         self.change(group, |own, room| {
+            if let Some(bits) = own.in_bits(room) {
+                let count = bits.count();
+                *room = bits.words;
+                return count;
+            }
             own.fold(room);
             own.count()
         })
@@ -99,20 +110,18 @@ impl Distinct {
         self.groups.capacity() * size_of::<Numbers>() + self.bytes + self.room.capacity() * size_of::<u64>()
     }
 
-    /// Appends the bytes of a group's numbers.
+    /// Appends the bytes of a group's numbers. A list is written as it is: whoever merges it makes it unique anyway, and it is at
+    /// most four times as long as it would be then.
     pub fn encode(&mut self, group: usize, out: &mut Vec<u8>) {
-        self.change(group, |own, room| {
-            own.fold(room);
-            match own {
-                Numbers::List { numbers, .. } => {
-                    out.push(0);
-                    numbers.iter().for_each(|number| put_i64(out, *number));
-                }
-                Numbers::Bits(bits) => {
-                    out.push(1);
-                    put_i64(out, bits.base);
-                    bits.words.iter().for_each(|word| put_u64(out, *word));
-                }
+        self.change(group, |own, _| match own {
+            Numbers::List { numbers, unique, .. } => {
+                out.push(if *unique == numbers.len() { IN_ORDER } else { AS_CAME });
+                out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+            }
+            Numbers::Bits(bits) => {
+                out.push(IN_BITS);
+                put_i64(out, bits.base);
+                bits.words.iter().for_each(|word| put_u64(out, *word));
             }
         });
     }
@@ -120,12 +129,14 @@ impl Distinct {
     /// Adds the numbers behind bytes that [`encode`](Self::encode) wrote; `None` for others.
     pub fn merge(&mut self, group: usize, bytes: &[u8]) -> Option<()> {
         let mut from = Reader::new(bytes);
-        let is_list = from.byte()? == 0;
-        let base = if is_list { 0 } else { from.i64().filter(|base| base.rem_euclid(WORD as i64) == 0)? };
+        let form = from.byte().filter(|form| *form <= AS_CAME)?;
+        let base = if form == IN_BITS { from.i64().filter(|base| base.rem_euclid(WORD as i64) == 0)? } else { 0 };
         let (words, []) = from.rest().as_chunks::<8>() else { return None };
-        let other = match is_list {
-            true => Numbers::list(words.iter().map(|word| i64::from_le_bytes(*word)).collect()),
-            false => Numbers::Bits(Bits { base, words: words.iter().map(|word| u64::from_le_bytes(*word)).collect() }),
+        let list = || words.iter().map(|word| i64::from_le_bytes(*word)).collect();
+        let other = match form {
+            IN_ORDER => Numbers::list(list()),
+            AS_CAME => Numbers::List { numbers: list(), unique: 0, fold_at: NUMBERS_MIN.max(2 * words.len()) },
+            _ => Numbers::Bits(Bits { base, words: words.iter().map(|word| u64::from_le_bytes(*word)).collect() }),
         };
         self.change(group, |own, room| own.unite(other, room));
         Some(())
@@ -159,7 +170,7 @@ impl Numbers {
     #[cold]
     fn add(&mut self, number: i64, room: &mut Vec<u64>) {
         match self {
-            Self::List { numbers, fold_at, .. } if numbers.len() >= *fold_at => self.fold(room),
+            Self::List { numbers, fold_at, .. } if numbers.len() >= *fold_at => self.shrink(room),
             Self::Bits(bits) => {
                 if !bits.stretch(number) {
                     *self = Self::list(bits.to_list());
@@ -177,6 +188,30 @@ impl Numbers {
         }
     }
 
+    /// The numbers of a list that is not known to be unique as bits in `room`, where those are few.
+    fn in_bits(&self, room: &mut Vec<u64>) -> Option<Bits> {
+        let Self::List { numbers, unique, .. } = self else { return None };
+        if *unique == numbers.len() {
+            return None;
+        }
+        let (least, most) = (*numbers.iter().min()?, *numbers.iter().max()?);
+        let words = Bits::words_between(least, most);
+        (words <= numbers.len().saturating_mul(WORDS_LOOKED_AT)).then(|| Bits::of(numbers, (least, words), std::mem::take(room)))
+    }
+
+    /// Makes the numbers of a list that has grown unique, unless nearly all of them are.
+    fn shrink(&mut self, room: &mut Vec<u64>) {
+        if let Self::List { numbers, fold_at, .. } = self
+            && let (Some(least), Some(most)) = (numbers.iter().min(), numbers.iter().max())
+            && Bits::words_between(*least, *most) > numbers.len() / 2
+            && few_would_go(numbers, room)
+        {
+            *fold_at = 4 * numbers.len();
+            return;
+        }
+        self.fold(room);
+    }
+
     /// Makes the numbers unique.
     fn fold(&mut self, room: &mut Vec<u64>) {
         let Self::List { numbers, unique, fold_at } = self else { return };
@@ -187,14 +222,11 @@ impl Numbers {
         let (Some(least), Some(most)) = (numbers.iter().min().copied(), numbers.iter().max().copied()) else { return };
         match Bits::words_between(least, most) {
             words if words <= numbers.len() && numbers.len() >= NUMBERS_MIN => {
-                let mut bits = Bits::new(least, words, vec![]);
-                numbers.iter().for_each(|number| _ = bits.set(*number));
-                *self = Self::Bits(bits);
+                *self = Self::Bits(Bits::of(numbers, (least, words), vec![]));
                 return;
             }
-            words if words <= numbers.len().saturating_mul(WORDS_PER_NUMBER) => {
-                let mut bits = Bits::new(least, words, std::mem::take(room));
-                numbers.iter().for_each(|number| _ = bits.set(*number));
+            words if words <= numbers.len().saturating_mul(WORDS_LOOKED_AT) => {
+                let bits = Bits::of(numbers, (least, words), std::mem::take(room));
                 numbers.clear();
                 bits.each(|number| numbers.push(number));
                 *room = bits.words;
@@ -219,13 +251,14 @@ impl Numbers {
         match (&mut *self, other) {
             (Self::List { numbers, .. }, other) if numbers.is_empty() => *self = other,
             // Made unique later, many lists at a time.
-            (Self::List { numbers, unique, fold_at }, Self::List { numbers: others, .. }) => {
-                let in_order = *unique == numbers.len() && numbers.last() < others.first();
+            (Self::List { numbers, unique, fold_at }, Self::List { numbers: others, unique: others_unique, .. }) => {
+                let both = *unique == numbers.len() && others_unique == others.len();
+                let in_order = both && numbers.last() < others.first();
                 numbers.extend_from_slice(&others);
                 if in_order {
                     *unique = numbers.len();
                 } else if numbers.len() >= *fold_at {
-                    self.fold(room);
+                    self.shrink(room);
                 }
             }
             (Self::Bits(bits), other) => {
@@ -264,6 +297,22 @@ impl Numbers {
     }
 }
 
+/// Whether less than a quarter of the numbers are there more than once, as counting the bits that they hit tells (Whang, Vander-Zanden
+/// & Taylor, "A linear-time probabilistic counting algorithm", 1990). O(numbers), in a few kilobytes.
+fn few_would_go(numbers: &[i64], room: &mut Vec<u64>) -> bool {
+    let words = (numbers.len() * 4 / WORD as usize).next_power_of_two();
+    room.clear();
+    room.resize(words, 0);
+    let shift = WORD as u32 - (words as u64 * WORD).trailing_zeros();
+    for number in numbers {
+        let bit = number.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> shift;
+        room[(bit / WORD) as usize] |= 1 << (bit % WORD);
+    }
+    let bits = (words as u64 * WORD) as f64;
+    let hit = room.iter().map(|word| f64::from(word.count_ones())).sum::<f64>();
+    -bits * (1.0 - hit / bits).ln() > 0.75 * numbers.len() as f64
+}
+
 impl Bits {
     /// Adds another set's numbers, where the set stays small enough; whether it did.
     fn unite(&mut self, other: &Self) -> bool {
@@ -285,10 +334,13 @@ impl Bits {
         usize::try_from(most.abs_diff(Self::base_of(least)) / WORD + 1).unwrap_or(usize::MAX)
     }
 
-    fn new(least: i64, count: usize, mut words: Vec<u64>) -> Self {
+    /// The bits of numbers from `least` on that `count` words hold, in the memory of `words`.
+    fn of(numbers: &[i64], (least, count): (i64, usize), mut words: Vec<u64>) -> Self {
         words.clear();
         words.resize(count, 0);
-        Self { base: Self::base_of(least), words }
+        let mut bits = Self { base: Self::base_of(least), words };
+        numbers.iter().for_each(|number| _ = bits.set(*number));
+        bits
     }
 
     /// The last number that there is a bit for; `None` without bits.
