@@ -19,7 +19,7 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::Future;
+use futures::{Future, Stream, TryStreamExt};
 
 use super::MlContext;
 use crate::context::StatementContext;
@@ -452,15 +452,32 @@ impl Call {
     where
         F: Future<Output = datafusion::error::Result<RecordBatch>> + Send + 'static,
     {
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), futures::stream::once(self.or_cancelled(rows))))
+    }
+
+    /// A stream of the batches of a stream that `rows` makes, not started before the first poll.
+    pub fn batches<F, S>(&self, rows: F) -> SendableRecordBatchStream
+    where
+        F: Future<Output = datafusion::error::Result<S>> + Send + 'static,
+        S: Stream<Item = datafusion::error::Result<RecordBatch>> + Send + 'static,
+    {
+        let batches = futures::stream::once(self.or_cancelled(rows)).try_flatten();
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+
+    /// `work`, until the statement is cancelled.
+    fn or_cancelled<T>(
+        &self,
+        work: impl Future<Output = datafusion::error::Result<T>> + Send + 'static,
+    ) -> impl Future<Output = datafusion::error::Result<T>> + Send + 'static {
         let token = self.statement().cancel.clone();
-        let stream = futures::stream::once(async move {
+        async move {
             tokio::select! {
                 biased;
                 () = token.cancelled() => Err(Error::cancelled().into()),
-                batch = rows => batch,
+                done = work => done,
             }
-        });
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream))
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::functions::relation::{Argument, Arguments, Call, Kind, Parameter};
 use crate::functions::source::{event_types, orders_of, resolve_columns};
 use crate::kernels::identity::{People, whole};
 use crate::kernels::nearest::nearest;
-use crate::kernels::stats::exact::ExactSum;
+use crate::kernels::stats::windowed::WindowSum;
 
 pub(super) const SOURCE: Parameter = Parameter::required("source", Kind::Source, "The events.");
 pub(super) const COLUMNS: Parameter =
@@ -133,7 +133,10 @@ impl Events {
             if found.is_empty() { found = orders } else { found.extend(orders) }
         }
         if !found.is_sorted_by(|a, b| a.user <= b.user) {
-            found.sort_unstable_by(|a, b| a.user.cmp(&b.user));
+            // Each stream has its users in order: a stable sort merges those runs, with room for half of them.
+            memory.try_grow(found.len() / 2 * size_of::<Orders>())?;
+            found.sort_by(|a, b| a.user.cmp(&b.user));
+            memory.shrink(found.len() / 2 * size_of::<Orders>());
         }
         if let Some(event) = self.event.as_ref().filter(|_| found.is_empty()) {
             let types = event_types(&call.session, &self.source, TYPES_SHOWN).await?;
@@ -270,36 +273,9 @@ const DAY_US: i64 = 86_400_000_000;
 /// Types that are remembered for a message, at most.
 const TYPES_SHOWN: usize = 20;
 
-/// A sum that is the real one, rounded once: that of two values is so by itself.
-#[derive(Default)]
-struct Money {
-    few: [f64; 2],
-    count: usize,
-    many: ExactSum,
-}
-
-impl Money {
-    fn add(&mut self, value: f64) {
-        match self.few.get_mut(self.count) {
-            Some(place) => *place = value,
-            None => {
-                if self.count == self.few.len() {
-                    self.few.iter().for_each(|few| self.many.add(*few));
-                }
-                self.many.add(value);
-            }
-        }
-        self.count += 1;
-    }
-
-    fn value(&self) -> f64 {
-        if self.count <= self.few.len() { self.few[0] + self.few[1] } else { self.many.value() }
-    }
-}
-
 impl Orders {
     fn of(history: &UserHistory, as_of_us: i64) -> Option<Self> {
-        let (mut total, mut later) = (Money::default(), Money::default());
+        let (mut total, mut later) = (WindowSum::default(), WindowSum::default());
         let mut found: Option<Self> = None;
         for (at, time_us) in history.times_us.iter().enumerate().take_while(|(_, time_us)| **time_us <= as_of_us) {
             let (user, first_us, last_us) = (&history.user, *time_us, *time_us);

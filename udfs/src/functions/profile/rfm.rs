@@ -1,10 +1,13 @@
 //! What `rfm_bounds` and `rfm_scores` share: recency, frequency and money per user, and bounds of their bins.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema};
 use datafusion::common::ScalarValue;
-use datafusion::error::Result as DfResult;
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::error::{DataFusionError, Result as DfResult};
 
 use super::events::Orders;
 use crate::error::{Code, Error, Result};
@@ -41,10 +44,22 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// From the users of a source.
-    pub(super) fn of(users: &[Orders], as_of_us: i64, bins: usize) -> Self {
-        let figure = |at: usize| bounds(&mut users.iter().map(|orders| figures(orders, as_of_us)[at]).collect::<Vec<_>>(), bins);
-        Self { figures: [figure(0), figure(1), figure(2)] }
+    /// From the users of a source; each figure is a task.
+    ///
+    /// # Errors
+    /// A bug of ours.
+    pub(super) async fn of(users: &Arc<Vec<Orders>>, as_of_us: i64, bins: usize) -> DfResult<Self> {
+        let tasks = [0, 1, 2].map(|at| {
+            let users = Arc::clone(users);
+            SpawnedTask::spawn(
+                async move { bounds(&mut users.iter().map(|orders| figures(orders, as_of_us)[at]).collect::<Vec<_>>(), bins) },
+            )
+        });
+        let mut found = Self { figures: Default::default() };
+        for (figure, task) in found.figures.iter_mut().zip(tasks) {
+            *figure = task.join_unwind().await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?;
+        }
+        Ok(found)
     }
 
     /// The scores of a user, from 1.

@@ -64,7 +64,8 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
     let events = Events::open_orders(call).await?;
     events.need_value()?;
     let (users, _memory) = events.orders(call, "rfm_bounds").await?;
-    let bounds = Bounds::of(&users, events.as_of_us, bins(&call.args)?);
+    let users = Arc::new(users);
+    let bounds = Bounds::of(&users, events.as_of_us, bins(&call.args)?).await?;
     let row = |figure: usize| {
         let sign = if figure == 0 { -1.0 } else { 1.0 };
         // Not −0.

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::error::Result as DfResult;
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::collect;
+use futures::{Stream, StreamExt};
 
 use super::events::{AS_OF, COLUMNS, EVENT, Events, Orders, SOURCE, key_type, time_type};
 use super::rfm::{BINS, Bounds, bins, check_bounds, figures, time};
@@ -85,7 +88,7 @@ impl MlRelation for RfmScores {
 
     fn execute(&self, call: Call) -> Result<SendableRecordBatchStream> {
         let own = call.clone();
-        Ok(call.once(async move { rows(&own).await }))
+        Ok(call.batches(rows(own)))
     }
 }
 
@@ -99,31 +102,60 @@ async fn stored(call: &Call) -> DfResult<Option<Bounds>> {
     Bounds::read(&batches).map(Some)
 }
 
-async fn rows(call: &Call) -> DfResult<RecordBatch> {
-    let stored = stored(call).await?;
-    let events = Events::open_orders(call).await?;
+/// The users in parts, which are scored side by side and come in order.
+async fn rows(call: Call) -> DfResult<impl Stream<Item = DfResult<RecordBatch>>> {
+    let stored = stored(&call).await?;
+    let events = Events::open_orders(&call).await?;
     events.need_value()?;
-    let (users, memory) = events.orders(call, "rfm_scores").await?;
+    let (users, memory) = events.orders(&call, "rfm_scores").await?;
+    let users = Arc::new(users);
     let bounds = match stored {
         Some(bounds) => bounds,
-        None => Bounds::of(&users, events.as_of_us, bins(&call.args)?),
+        None => Bounds::of(&users, events.as_of_us, bins(&call.args)?).await?,
     };
-    // The result stands beside the users.
-    memory.try_grow(users.len() * 80)?;
-    let figures: Vec<[f64; 3]> = users.iter().map(|orders| figures(orders, events.as_of_us)).collect();
-    let scores: Vec<[usize; 3]> = figures.iter().map(|figures| bounds.scores(*figures)).collect();
-    let score = |at: usize| Arc::new(scores.iter().map(|scores| i32::try_from(scores[at]).ok()).collect::<Int32Array>()) as ArrayRef;
-    let segments = scores.iter().map(|[r, f, _]| segment(*r, *f, bounds.bins()));
-    let arrays: Vec<ArrayRef> = vec![
-        key_array(users.iter().map(|orders: &Orders| &orders.user), events.columns().key_type),
-        Arc::new(figures.iter().map(|figures| -figures[0] + 0.0).collect::<Float64Array>()),
-        Arc::new(users.iter().map(|orders| i64::try_from(orders.orders).ok()).collect::<Int64Array>()),
-        Arc::new(users.iter().map(|orders| orders.total).collect::<Float64Array>()),
-        score(0),
-        score(1),
-        score(2),
-        Arc::new(StringArray::from_iter_values(segments)),
-        time(events.as_of_us).to_array_of_size(users.len())?,
-    ];
-    Ok(RecordBatch::try_new(columns(events.columns().key_type), arrays)?)
+    let threads = call.session.config().target_partitions().max(1);
+    // The parts at hand stand beside the users.
+    memory.try_grow(PART.min(users.len()) * threads * 120)?;
+    let scoring = Arc::new(Scoring { users, bounds, as_of_us: events.as_of_us, key_type: events.columns().key_type, _memory: memory });
+    let parts = (0..scoring.users.len()).step_by(PART).map(move |from| {
+        let scoring = Arc::clone(&scoring);
+        let part = SpawnedTask::spawn(async move { scoring.part(from) });
+        async move { part.join_unwind().await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))? }
+    });
+    Ok(futures::stream::iter(parts).buffered(threads))
+}
+
+/// Users that are worth a task.
+const PART: usize = 1 << 15;
+
+/// All users and what scores them.
+struct Scoring {
+    users: Arc<Vec<Orders>>,
+    bounds: Bounds,
+    as_of_us: i64,
+    key_type: KeyType,
+    _memory: MemoryReservation,
+}
+
+impl Scoring {
+    /// The rows of the users from `from` on.
+    fn part(&self, from: usize) -> DfResult<RecordBatch> {
+        let users = &self.users[from..self.users.len().min(from + PART)];
+        let figures: Vec<[f64; 3]> = users.iter().map(|orders| figures(orders, self.as_of_us)).collect();
+        let scores: Vec<[usize; 3]> = figures.iter().map(|figures| self.bounds.scores(*figures)).collect();
+        let score = |at: usize| Arc::new(scores.iter().map(|scores| i32::try_from(scores[at]).ok()).collect::<Int32Array>()) as ArrayRef;
+        let segments = scores.iter().map(|[r, f, _]| segment(*r, *f, self.bounds.bins()));
+        let arrays: Vec<ArrayRef> = vec![
+            key_array(users.iter().map(|orders: &Orders| &orders.user), self.key_type),
+            Arc::new(figures.iter().map(|figures| -figures[0] + 0.0).collect::<Float64Array>()),
+            Arc::new(users.iter().map(|orders| i64::try_from(orders.orders).ok()).collect::<Int64Array>()),
+            Arc::new(users.iter().map(|orders| orders.total).collect::<Float64Array>()),
+            score(0),
+            score(1),
+            score(2),
+            Arc::new(StringArray::from_iter_values(segments)),
+            time(self.as_of_us).to_array_of_size(users.len())?,
+        ];
+        Ok(RecordBatch::try_new(columns(self.key_type), arrays)?)
+    }
 }
