@@ -18,7 +18,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::logical_expr::EmitTo;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -29,6 +29,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 use futures::{StreamExt, TryStreamExt};
 
+use super::arguments::{Feeder, Functions, States};
 use super::shared_work::{SharedWork, done, work};
 use crate::error::{Code, Error};
 
@@ -73,8 +74,7 @@ pub(super) struct DenseGroupsExec {
     second: Arc<dyn ExecutionPlan>,
     input: Arc<dyn ExecutionPlan>,
     group: Arc<dyn PhysicalExpr>,
-    functions: Vec<Arc<AggregateFunctionExpr>>,
-    filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    functions: Functions,
     range: KeyRange,
     shared: SharedWork<Parts>,
     metrics: ExecutionPlanMetricsSet,
@@ -100,8 +100,7 @@ impl DenseGroupsExec {
             second: Arc::clone(second),
             input: Arc::clone(first.input()),
             group: Arc::clone(&first.group_expr().expr()[0].0),
-            functions: first.aggr_expr().to_vec(),
-            filters: first.filter_expr().to_vec(),
+            functions: Functions::of(first),
             range,
             shared: SharedWork::default(),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -112,24 +111,18 @@ impl DenseGroupsExec {
         Ok(Fill {
             rows: self.input.execute(partition, Arc::clone(context))?,
             group: Arc::clone(&self.group),
-            functions: self.functions.clone(),
-            filters: self.filters.clone(),
+            feeder: Feeder::new(&self.functions),
             memory,
             metrics: BaselineMetrics::new(&self.metrics, partition),
             groups: Groups::new(self.range),
-            states: accumulators(&self.functions)?,
+            states: self.functions.states()?,
         })
     }
 }
 
-fn accumulators(functions: &[Arc<AggregateFunctionExpr>]) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
-    functions.iter().map(|function| function.create_groups_accumulator()).collect()
-}
-
 impl DisplayAs for DenseGroupsExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let functions: Vec<&str> = self.functions.iter().map(|function| function.name()).collect();
-        write!(f, "DenseGroupsExec: gby=[{}], aggr=[{}], keys={}", self.group, functions.join(", "), self.range.count)
+        write!(f, "DenseGroupsExec: gby=[{}], aggr=[{}], keys={}", self.group, self.functions.names(), self.range.count)
     }
 }
 
@@ -157,7 +150,6 @@ impl ExecutionPlan for DenseGroupsExec {
             input,
             group: Arc::clone(&self.group),
             functions: self.functions.clone(),
-            filters: self.filters.clone(),
             range: self.range,
             shared: SharedWork::default(),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -250,12 +242,11 @@ impl Groups {
 struct Fill {
     rows: SendableRecordBatchStream,
     group: Arc<dyn PhysicalExpr>,
-    functions: Vec<Arc<AggregateFunctionExpr>>,
-    filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    feeder: Feeder,
     memory: MemoryReservation,
     metrics: BaselineMetrics,
     groups: Groups,
-    states: Vec<Box<dyn GroupsAccumulator>>,
+    states: States,
 }
 
 impl Fill {
@@ -266,17 +257,11 @@ impl Fill {
             let keys = cast(&self.group.evaluate(&batch)?.into_array(batch.num_rows())?, &DataType::Int64)?;
             groups.clear();
             self.groups.find(keys.as_primitive::<Int64Type>(), &mut groups)?;
-            for (at, function) in self.functions.iter().enumerate() {
-                let evaluated = |expr: &Arc<dyn PhysicalExpr>| expr.evaluate(&batch)?.into_array(batch.num_rows());
-                let arguments = function.expressions().iter().map(evaluated).collect::<Result<Vec<_>>>()?;
-                let filter = self.filters[at].as_ref().map(evaluated).transpose()?;
-                let filter = filter.as_ref().map(|filter| filter.as_boolean());
-                self.states[at].update_batch(&arguments, &groups, filter, self.groups.count as usize)?;
-            }
-            let bytes = self.states.iter().map(|state| state.size()).sum::<usize>();
+            self.feeder.feed(&mut self.states, &batch, &groups, self.groups.count as usize)?;
+            let bytes = self.states.bytes();
             self.memory.try_resize(bytes + self.groups.table.capacity() * size_of::<u32>())?;
         }
-        let states = self.states.iter_mut().map(|state| state.state(EmitTo::All)).collect::<Result<Vec<_>>>()?;
+        let states = self.states.partial()?;
         Ok(Part { table: self.groups.table, states, _memory: self.memory })
     }
 }
@@ -305,7 +290,7 @@ impl Parts {
 /// One output stream.
 struct Output {
     schema: SchemaRef,
-    functions: Vec<Arc<AggregateFunctionExpr>>,
+    functions: Functions,
     /// Its places in the table.
     range: std::ops::Range<usize>,
     least: i64,
@@ -315,7 +300,7 @@ struct Output {
 
 impl Output {
     fn rows(self, parts: &Parts) -> Result<SendableRecordBatchStream> {
-        let (mut table, mut places, mut states) = (vec![NONE; self.range.len()], vec![], accumulators(&self.functions)?);
+        let (mut table, mut places, mut states) = (vec![NONE; self.range.len()], vec![], self.functions.states()?);
         for part in parts.0.iter().filter(|part| !part.table.is_empty()) {
             let (mut rows, mut groups) = (vec![], vec![]);
             for (place, row) in part.table[self.range.clone()].iter().enumerate().filter(|(_, row)| **row != NONE) {
@@ -327,11 +312,10 @@ impl Output {
                 groups.push(table[place] as usize);
             }
             let rows = UInt32Array::from(rows);
-            for (state, columns) in states.iter_mut().zip(&part.states) {
-                let columns = columns.iter().map(|column| take(column, &rows, None)).collect::<std::result::Result<Vec<_>, _>>()?;
-                state.merge_batch(&columns, &groups, places.len())?;
-            }
-            self.memory.try_resize(states.iter().map(|state| state.size()).sum::<usize>() + table.len() * size_of::<u32>())?;
+            let of_rows = |columns: &Vec<ArrayRef>| columns.iter().map(|column| take(column, &rows, None)).collect();
+            let partial = part.states.iter().map(of_rows).collect::<std::result::Result<Vec<Vec<ArrayRef>>, _>>()?;
+            states.merge(&partial, &groups, places.len())?;
+            self.memory.try_resize(states.bytes() + table.len() * size_of::<u32>())?;
         }
         let whole = self.batch(&places, states, parts)?;
         let (size, memory) = (self.size, self.memory);
@@ -342,14 +326,12 @@ impl Output {
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema, futures::stream::iter(batches))))
     }
 
-    fn batch(&self, places: &[usize], mut states: Vec<Box<dyn GroupsAccumulator>>, parts: &Parts) -> Result<RecordBatch> {
+    fn batch(&self, places: &[usize], mut states: States, parts: &Parts) -> Result<RecordBatch> {
         let null = parts.0.iter().map(|part| part.table.len()).max().unwrap_or(0).wrapping_sub(1);
         let key = |place: &usize| Some(self.range.start + place).filter(|place| *place != null).map(|place| self.least + place as i64);
         let keys: Int64Array = places.iter().map(key).collect();
         let mut columns = vec![cast(&keys, self.schema.field(0).data_type())?];
-        for state in &mut states {
-            columns.push(state.evaluate(EmitTo::All)?);
-        }
+        columns.extend(states.evaluate(EmitTo::All)?);
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 }

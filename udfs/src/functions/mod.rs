@@ -8,6 +8,7 @@
 //! become streams and results become Arrow.
 
 mod aggregation;
+mod arguments;
 pub mod audience;
 pub mod behavior;
 mod blocking;
@@ -30,6 +31,7 @@ mod radix_sort;
 pub mod reference;
 pub mod register;
 pub mod relation;
+mod run_groups;
 pub mod settings;
 mod shared_work;
 mod single_stage;

@@ -17,6 +17,7 @@ use super::planner::{MlQueryPlanner, MlRelationPlanner, RelationExtensionPlanner
 use super::prepass::prepare_df_statement;
 use super::radix_sort::RadixSorts;
 use super::relation::MlRelation;
+use super::run_groups::RunGroups;
 use super::single_stage::SingleStage;
 use super::source::SortedHistories;
 use super::utc::UtcTimes;
@@ -137,6 +138,7 @@ pub fn register_all(mut builder: SessionStateBuilder, context: Arc<MlContext>) -
         .with_physical_optimizer_rule(Arc::new(SingleStage))
         .with_physical_optimizer_rule(Arc::new(behavior::RunningWindows))
         .with_physical_optimizer_rule(Arc::new(RadixSorts))
+        .with_physical_optimizer_rule(Arc::new(RunGroups))
         .with_query_planner(Arc::new(MlQueryPlanner::new(extension_planners(context))))
 }
 

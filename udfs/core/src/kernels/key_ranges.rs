@@ -80,13 +80,17 @@ impl KeyRanges {
         self.begins.len() + 1
     }
 
-    /// The rows, range after range and in each as they came; where each range begins, and the end.
+    /// Where the rows of some columns of keys go, one after the other, so that they lie range after range and in each as they came;
+    /// where each range begins, and the end.
     #[must_use]
-    pub fn order(&self, keys: &[i64]) -> (Vec<u32>, Vec<usize>) {
-        let ranges: Vec<u8> = match &self.cells {
-            Some(cells) => keys.iter().map(|key| cells.range(*key)).collect(),
-            None => keys.iter().map(|key| self.begins.partition_point(|begin| begin <= key) as u8).collect(),
-        };
+    pub fn places(&self, columns: &[&[i64]]) -> (Vec<u32>, Vec<usize>) {
+        let mut ranges: Vec<u8> = Vec::with_capacity(columns.iter().map(|keys| keys.len()).sum());
+        for keys in columns {
+            match &self.cells {
+                Some(cells) => ranges.extend(keys.iter().map(|key| cells.range(*key))),
+                None => ranges.extend(keys.iter().map(|key| self.begins.partition_point(|begin| begin <= key) as u8)),
+            }
+        }
         let mut counts = [0_usize; RANGES_MAX];
         ranges.iter().for_each(|range| counts[usize::from(*range)] += 1);
         let mut begins = Vec::with_capacity(self.count() + 1);
@@ -96,15 +100,14 @@ impl KeyRanges {
             begin += count;
         }
         begins.push(begin);
-        let mut next = [0_usize; RANGES_MAX];
-        next[..self.count()].copy_from_slice(&begins[..self.count()]);
-        let mut order = vec![0_u32; keys.len()];
-        for (row, range) in ranges.iter().enumerate() {
-            let at = &mut next[usize::from(*range)];
-            order[*at] = row as u32;
-            *at += 1;
-        }
-        (order, begins)
+        let mut next = [0_u32; RANGES_MAX];
+        next.iter_mut().zip(&begins).for_each(|(next, begin)| *next = *begin as u32);
+        let place = |range: &u8| {
+            let next = &mut next[usize::from(*range)];
+            *next += 1;
+            *next - 1
+        };
+        (ranges.iter().map(place).collect(), begins)
     }
 }
 
@@ -115,11 +118,12 @@ mod tests {
 
     /// Keys of a range are below those of the next, equal keys are in one, and the rows of a range keep their order.
     fn check(ranges: &KeyRanges, keys: &[i64]) {
-        let (order, begins) = ranges.order(keys);
-        assert_eq!((begins.len(), begins.last()), (ranges.count() + 1, Some(&keys.len())));
-        let mut seen: Vec<u32> = order.clone();
-        seen.sort_unstable();
-        assert!(seen.iter().copied().eq(0..keys.len() as u32));
+        let (front, back) = keys.split_at(keys.len() / 3);
+        let (places, begins) = ranges.places(&[front, back]);
+        assert_eq!((places.len(), begins.len(), begins.last()), (keys.len(), ranges.count() + 1, Some(&keys.len())));
+        let mut order = vec![u32::MAX; keys.len()];
+        places.iter().enumerate().for_each(|(row, place)| order[*place as usize] = row as u32);
+        assert!(!order.contains(&u32::MAX));
         let mut before = None::<i64>;
         for range in begins.windows(2).map(|ends| &order[ends[0]..ends[1]]) {
             assert!(range.is_sorted());
@@ -154,7 +158,7 @@ mod tests {
                 .collect();
             let ranges = KeyRanges::of_sample(keys.iter().copied());
             assert_eq!(ranges.cells.is_none(), far);
-            let (_, begins) = ranges.order(&keys);
+            let (_, begins) = ranges.places(&[&keys]);
             let most = begins.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap();
             assert!(most < 4 * keys.len() / 256, "{most}");
         }

@@ -9,6 +9,7 @@ use arrow::compute::{SortOptions, cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use datafusion::error::Result;
 
+use super::scatter::Places;
 use crate::kernels::key_order::key_order;
 use crate::kernels::key_ranges::KeyRanges;
 
@@ -54,15 +55,17 @@ pub(super) struct Chunk {
 impl Chunk {
     /// Lays rows into the buckets of `ranges`.
     pub(super) fn new(schema: &SchemaRef, keys: &Keys, batches: &[RecordBatch], ranges: &KeyRanges) -> Result<Self> {
-        let rows = concat_batches(schema, batches)?;
         if ranges.count() == 1 {
+            let rows = concat_batches(schema, batches)?;
             let begins = vec![0, rows.num_rows()];
             return Ok(Self { rows, begins });
         }
-        let first = numbers(rows.column(keys.first))?;
-        let (order, begins) = ranges.order(&first);
-        let rows = compact(&take_record_batch(&rows, &UInt32Array::from(order))?);
-        Ok(Self { rows, begins })
+        let first = batches.iter().map(|batch| numbers(batch.column(keys.first))).collect::<Result<Vec<_>>>()?;
+        let (places, begins) = ranges.places(&first.iter().map(|keys| keys.as_ref()).collect::<Vec<_>>());
+        let mut places = Places::new(places);
+        let column = |at: usize| places.lay(&batches.iter().map(|batch| batch.column(at)).collect::<Vec<_>>());
+        let columns = (0..schema.fields().len()).map(column).collect::<Result<Vec<_>>>()?;
+        Ok(Self { rows: compact(&RecordBatch::try_new(Arc::clone(schema), columns)?), begins })
     }
 
     pub(super) fn bytes(&self) -> usize {

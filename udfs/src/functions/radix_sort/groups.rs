@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::array::{Int64Array, RecordBatch};
 use arrow::compute::cast;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
@@ -23,6 +23,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::TryStreamExt;
 
+use super::super::arguments::{Feeder, Functions};
 use super::super::pairing::downcast;
 use super::super::shared_work::done;
 use super::{Gathered, RadixSortExec, Rows, buckets::numbers, by_digits_if, column_of};
@@ -47,8 +48,7 @@ struct BucketGroupsExec {
     aggregate: Arc<dyn ExecutionPlan>,
     /// What it reads.
     sort: Arc<dyn ExecutionPlan>,
-    functions: Vec<Arc<AggregateFunctionExpr>>,
-    filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    functions: Functions,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -77,8 +77,7 @@ impl BucketGroupsExec {
         fits.then(|| Self {
             aggregate: Arc::clone(node),
             sort: Arc::clone(aggregate.input()),
-            functions: aggregate.aggr_expr().to_vec(),
-            filters: aggregate.filter_expr().to_vec(),
+            functions: Functions::of(aggregate),
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         })
@@ -87,10 +86,9 @@ impl BucketGroupsExec {
 
 impl DisplayAs for BucketGroupsExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let functions: Vec<&str> = self.functions.iter().map(|function| function.name()).collect();
         let group = self.schema().field(0).name().clone();
         let streams = self.properties.output_partitioning().partition_count();
-        write!(f, "BucketGroupsExec: gby=[{group}], aggr=[{}], ranges of {group} to {streams} streams", functions.join(", "))
+        write!(f, "BucketGroupsExec: gby=[{group}], aggr=[{}], ranges of {group} to {streams} streams", self.functions.names())
     }
 }
 
@@ -122,8 +120,7 @@ impl ExecutionPlan for BucketGroupsExec {
         let aggregate = Arc::clone(&self.aggregate);
         let mut taken = Taken {
             schema: self.schema(),
-            functions: self.functions.clone(),
-            filters: self.filters.clone(),
+            feeder: Feeder::new(&self.functions),
             whole: None,
             at: 0,
             size: context.session_config().batch_size(),
@@ -157,8 +154,7 @@ impl ExecutionPlan for BucketGroupsExec {
 /// The buckets that one stream takes.
 struct Taken {
     schema: arrow::datatypes::SchemaRef,
-    functions: Vec<Arc<AggregateFunctionExpr>>,
-    filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    feeder: Feeder,
     /// The groups of the bucket at hand, from `at` on still to be given.
     whole: Option<RecordBatch>,
     at: usize,
@@ -185,28 +181,20 @@ impl Taken {
     }
 
     /// The groups of a bucket.
-    fn groups(&self, rows: &Rows, bucket: usize) -> Result<RecordBatch> {
+    fn groups(&mut self, rows: &Rows, bucket: usize) -> Result<RecordBatch> {
         let slices: Vec<RecordBatch> = rows.chunks.iter().map(|chunk| chunk.bucket(bucket)).filter(|rows| rows.num_rows() > 0).collect();
         let keys = slices.iter().map(|rows_of| numbers(rows_of.column(rows.keys.first))).collect::<Result<Vec<_>>>()?;
         let mut found = Groups::of(&keys);
-        let mut states = self.functions.iter().map(|function| function.create_groups_accumulator()).collect::<Result<Vec<_>>>()?;
+        let mut states = self.feeder.states()?;
         let mut groups = vec![];
         for (slice, keys) in slices.iter().zip(&keys) {
             groups.clear();
             groups.extend(keys.iter().map(|key| found.group(*key)));
-            let evaluated = |expr: &Arc<dyn PhysicalExpr>| expr.evaluate(slice)?.into_array(slice.num_rows());
-            for (at, function) in self.functions.iter().enumerate() {
-                let arguments = function.expressions().iter().map(evaluated).collect::<Result<Vec<ArrayRef>>>()?;
-                let filter = self.filters[at].as_ref().map(evaluated).transpose()?;
-                let filter = filter.as_ref().map(|filter| filter.as_boolean());
-                states[at].update_batch(&arguments, &groups, filter, found.keys.len())?;
-            }
-            self.memory.try_resize(states.iter().map(|state| state.size()).sum())?;
+            self.feeder.feed(&mut states, slice, &groups, found.keys.len())?;
+            self.memory.try_resize(states.bytes())?;
         }
         let mut columns = vec![cast(&Int64Array::from(found.keys), self.schema.field(0).data_type())?];
-        for state in &mut states {
-            columns.push(state.evaluate(EmitTo::All)?);
-        }
+        columns.extend(states.evaluate(EmitTo::All)?);
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 }

@@ -1,7 +1,7 @@
 //! Sorts by a whole number and a time, such as user and event time, are done by digits, and rows are sent by ranges.
 //!
 //! The engine's sort orders each batch and merges thousands of them row by row. Here rows are laid into buckets by their key as
-//! they come, a chunk at a time (`intake`, `buckets`); when all are there, one bucket after another is put in order by
+//! they come, a chunk at a time (`intake`, `buckets`, `scatter`); when all are there, one bucket after another is put in order by
 //! `kernels::key_order`. Every row is in memory once, and what is gathered from fits into the processor's cache. Where the sort's
 //! rows would be sent to streams by a hash of the same number first, buckets are handed to streams instead: they hold whole
 //! groups, and rows are moved once less; an aggregate that wants no order reads them where they lie (`groups`). When the rows do
@@ -12,6 +12,7 @@ mod buckets;
 mod groups;
 mod intake;
 mod replay;
+mod scatter;
 #[cfg(test)]
 mod tests;
 
