@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use futures::FutureExt;
 use pgwire::messages::PgWireBackendMessage;
@@ -15,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use super::activity::{Backend, Ended, Watch};
 use super::auth::put_key_data;
 use super::cancel::{Registration, Running};
-use super::encode::{Style, Zone};
+use super::encode::Style;
 use super::extended::{Portal, PreparedStatement};
+use super::known::Known;
 use super::listener::Shared;
 use super::message::Message;
+use super::pace::Pace;
 use super::rows::{Attention, Failure, NOTICES_MAX};
 use super::sqlstate::{PgError, PgResult, Severity};
 use super::startup::{Client, put_parameter};
@@ -46,6 +48,8 @@ pub(crate) struct Connection {
     told: Vec<(&'static str, String)>,
     /// How often settings had changed when it was told.
     told_at: Option<u64>,
+    known: Known,
+    pace: Pace,
     /// After an error in the extended protocol, everything up to Sync is skipped.
     skip_to_sync: bool,
     /// The statement that runs.
@@ -86,6 +90,8 @@ impl Connection {
             registration,
             told: Vec::new(),
             told_at: None,
+            known: Known::default(),
+            pace: Pace::default(),
             skip_to_sync: false,
             watch: None,
             peer: client.peer,
@@ -150,6 +156,8 @@ impl Connection {
                 return Ok(Some(message));
             }
             self.wire.flush().await.map_err(Failure::Lost)?;
+            let asked = Instant::now();
+            self.pace.watch_for(&self.wire).await;
             let idle = self.idle_timeout();
             tokio::select! {
                 biased;
@@ -162,6 +170,7 @@ impl Connection {
                 },
                 error = idle => return Err(error.into()),
             }
+            self.pace.answered(asked.elapsed());
         }
     }
 
@@ -171,14 +180,14 @@ impl Connection {
     }
 
     /// Resolves when the session has been idle for too long.
-    fn idle_timeout(&self) -> impl Future<Output = PgError> + use<> {
+    fn idle_timeout(&mut self) -> impl Future<Output = PgError> + use<> {
         let active = self.session.transaction() != TransactionStatus::Idle;
-        let name = if active { "idle_in_transaction_session_timeout" } else { "idle_session_timeout" };
-        let ms = self.session.with_settings(|settings| settings.integer(name));
+        let known = self.known();
+        let most = if active { known.idle_in_transaction } else { known.idle };
         async move {
-            match u64::try_from(ms) {
-                Ok(ms) if ms > 0 => tokio::time::sleep(Duration::from_millis(ms)).await,
-                _ => std::future::pending().await,
+            match most {
+                Some(most) => tokio::time::sleep(most).await,
+                None => std::future::pending().await,
             }
             if active {
                 PgError::fatal("25P03", "terminating connection due to idle-in-transaction timeout")
@@ -289,13 +298,12 @@ impl Connection {
     }
 
     /// What a statement needs to run: a token that this connection's cancel fires, and a way to say things meanwhile.
-    pub(super) fn run_options(&self, cancel: &CancellationToken) -> RunOptions {
+    pub(super) fn run_options(&mut self, cancel: &CancellationToken) -> RunOptions {
         RunOptions { cancel: cancel.clone(), notice: self.notice_sink() }
     }
 
-    fn notice_sink(&self) -> NoticeSink {
-        let least = self.session.with_settings(|settings| settings.raw("client_min_messages")).unwrap_or_default();
-        if matches!(least.as_str(), "warning" | "error") {
+    fn notice_sink(&mut self) -> NoticeSink {
+        if self.known().quiet {
             return Arc::new(|_| {});
         }
         let sink = self.sink.clone();
@@ -310,10 +318,15 @@ impl Connection {
         Attention { wire: &mut self.wire, notices: &mut self.notices, cancel }
     }
 
+    /// What settings say now.
+    pub(super) fn known(&mut self) -> &Known {
+        self.known.follow(&self.session);
+        &self.known
+    }
+
     /// How values are shown, by the settings of now.
-    pub(super) fn style(&self) -> Style {
-        let zone = self.session.with_settings(|settings| settings.raw("TimeZone")).unwrap_or_default();
-        Style { zone: Zone::parse(&zone).unwrap_or_default() }
+    pub(super) fn style(&mut self) -> Style {
+        self.known().style.clone()
     }
 }
 

@@ -131,7 +131,7 @@ impl Connection {
         self.wire.put(PgWireBackendMessage::BindComplete(BindComplete::new()))
     }
 
-    fn values(&self, statement: &PreparedStatement, bind: &Bind) -> PgResult<Vec<ScalarValue>> {
+    fn values(&mut self, statement: &PreparedStatement, bind: &Bind) -> PgResult<Vec<ScalarValue>> {
         let planned: &[DataType] = statement.prepared.as_ref().map_or(&[], |prepared| &prepared.parameter_types);
         if bind.parameters.len() != planned.len() {
             return Err(PgError::new(
@@ -149,7 +149,7 @@ impl Connection {
             let (formats, parameters) = (formats.len(), planned.len());
             return Err(PgError::new("08P01", format!("bind message has {formats} parameter formats but {parameters} parameters")));
         }
-        let zone = self.session.with_settings(|settings| settings.raw("TimeZone"))?;
+        let zone = Arc::clone(&self.known().zone);
         let value = |(index, value): (usize, &Option<bytes::Bytes>)| {
             let binary = formats.get(index.min(formats.len().saturating_sub(1))) == Some(&1);
             let declared = statement.types.get(index).unwrap_or(&Type::TEXT);

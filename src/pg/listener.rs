@@ -1,4 +1,4 @@
-//! The accept loop: one task per connection, limits on how many, and an orderly end.
+//! The accept loop: one task per connection on one of the [`Threads`], limits on how many, and an orderly end.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,6 +19,7 @@ use super::connection::Connection;
 use super::metrics::Metrics;
 use super::sqlstate::{PgError, PgResult};
 use super::startup::{Client, Greeting, greet};
+use super::threads::Threads;
 use super::tls::TlsConfig;
 use super::wire::Wire;
 use crate::catalog::{Object, ObjectClass, Privilege};
@@ -134,7 +135,7 @@ pub async fn serve_watched(
         unknown: Mutex::default(),
         limits,
     });
-    let tasks = TaskTracker::new();
+    let (tasks, threads) = (TaskTracker::new(), Threads::start()?);
     let unknown = Arc::new(Semaphore::new(shared.limits.unknown));
     tracing::debug!(%address, tls = shared.tls.is_some(), "accepting connections");
     loop {
@@ -151,7 +152,11 @@ pub async fn serve_watched(
         };
         match accepted {
             Ok((tcp, peer)) => {
-                tasks.spawn(attend(tcp, peer, Arc::clone(&shared), permit));
+                // Out of this loop, to be taken into that of a thread.
+                match tcp.into_std() {
+                    Ok(tcp) => threads.give(&tasks, attend(tcp, peer, Arc::clone(&shared), permit)),
+                    Err(error) => tracing::warn!(%peer, %error, "a connection was lost"),
+                }
             }
             Err(error) => {
                 // Out of file descriptors, as a rule: there is nothing to accept until a connection ends.
@@ -171,7 +176,11 @@ pub async fn serve_watched(
 }
 
 /// One connection from accept to close. A panic ends this task only.
-async fn attend(tcp: TcpStream, peer: SocketAddr, shared: Arc<Shared>, permit: OwnedSemaphorePermit) {
+async fn attend(tcp: std::net::TcpStream, peer: SocketAddr, shared: Arc<Shared>, permit: OwnedSemaphorePermit) {
+    let tcp = match TcpStream::from_std(tcp) {
+        Ok(tcp) => tcp,
+        Err(error) => return tracing::warn!(%peer, %error, "a connection was lost"),
+    };
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
     }

@@ -1,6 +1,6 @@
 //! The PostgreSQL wire protocol, and nothing else.
 //!
-//! Life of a connection: `listener` accepts and counts sockets; `startup` answers encryption requests, lets `auth` find
+//! Life of a connection: `listener` accepts and counts sockets and gives each to one of `threads`; `startup` answers encryption requests, lets `auth` find
 //! out who connects, and gives every error as FATAL; `connection` reads messages and hands them to `simple` or
 //! `extended`; both call `crate::sql` and pass what comes back to `rows`, which encodes batches (`encode`) while they
 //! arrive and stops when the client cancels, goes away or reads nothing. `activity`, `metrics` and `http` tell whoever watches. `catalog` answers the questions that drivers
@@ -21,15 +21,18 @@ mod encode;
 mod extended;
 mod http;
 mod interval;
+mod known;
 mod listener;
 mod message;
 mod metrics;
+mod pace;
 mod params;
 mod rows;
 mod simple;
 mod sqlstate;
 mod startup;
 mod templates;
+mod threads;
 mod tls;
 mod types;
 mod wire;

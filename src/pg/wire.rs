@@ -109,6 +109,11 @@ impl Wire {
         Ok(self.stream.read_buf(&mut self.input).await? > 0)
     }
 
+    /// Whether the event loop has heard of more input. Does not block.
+    pub(crate) fn has_heard(&self) -> bool {
+        self.stream.tcp().ready(Interest::READABLE).now_or_never().is_some()
+    }
+
     /// A packet without a type byte (as before and at startup), without its length field.
     pub(crate) fn take_packet(&mut self, limit: usize) -> PgResult<Option<Bytes>> {
         let Some(length) = self.frame_length(0, limit)? else { return Ok(None) };
