@@ -2,9 +2,29 @@
 
 /// Milliseconds until free memory goes back to the system. A query frees and takes hundreds of megabytes many times over; fresh
 /// pages cost it more than its own work.
-const PURGE_DELAY_MS: std::ffi::c_long = 500;
+const PURGE_DELAY_MS: std::ffi::c_long = 2000;
 /// The number of that option of the allocator; the bindings have no name for it.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+/// How often memory that has been free for that long is looked for: the allocator looks by itself only while somebody uses it, so an
+/// idle server would keep what its last query took.
+const PURGE_EVERY: std::time::Duration = std::time::Duration::from_millis(1000);
+
+/// Gives free memory back to the system for as long as the process lives, on a thread of its own.
+///
+/// # Errors
+/// When there are no more threads.
+#[allow(unsafe_code, reason = "a function of the allocator")]
+pub fn return_free_memory() -> std::io::Result<()> {
+    std::thread::Builder::new().name("memory".into()).spawn(|| {
+        loop {
+            std::thread::sleep(PURGE_EVERY);
+            // SAFETY: it may be called on any thread at any time.
+            unsafe { libmimalloc_sys::mi_collect(false) };
+        }
+    })?;
+    Ok(())
+}
 
 /// Call it first, while the process has one thread.
 #[allow(unsafe_code, reason = "the environment, an option of the allocator and a flag of the process, before there are threads")]
