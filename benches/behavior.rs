@@ -18,7 +18,7 @@
 mod common;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
@@ -64,11 +64,16 @@ async fn load(client: &Client, server: &common::Server, kept: bool, results: &mu
     Ok(())
 }
 
+/// How long the engines rest before a question; `peers/behavior.py` has the same.
+const SETTLE: Duration = Duration::from_secs(4);
+
 async fn measure(client: &Client, server: &common::Server, repeat: usize, only: &str, kept: bool) -> Result<Value, Failure> {
     let mut results = Map::new();
     load(client, server, kept, &mut results).await?;
     for (name, sql) in questions().filter(|(name, _)| name.starts_with(only)) {
         let (mut best, mut answer) = (f64::INFINITY, Vec::new());
+        // What the question before took is given back: the peak is that of this one.
+        tokio::time::sleep(SETTLE).await;
         server.forget_peak();
         for _ in 0..repeat {
             let began = Instant::now();

@@ -16,6 +16,8 @@ import shutil
 import tempfile
 import time
 
+# Seconds that an engine rests before a question, as benches/behavior.rs lets Portrait.
+SETTLE = 4
 QUESTIONS = pathlib.Path(__file__).resolve().parent.parent / "behavior.sql"
 
 
@@ -107,6 +109,7 @@ def main():
     for name, sql in questions(options.engine):
         if not name.startswith(options.only):
             continue
+        time.sleep(SETTLE)
         peak_mib()
         seconds, peak, rows = [], 0.0, []
         for _ in range(options.repeat):
