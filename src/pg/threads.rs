@@ -32,7 +32,7 @@ struct Thread {
 
 impl Threads {
     /// One for every two processors: the others are for clients on this machine, and for what runs elsewhere. With as many threads
-    /// as processors look-ups of eight clients were a fifth slower.
+    /// as processors look-ups of eight clients were a tenth slower.
     ///
     /// # Errors
     /// When the system has no more threads.
