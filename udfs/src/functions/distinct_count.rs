@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, LargeBinaryBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion::common::config::ConfigOptions;
@@ -23,7 +23,6 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::aggregation::{Aggregation, Grouped, Single};
-use super::grouped::append;
 use crate::error::Error;
 use crate::kernels::distinct::Distinct;
 
@@ -124,7 +123,7 @@ impl AggregateUDFImpl for DistinctCount {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
-        Ok(vec![Arc::new(Field::new(format_state_name(args.name, "numbers"), DataType::Binary, true))])
+        Ok(vec![Arc::new(Field::new(format_state_name(args.name, "numbers"), DataType::LargeBinary, true))])
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs) -> bool {
@@ -169,7 +168,7 @@ impl Aggregation for Numbers {
     }
 
     fn merge(&mut self, states: &[ArrayRef], groups: &[usize]) -> DfResult<()> {
-        let sets = states.first().and_then(|state| state.as_binary_opt::<i32>()).ok_or_else(wrong)?;
+        let sets = states.first().and_then(|state| state.as_binary_opt::<i64>()).ok_or_else(wrong)?;
         for (row, group) in groups.iter().enumerate().filter(|(row, _)| sets.is_valid(*row)) {
             self.distinct.merge(*group, sets.value(row)).ok_or_else(wrong)?;
         }
@@ -181,11 +180,11 @@ impl Aggregation for Numbers {
     }
 
     fn states(&mut self, count: usize) -> DfResult<Vec<ArrayRef>> {
-        let (mut column, mut bytes) = (BinaryBuilder::new(), vec![]);
+        let (mut column, mut bytes) = (LargeBinaryBuilder::with_capacity(count, self.distinct.encoded_bytes(count)), vec![]);
         for group in 0..count {
             bytes.clear();
             self.distinct.encode(group, &mut bytes);
-            append(&mut column, &bytes)?;
+            column.append_value(&bytes);
         }
         Ok(vec![Arc::new(column.finish())])
     }

@@ -2,21 +2,28 @@
 //!
 //! Each group's numbers are appended to a list; when it has grown to twice what was left the last time they are made unique, so
 //! memory grows with the different numbers. Numbers that lie so close together that a bit for each possible one takes no more than
-//! the list become a set of bits then, and two such sets are united a word at a time. A set that is stretched too far becomes a
-//! list again.
+//! the list would grow to become a set of bits then, and two such sets are united a word at a time. A set that is stretched too far
+//! becomes a list again.
+
+mod bits;
+mod list;
 
 use super::stats::wire::{Reader, put_i64, put_u64};
+use bits::Bits;
+use list::{List, few_would_go};
 
 /// Numbers of a group that are kept as they come in any case.
 const NUMBERS_MIN: usize = 1 << 12;
-/// Words of a bit set per number that is kept, at most.
-const WORDS_PER_NUMBER: usize = 4;
-/// The same of one that is only there to find the different numbers of a list: beyond, sorting is less work.
+/// Words per number of a set of bits that is only there to find the different numbers of a list: beyond, sorting is less work.
 const WORDS_LOOKED_AT: usize = 16;
 /// How a group's numbers are written.
 const IN_ORDER: u8 = 0;
 const IN_BITS: u8 = 1;
 const AS_CAME: u8 = 2;
+const NEAR_IN_ORDER: u8 = 3;
+const NEAR_AS_CAME: u8 = 4;
+/// What comes before the numbers: how they are written, and what they count from.
+const HEAD_BYTES: usize = 1 + size_of::<i64>();
 /// Bits of a word.
 const WORD: u64 = u64::BITS as u64;
 
@@ -24,7 +31,7 @@ const WORD: u64 = u64::BITS as u64;
 #[derive(Debug, Clone)]
 enum Numbers {
     List {
-        numbers: Vec<i64>,
+        numbers: List,
         /// How many of them are unique and in order, at the front.
         unique: usize,
         /// At how many they are made unique.
@@ -35,16 +42,8 @@ enum Numbers {
 
 impl Default for Numbers {
     fn default() -> Self {
-        Self::list(vec![])
+        Self::list(List::default())
     }
-}
-
-/// A bit for each number from `base` on.
-#[derive(Debug, Clone)]
-struct Bits {
-    /// A multiple of the bits of a word.
-    base: i64,
-    words: Vec<u64>,
 }
 
 /// The numbers of groups `0..n`.
@@ -94,7 +93,7 @@ impl Distinct {
     pub fn of(&mut self, group: usize) -> Vec<i64> {
         self.change(group, |own, room| {
             own.fold(room);
-            own.to_list()
+            own.to_vec()
         })
     }
 
@@ -110,34 +109,22 @@ impl Distinct {
         self.groups.capacity() * size_of::<Numbers>() + self.bytes + self.room.capacity() * size_of::<u64>()
     }
 
-    /// Appends the bytes of a group's numbers. A list is written as it is: whoever merges it makes it unique anyway, and it is at
-    /// most four times as long as it would be then.
+    /// Appends the bytes of a group's numbers, which go: there is no need for both. A list is written as it is: whoever merges it
+    /// makes it unique anyway, and it is at most four times as long as it would be then.
     pub fn encode(&mut self, group: usize, out: &mut Vec<u8>) {
-        self.change(group, |own, _| match own {
-            Numbers::List { numbers, unique, .. } => {
-                out.push(if *unique == numbers.len() { IN_ORDER } else { AS_CAME });
-                out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-            }
-            Numbers::Bits(bits) => {
-                out.push(IN_BITS);
-                put_i64(out, bits.base);
-                bits.words.iter().for_each(|word| put_u64(out, *word));
-            }
-        });
+        self.change(group, |own, _| std::mem::take(own).encode(out));
+    }
+
+    /// How many bytes [`encode`](Self::encode) makes of the first `count` groups.
+    #[must_use]
+    pub fn encoded_bytes(&self, count: usize) -> usize {
+        let own = self.groups.iter().take(count).map(|own| HEAD_BYTES + own.bytes());
+        own.sum::<usize>() + HEAD_BYTES * count.saturating_sub(self.groups.len())
     }
 
     /// Adds the numbers behind bytes that [`encode`](Self::encode) wrote; `None` for others.
     pub fn merge(&mut self, group: usize, bytes: &[u8]) -> Option<()> {
-        let mut from = Reader::new(bytes);
-        let form = from.byte().filter(|form| *form <= AS_CAME)?;
-        let base = if form == IN_BITS { from.i64().filter(|base| base.rem_euclid(WORD as i64) == 0)? } else { 0 };
-        let (words, []) = from.rest().as_chunks::<8>() else { return None };
-        let list = || words.iter().map(|word| i64::from_le_bytes(*word)).collect();
-        let other = match form {
-            IN_ORDER => Numbers::list(list()),
-            AS_CAME => Numbers::List { numbers: list(), unique: 0, fold_at: NUMBERS_MIN.max(2 * words.len()) },
-            _ => Numbers::Bits(Bits { base, words: words.iter().map(|word| u64::from_le_bytes(*word)).collect() }),
-        };
+        let other = Numbers::decoded(&mut Reader::new(bytes))?;
         self.change(group, |own, room| own.unite(other, room));
         Some(())
     }
@@ -145,24 +132,63 @@ impl Distinct {
 
 impl Numbers {
     fn heap_bytes(&self) -> usize {
-        size_of::<u64>()
-            * match self {
-                Self::List { numbers, .. } => numbers.capacity(),
-                Self::Bits(bits) => bits.words.capacity(),
+        match self {
+            Self::List { numbers, .. } => numbers.heap_bytes(),
+            Self::Bits(bits) => bits.words.capacity() * size_of::<u64>(),
+        }
+    }
+
+    /// Bytes of the numbers alone.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::List { numbers, .. } => numbers.bytes(),
+            Self::Bits(bits) => bits.words.len() * size_of::<u64>(),
+        }
+    }
+
+    /// Appends its bytes: how they are written, what they count from, the numbers or words.
+    fn encode(self, out: &mut Vec<u8>) {
+        match self {
+            Self::List { numbers: List::Near { upper, lower }, unique, .. } => {
+                out.push(if unique == lower.len() { NEAR_IN_ORDER } else { NEAR_AS_CAME });
+                put_i64(out, upper);
+                out.extend(lower.iter().flat_map(|lower| lower.to_le_bytes()));
             }
+            Self::List { numbers: List::Far(numbers), unique, .. } => {
+                out.push(if unique == numbers.len() { IN_ORDER } else { AS_CAME });
+                put_i64(out, 0);
+                out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+            }
+            Self::Bits(bits) => {
+                out.push(IN_BITS);
+                put_i64(out, bits.base);
+                bits.words.iter().for_each(|word| put_u64(out, *word));
+            }
+        }
+    }
+
+    fn decoded(from: &mut Reader<'_>) -> Option<Self> {
+        let (form, base) = (from.byte()?, from.i64()?);
+        let list = match form {
+            IN_BITS => {
+                let words = items(from.rest(), u64::from_le_bytes)?;
+                return (base.rem_euclid(WORD as i64) == 0).then_some(Self::Bits(Bits { base, words }));
+            }
+            IN_ORDER | AS_CAME => List::Far(items(from.rest(), i64::from_le_bytes)?),
+            NEAR_IN_ORDER | NEAR_AS_CAME => List::near(base, items(from.rest(), u32::from_le_bytes)?)?,
+            _ => return None,
+        };
+        Some(match form {
+            IN_ORDER | NEAR_IN_ORDER => Self::list(list),
+            _ => Self::List { unique: 0, fold_at: NUMBERS_MIN.max(2 * list.len()), numbers: list },
+        })
     }
 
     /// Adds a number where that needs no memory; whether it did.
     #[inline]
     fn add_at_hand(&mut self, number: i64) -> bool {
         match self {
-            Self::List { numbers, .. } => {
-                let room = numbers.len() < numbers.capacity();
-                if room {
-                    numbers.push(number);
-                }
-                room
-            }
+            Self::List { numbers, .. } => numbers.push_at_hand(number),
             Self::Bits(bits) => bits.set(number),
         }
     }
@@ -194,7 +220,7 @@ impl Numbers {
         if *unique == numbers.len() {
             return None;
         }
-        let (least, most) = (*numbers.iter().min()?, *numbers.iter().max()?);
+        let (least, most) = numbers.range()?;
         let words = Bits::words_between(least, most);
         (words <= numbers.len().saturating_mul(WORDS_LOOKED_AT)).then(|| Bits::of(numbers, (least, words), std::mem::take(room)))
     }
@@ -202,8 +228,8 @@ impl Numbers {
     /// Makes the numbers of a list that has grown unique, unless nearly all of them are.
     fn shrink(&mut self, room: &mut Vec<u64>) {
         if let Self::List { numbers, fold_at, .. } = self
-            && let (Some(least), Some(most)) = (numbers.iter().min(), numbers.iter().max())
-            && Bits::words_between(*least, *most) > numbers.len() / 2
+            && let Some((least, most)) = numbers.range()
+            && Bits::words_between(least, most) > numbers.len() / 2
             && few_would_go(numbers, room)
         {
             *fold_at = 4 * numbers.len();
@@ -219,7 +245,7 @@ impl Numbers {
         if *unique == before {
             return;
         }
-        let (Some(least), Some(most)) = (numbers.iter().min().copied(), numbers.iter().max().copied()) else { return };
+        let Some((least, most)) = numbers.range() else { return };
         match Bits::words_between(least, most) {
             words if words <= numbers.len() && numbers.len() >= NUMBERS_MIN => {
                 *self = Self::Bits(Bits::of(numbers, (least, words), vec![]));
@@ -231,10 +257,7 @@ impl Numbers {
                 bits.each(|number| numbers.push(number));
                 *room = bits.words;
             }
-            _ => {
-                numbers.sort_unstable();
-                numbers.dedup();
-            }
+            _ => numbers.make_unique(),
         }
         *unique = numbers.len();
         // Where nearly all were different, looking again soon is wasted.
@@ -243,18 +266,18 @@ impl Numbers {
     }
 
     /// Numbers that are unique and in order.
-    fn list(numbers: Vec<i64>) -> Self {
+    fn list(numbers: List) -> Self {
         Self::List { unique: numbers.len(), fold_at: NUMBERS_MIN.max(2 * numbers.len()), numbers }
     }
 
     fn unite(&mut self, other: Self, room: &mut Vec<u64>) {
         match (&mut *self, other) {
-            (Self::List { numbers, .. }, other) if numbers.is_empty() => *self = other,
+            (Self::List { numbers, .. }, other) if numbers.len() == 0 => *self = other,
             // Made unique later, many lists at a time.
             (Self::List { numbers, unique, fold_at }, Self::List { numbers: others, unique: others_unique, .. }) => {
                 let both = *unique == numbers.len() && others_unique == others.len();
                 let in_order = both && numbers.last() < others.first();
-                numbers.extend_from_slice(&others);
+                numbers.append(&others);
                 if in_order {
                     *unique = numbers.len();
                 } else if numbers.len() >= *fold_at {
@@ -263,23 +286,23 @@ impl Numbers {
             }
             (Self::Bits(bits), other) => {
                 if !matches!(&other, Self::Bits(other) if bits.unite(other)) {
-                    self.add_all(other.to_list(), room);
+                    self.add_all(&other.into_list(), room);
                 }
             }
             (Self::List { numbers, .. }, other) => {
                 let own = std::mem::take(numbers);
                 *self = other;
-                self.add_all(own, room);
+                self.add_all(&own, room);
             }
         }
     }
 
-    fn add_all(&mut self, numbers: Vec<i64>, room: &mut Vec<u64>) {
-        for number in numbers {
+    fn add_all(&mut self, numbers: &List, room: &mut Vec<u64>) {
+        numbers.each(|number| {
             if !self.add_at_hand(number) {
                 self.add(number, room);
             }
-        }
+        });
     }
 
     fn count(&self) -> usize {
@@ -289,118 +312,25 @@ impl Numbers {
         }
     }
 
-    fn to_list(&self) -> Vec<i64> {
+    fn to_vec(&self) -> Vec<i64> {
         match self {
-            Self::List { numbers, .. } => numbers.clone(),
+            Self::List { numbers, .. } => numbers.to_vec(),
+            Self::Bits(bits) => bits.to_list().to_vec(),
+        }
+    }
+
+    fn into_list(self) -> List {
+        match self {
+            Self::List { numbers, .. } => numbers,
             Self::Bits(bits) => bits.to_list(),
         }
     }
 }
 
-/// Whether less than a quarter of the numbers are there more than once, as counting the bits that they hit tells (Whang, Vander-Zanden
-/// & Taylor, "A linear-time probabilistic counting algorithm", 1990). O(numbers), in a few kilobytes.
-fn few_would_go(numbers: &[i64], room: &mut Vec<u64>) -> bool {
-    let words = (numbers.len() * 4 / WORD as usize).next_power_of_two();
-    room.clear();
-    room.resize(words, 0);
-    let shift = WORD as u32 - (words as u64 * WORD).trailing_zeros();
-    for number in numbers {
-        let bit = number.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> shift;
-        room[(bit / WORD) as usize] |= 1 << (bit % WORD);
-    }
-    let bits = (words as u64 * WORD) as f64;
-    let hit = room.iter().map(|word| f64::from(word.count_ones())).sum::<f64>();
-    -bits * (1.0 - hit / bits).ln() > 0.75 * numbers.len() as f64
-}
-
-impl Bits {
-    /// Adds another set's numbers, where the set stays small enough; whether it did.
-    fn unite(&mut self, other: &Self) -> bool {
-        let Some(last) = other.last() else { return true };
-        let fits = self.stretch(other.base) && self.stretch(last);
-        if fits {
-            let shift = (self.base.abs_diff(other.base) / WORD) as usize;
-            self.words[shift..].iter_mut().zip(&other.words).for_each(|(own, other)| *own |= other);
-        }
-        fits
-    }
-
-    fn base_of(number: i64) -> i64 {
-        number & !(WORD as i64 - 1)
-    }
-
-    /// Words that hold all numbers between two.
-    fn words_between(least: i64, most: i64) -> usize {
-        usize::try_from(most.abs_diff(Self::base_of(least)) / WORD + 1).unwrap_or(usize::MAX)
-    }
-
-    /// The bits of numbers from `least` on that `count` words hold, in the memory of `words`.
-    fn of(numbers: &[i64], (least, count): (i64, usize), mut words: Vec<u64>) -> Self {
-        words.clear();
-        words.resize(count, 0);
-        let mut bits = Self { base: Self::base_of(least), words };
-        numbers.iter().for_each(|number| _ = bits.set(*number));
-        bits
-    }
-
-    /// The last number that there is a bit for; `None` without bits.
-    fn last(&self) -> Option<i64> {
-        (!self.words.is_empty()).then(|| self.base.wrapping_add_unsigned(self.words.len() as u64 * WORD - 1))
-    }
-
-    /// Sets the bit of a number; whether there is one.
-    #[inline]
-    fn set(&mut self, number: i64) -> bool {
-        let bit = number.wrapping_sub(self.base).cast_unsigned();
-        let word = usize::try_from(bit / WORD).ok().and_then(|at| self.words.get_mut(at)).filter(|_| number >= self.base);
-        let there = word.is_some();
-        if let Some(word) = word {
-            *word |= 1 << (bit % WORD);
-        }
-        there
-    }
-
-    /// Makes room for a number, at least doubling; whether the set stays small enough.
-    fn stretch(&mut self, number: i64) -> bool {
-        let Some(last) = self.last() else { return false };
-        let (least, most) = (self.base.min(Self::base_of(number)), last.max(number));
-        let needed = Self::words_between(least, most);
-        if needed == self.words.len() {
-            return true;
-        }
-        let most_words = WORDS_PER_NUMBER.saturating_mul(self.count().max(NUMBERS_MIN));
-        if needed > most_words {
-            return false;
-        }
-        let front = (self.base.abs_diff(least) / WORD) as usize;
-        // A set that grows often is made larger than it must be, at its end.
-        let words = needed.max((2 * self.words.len()).min(most_words));
-        let words = words.min(usize::try_from(least.abs_diff(i64::MAX) / WORD + 1).unwrap_or(usize::MAX));
-        let mut stretched = vec![0; words.max(needed)];
-        stretched[front..front + self.words.len()].copy_from_slice(&self.words);
-        *self = Self { base: least, words: stretched };
-        true
-    }
-
-    fn count(&self) -> usize {
-        self.words.iter().map(|word| word.count_ones() as usize).sum()
-    }
-
-    fn each(&self, mut show: impl FnMut(i64)) {
-        for (word, found) in self.words.iter().enumerate() {
-            let mut left = *found;
-            while left != 0 {
-                show(self.base.wrapping_add_unsigned(word as u64 * WORD + u64::from(left.trailing_zeros())));
-                left &= left - 1;
-            }
-        }
-    }
-
-    fn to_list(&self) -> Vec<i64> {
-        let mut numbers = Vec::with_capacity(self.count());
-        self.each(|number| numbers.push(number));
-        numbers
-    }
+/// Numbers of `N` bytes each.
+fn items<const N: usize, T>(bytes: &[u8], of: impl Fn([u8; N]) -> T) -> Option<Vec<T>> {
+    let (items, []) = bytes.as_chunks::<N>() else { return None };
+    Some(items.iter().map(|item| of(*item)).collect())
 }
 
 #[cfg(test)]
