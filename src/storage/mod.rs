@@ -21,6 +21,7 @@ mod encoding;
 pub(crate) mod erasure;
 pub mod events;
 pub mod external;
+mod file_writer;
 pub(crate) mod hash_list;
 pub mod history;
 pub(crate) mod identity;

@@ -18,6 +18,8 @@ use futures::StreamExt;
 use portrait_udfs::error::Error;
 use tokio::sync::mpsc::Sender;
 
+use super::sort::BATCHES_READ_AHEAD;
+
 /// Merged batches that wait for whoever writes them.
 const BATCHES_AHEAD: usize = 4;
 
@@ -136,7 +138,8 @@ impl Merge {
         }
         self.batches = kept;
         let held: usize = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        self.memory.try_resize(held + BATCHES_AHEAD * rows.get_array_memory_size())?;
+        // Of each run there are batches that wait, and one that is being read.
+        self.memory.try_resize((2 + BATCHES_READ_AHEAD) * held + BATCHES_AHEAD * rows.get_array_memory_size())?;
         Ok(output.send(Ok(rows)).await.is_ok())
     }
 }

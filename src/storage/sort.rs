@@ -1,8 +1,8 @@
 //! Sorts rows by their leading columns (user, time, …), in bounded memory.
 //!
 //! Life of a row: it waits in a chunk → the chunk is sorted and, unless it is the only one, written as a run (Arrow IPC
-//! in the spill folder) while the next chunk fills → all runs are merged in one pass, as often as the result is read. At
-//! most two chunks and one small batch of each run are in memory, all of it accounted in the pool. The engine's own sort
+//! in the spill folder) while the next chunks fill → all runs are merged in one pass, as often as the result is read. At
+//! most [`SORTERS_MAX`] chunks, the one that fills and a few small batches of each run are in memory, all of it accounted in the pool. The engine's own sort
 //! merges in memory what it may not spill, and fails on sources many times larger than the pool.
 //!
 //! Rows with whole numbers as users and a time are sorted by digits and merged by numbers ([`super::run_merge`]); others, such as
@@ -11,6 +11,7 @@
 //! Rows without user or time come out somewhere: whoever reads the result leaves them out.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, DynComparator, RecordBatch, UInt32Array, make_comparator};
@@ -35,9 +36,13 @@ use super::run_merge::merge_runs;
 
 /// Rows of a batch in a run: one of each run is in memory while they are merged.
 const RUN_BATCH_ROWS: usize = 1024;
+/// Batches of a run that are read before they are merged: a merge that waits for the disk each time takes twice as long.
+pub(super) const BATCHES_READ_AHEAD: usize = 1;
 /// A chunk's share of the pool, and its bounds in bytes.
 const CHUNKS_IN_POOL: usize = 24;
 const CHUNK_BYTES: std::ops::RangeInclusive<usize> = (4 << 20)..=(64 << 20);
+/// Chunks that are sorted at once, at most; fewer where there are fewer processors.
+const SORTERS_MAX: usize = 3;
 /// While a chunk is sorted it exists as it came, joined and in order.
 const COPIES_WHILE_SORTED: usize = 3;
 const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: false };
@@ -69,7 +74,9 @@ pub(super) struct Sorter {
     chunk_bytes: usize,
     chunk: Vec<RecordBatch>,
     bytes: usize,
-    sorting: Option<JoinHandle<Result<(Arc<dyn SpillFile>, Option<Plain>)>>>,
+    /// Chunks that are being sorted, in the order in which they came.
+    sorting: VecDeque<JoinHandle<Result<(Arc<dyn SpillFile>, Option<Plain>)>>>,
+    sorters: usize,
     runs: Vec<Arc<dyn SpillFile>>,
     /// Whether all runs up to now are plainly ordered, and the number of the last row.
     plain: Option<Plain>,
@@ -114,14 +121,16 @@ impl Sorter {
             _ => *CHUNK_BYTES.end(),
         };
         Self {
-            spill: SpillManager::new(Arc::clone(env), SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0), Arc::clone(&schema)),
+            spill: SpillManager::new(Arc::clone(env), SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0), Arc::clone(&schema))
+                .with_batch_read_buffer_capacity(BATCHES_READ_AHEAD),
             memory: MemoryConsumer::new("event sort").register(&env.memory_pool),
             chunk_bytes: share.clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end()),
             keys: keys.min(schema.fields().len()),
             schema,
             chunk: Vec::new(),
             bytes: 0,
-            sorting: None,
+            sorting: VecDeque::new(),
+            sorters: std::thread::available_parallelism().map_or(1, usize::from).min(SORTERS_MAX),
             runs: Vec::new(),
             plain: None,
         }
@@ -139,12 +148,14 @@ impl Sorter {
         Ok(())
     }
 
-    /// Starts sorting the chunk, once the one before is written.
+    /// Starts sorting the chunk, once fewer than may be are being sorted.
     async fn spill_chunk(&mut self) -> Result<()> {
-        self.written().await?;
+        if self.sorting.len() >= self.sorters {
+            self.written().await?;
+        }
         let (chunk, memory) = self.take_chunk()?;
         let (schema, spill, keys) = (Arc::clone(&self.schema), self.spill.clone(), self.keys);
-        self.sorting = Some(tokio::task::spawn_blocking(move || {
+        self.sorting.push_back(tokio::task::spawn_blocking(move || {
             let (batches, plain) = sorted(&schema, chunk, keys)?;
             let mut file = spill.create_in_progress_file("event run").map_err(Error::from_engine)?;
             for batch in batches {
@@ -165,8 +176,9 @@ impl Sorter {
         Ok((std::mem::take(&mut self.chunk), memory))
     }
 
+    /// Waits for the chunk that is being sorted for longest.
     async fn written(&mut self) -> Result<()> {
-        if let Some(sorting) = self.sorting.take() {
+        if let Some(sorting) = self.sorting.pop_front() {
             let (run, plain) = sorting.await.map_err(|error| Error::internal(format!("sorting ended early: {error}")))??;
             self.plain = if self.runs.is_empty() { plain } else { self.plain.zip(plain).and_then(|(before, next)| before.then(next)) };
             self.runs.push(run);
@@ -177,7 +189,7 @@ impl Sorter {
     /// All rows, in order.
     pub(super) async fn finish(mut self) -> Result<Sorted> {
         let mut chunk = Vec::new();
-        if self.runs.is_empty() && self.sorting.is_none() {
+        if self.runs.is_empty() && self.sorting.is_empty() {
             let (rows, memory) = self.take_chunk()?;
             if !rows.is_empty() {
                 let (schema, keys) = (Arc::clone(&self.schema), self.keys);
@@ -191,7 +203,9 @@ impl Sorter {
             if !self.chunk.is_empty() {
                 self.spill_chunk().await?;
             }
-            self.written().await?;
+            while !self.sorting.is_empty() {
+                self.written().await?;
+            }
         }
         let Self { schema, keys, spill, runs, memory, plain, .. } = self;
         Ok(Sorted { schema, keys, spill, runs, chunk, plain: plain.is_some(), memory })
@@ -206,7 +220,7 @@ impl Sorted {
             let rows = (0..self.chunk.len()).map(move |i| Ok(held.chunk[i].clone()));
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(rows))));
         }
-        let open = |run: &Arc<dyn SpillFile>| self.spill.read_spill_as_stream_unbuffered(Arc::clone(run), None);
+        let open = |run: &Arc<dyn SpillFile>| self.spill.read_spill_as_stream(Arc::clone(run), None);
         let streams = self.runs.iter().map(open).collect::<datafusion::error::Result<Vec<_>>>();
         if self.plain {
             let (streams, memory) = (streams.map_err(Error::from_engine)?, self.memory.new_empty());

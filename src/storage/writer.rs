@@ -3,36 +3,39 @@
 //! Files get names only when they are whole ([`super::durable`]), and count only once a Delta commit names them. A
 //! writer that is dropped before [`PendingFiles::keep`] (an error, a cancelled statement) removes what it wrote.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::StreamExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
-use parquet::arrow::AsyncArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::file::properties::WriterProperties;
 use portrait_udfs::error::{Error, Result};
 
-use super::checksums::Summed;
 use super::delta::DeltaTable;
 use super::events::FileNames;
+use super::file_writer::FileWriter;
 use super::types::{conform, file_schema};
 use super::{encoding, statistics, store_error};
 
-/// Encoded bytes of a row group at most: wide rows are cut earlier, so that a writer's memory stays bounded.
+/// Bytes of a row group's rows at most, and its share of the pool: wide rows are cut earlier, so that a writer's memory stays bounded.
 const ROW_GROUP_BYTES: usize = 64 << 20;
+const ROW_GROUPS_IN_POOL: usize = 24;
 /// A file is closed and the next one begun beyond this.
 const FILE_BYTES: usize = 512 << 20;
+
+/// Files that are being finished at once while rows for the next one come, at most.
+const FINISHING_MAX: usize = 2;
 
 /// Bytes that are written to the store at once: S3 takes no smaller part of an upload.
 const PART_BYTES: usize = 5 << 20;
@@ -95,6 +98,7 @@ pub(crate) struct PendingFiles {
     /// What lies beside them and goes with them.
     beside: Vec<Path>,
     claim: Claim,
+    kept: bool,
     /// Rows in them.
     pub(crate) rows: u64,
 }
@@ -102,7 +106,7 @@ pub(crate) struct PendingFiles {
 impl PendingFiles {
     /// The files; from now on they stay.
     pub(crate) fn keep(&mut self) -> Vec<WrittenFile> {
-        self.beside.clear();
+        self.kept = true;
         std::mem::take(&mut self.files)
     }
 
@@ -114,8 +118,12 @@ impl PendingFiles {
 
 impl Drop for PendingFiles {
     fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
         let mut files = std::mem::take(&mut self.beside);
-        files.extend(std::mem::take(&mut self.files).into_iter().map(|file| self.folder.clone().join(file.name.as_str())));
+        // Those that were never finished are not there.
+        files.extend(self.claim.own.iter().map(|name| self.folder.clone().join(name.as_str())));
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if files.is_empty() {
             return;
@@ -144,11 +152,15 @@ pub(crate) async fn write_stream(table: &DeltaTable, mut stream: SendableRecordB
     writer.finish().await
 }
 
-/// A file that is being written: its name, and how many of its bytes are.
-type Current = (String, Arc<AtomicU64>, AsyncArrowWriter<Summed<BufWriter>>);
+/// A file that is being written, and its name.
+type Current = (String, FileWriter);
 
 /// Writes rows as data files of a table, one file after the other.
 pub(crate) struct TableWriter {
+    current: Option<Current>,
+    /// Files that have all their rows, in the order of their names, and the bytes that each has in memory.
+    finishing: VecDeque<(usize, SpawnedTask<Result<WrittenFile>>)>,
+    /// Behind those that are being written, which end before it removes them.
     pending: PendingFiles,
     table_name: String,
     /// The rows as they come, and as the files hold them.
@@ -159,7 +171,8 @@ pub(crate) struct TableWriter {
     order: Vec<usize>,
     span: Option<(ScalarValue, ScalarValue)>,
     properties: WriterProperties,
-    current: Option<Current>,
+    group_bytes: usize,
+    begun: usize,
     memory: MemoryReservation,
 }
 
@@ -180,6 +193,7 @@ impl TableWriter {
                 files: Vec::new(),
                 beside: Vec::new(),
                 claim: table.in_progress().claim(),
+                kept: false,
                 rows: 0,
             },
             table_name: table.name().to_owned(),
@@ -188,7 +202,13 @@ impl TableWriter {
             names,
             order,
             span: None,
+            group_bytes: match env.memory_pool.memory_limit() {
+                MemoryLimit::Finite(bytes) => (bytes / ROW_GROUPS_IN_POOL).min(ROW_GROUP_BYTES),
+                _ => ROW_GROUP_BYTES,
+            },
             current: None,
+            finishing: VecDeque::new(),
+            begun: 0,
             memory: MemoryConsumer::new("TableWriter").register(&env.memory_pool),
         }
     }
@@ -216,15 +236,13 @@ impl TableWriter {
             };
             self.span = Some((first, value(batch.num_rows() - 1)?));
         }
-        let (_, _, writer) = match &mut self.current {
-            Some(current) => current,
-            None => self.current.insert(open_file(&mut self.pending, self.names, &self.schema, &self.properties)?),
-        };
-        writer.write(&batch).await.map_err(parquet_error)?;
-        if writer.in_progress_size() > ROW_GROUP_BYTES {
-            writer.flush().await.map_err(parquet_error)?;
+        if self.current.is_none() {
+            self.current = Some(self.open_file()?);
         }
-        self.memory.try_resize(writer.memory_size()).map_err(super::engine_error)?;
+        let Some((_, writer)) = &mut self.current else { return Ok(()) };
+        writer.write(&batch).await.map_err(parquet_error)?;
+        let finishing: usize = self.finishing.iter().map(|(bytes, _)| bytes).sum();
+        self.memory.try_resize(writer.memory_size() + finishing).map_err(super::engine_error)?;
         self.pending.rows += batch.num_rows() as u64;
         if self.order.is_empty() && self.is_full() {
             self.close_file().await?;
@@ -234,40 +252,57 @@ impl TableWriter {
 
     /// Whether the current file should end. Ordered files end between users: whoever writes them says where.
     pub(crate) fn is_full(&self) -> bool {
-        self.current.as_ref().is_some_and(|(_, _, writer)| writer.bytes_written() > FILE_BYTES)
+        self.current.as_ref().is_some_and(|(_, writer)| writer.bytes_written() > FILE_BYTES)
     }
 
-    /// Ends the current file: rows that come later begin another one.
+    /// Ends the current file: rows that come later begin another one, while this one is finished.
     pub(crate) async fn close_file(&mut self) -> Result<()> {
-        let Some((name, written, mut writer)) = self.current.take() else { return Ok(()) };
-        let footer = writer.finish().await.map_err(parquet_error)?;
-        let size = written.load(Ordering::Relaxed);
-        self.memory.free();
-        let mut stats = statistics::from_footer(&footer, &self.schema);
-        if let (Some(&key), Some((first, last))) = (self.order.first(), self.span.take()) {
-            stats = statistics::with_bounds(&stats, self.schema.field(key).name(), &first, &last);
+        let Some((name, writer)) = self.current.take() else { return Ok(()) };
+        if self.finishing.len() >= FINISHING_MAX {
+            self.finished().await?;
         }
-        self.pending.files.push(WrittenFile { name, size, stats });
+        let bounds = self.order.first().copied().zip(self.span.take());
+        let (bytes, schema) = (writer.memory_size(), Arc::clone(&self.schema));
+        let finish = SpawnedTask::spawn(async move {
+            let written = writer.written();
+            let footer = writer.finish().await.map_err(parquet_error)?;
+            let mut stats = statistics::from_footer(&footer, &schema);
+            if let Some((key, (first, last))) = bounds {
+                stats = statistics::with_bounds(&stats, schema.field(key).name(), &first, &last);
+            }
+            Ok(WrittenFile { name, size: written.load(Ordering::Relaxed), stats })
+        });
+        self.finishing.push_back((bytes, finish));
         Ok(())
+    }
+
+    /// Waits for the file that is being finished for longest.
+    async fn finished(&mut self) -> Result<()> {
+        if let Some((_, file)) = self.finishing.pop_front() {
+            let file = file.join_unwind().await.map_err(|error| Error::internal(format!("a file was not finished: {error}")))??;
+            self.pending.files.push(file);
+        }
+        Ok(())
+    }
+
+    fn open_file(&mut self) -> Result<Current> {
+        let name = self.names.name(self.begun);
+        self.begun += 1;
+        self.pending.claim.add(&name);
+        let location = self.pending.folder.clone().join(name.as_str());
+        let output = BufWriter::with_capacity(Arc::clone(&self.pending.store), location, PART_BYTES);
+        let writer = FileWriter::new(output, &self.schema, &self.properties, self.group_bytes).map_err(parquet_error)?;
+        Ok((name, writer))
     }
 
     /// All files, whole.
     pub(crate) async fn finish(mut self) -> Result<PendingFiles> {
         self.close_file().await?;
+        while !self.finishing.is_empty() {
+            self.finished().await?;
+        }
         Ok(self.pending)
     }
-}
-
-fn open_file(pending: &mut PendingFiles, names: FileNames, schema: &SchemaRef, properties: &WriterProperties) -> Result<Current> {
-    let name = names.name(pending.files.len());
-    pending.claim.add(&name);
-    let output = BufWriter::with_capacity(Arc::clone(&pending.store), pending.folder.clone().join(name.as_str()), PART_BYTES);
-    // Without Arrow's own schema in the file: Delta's log is what says the types.
-    let options = ArrowWriterOptions::new().with_properties(properties.clone()).with_skip_arrow_metadata(true);
-    let output = Summed::new(output);
-    let written = output.written();
-    let writer = AsyncArrowWriter::try_new_with_options(output, Arc::clone(schema), options).map_err(parquet_error)?;
-    Ok((name, written, writer))
 }
 
 /// A failure while Parquet is written or read: disk full keeps its meaning.
