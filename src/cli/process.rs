@@ -1,29 +1,38 @@
 //! What a process sets up before anything else runs in it: threads of libraries, memory.
 
+use crate::engine::Idleness;
+
 /// Milliseconds until free memory goes back to the system. A query frees and takes hundreds of megabytes many times over; fresh
 /// pages cost it more than its own work.
 const PURGE_DELAY_MS: std::ffi::c_long = 2000;
 /// The number of that option of the allocator; the bindings have no name for it.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// How often memory that has been free for that long is looked for: the allocator looks by itself only while somebody uses it, so an
-/// idle server would keep what its last query took.
+/// How often memory that has been free for that long is looked for. The allocator looks by itself only while somebody uses it, and a
+/// thread's pages only when that thread does: an idle server would keep what its last query took.
 const PURGE_EVERY: std::time::Duration = std::time::Duration::from_millis(1000);
 
-/// Gives free memory back to the system for as long as the process lives, on a thread of its own.
+/// Gives free memory back to the system for as long as the process lives, on a thread of its own: what the query threads keep when
+/// they have become idle, what nobody keeps always.
 ///
 /// # Errors
 /// When there are no more threads.
-#[allow(unsafe_code, reason = "a function of the allocator")]
-pub fn return_free_memory() -> std::io::Result<()> {
-    std::thread::Builder::new().name("memory".into()).spawn(|| {
+pub fn return_free_memory(mut threads: Idleness) -> std::io::Result<()> {
+    std::thread::Builder::new().name("memory".into()).spawn(move || {
         loop {
             std::thread::sleep(PURGE_EVERY);
-            // SAFETY: it may be called on any thread at any time.
-            unsafe { libmimalloc_sys::mi_collect(false) };
+            threads.attend(|| collect(true));
+            collect(false);
         }
     })?;
     Ok(())
+}
+
+/// Gives back pages of this thread that are free: all of them, or those that have been free for a while.
+#[allow(unsafe_code, reason = "a function of the allocator")]
+fn collect(all: bool) {
+    // SAFETY: it may be called on any thread at any time.
+    unsafe { libmimalloc_sys::mi_collect(all) };
 }
 
 /// Call it first, while the process has one thread.

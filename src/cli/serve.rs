@@ -81,7 +81,7 @@ impl Serve {
         let shutdown = shutdown_on_signal()?;
         let engine = super::open(&config).await?;
         engine.start_schedule();
-        super::process::return_free_memory()?;
+        super::process::return_free_memory(engine.runtime().idleness())?;
         let listener = bind(config.listen, "--listen").await?;
         let http = match config.metrics_listen {
             Some(address) => Some(bind(address, "--metrics-listen").await?),

@@ -52,7 +52,7 @@ pub use cursor::Cursor;
 pub use functions::session_of;
 pub use plans::{Direct, PlanSlot, PlanStamp, Plans};
 pub use refresh::Refreshed;
-pub use runtime::QueryRuntime;
+pub use runtime::{Idleness, QueryRuntime};
 pub use session::{PreparedText, Session, TransactionStatus, WeakSession};
 pub use statement::{Parameters, Running};
 

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -17,6 +19,8 @@ use crate::config::Config;
 /// Stack of a query thread. Planning recurses with the nesting of a statement, and dropping a deep expression recurses
 /// without any guard; address space is cheap, an overflow ends the process.
 const STACK_BYTES: usize = 64 << 20;
+/// How long a thread that reads files waits for the next one; what it had in memory is given back when it ends.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// How many of the largest memory consumers an out-of-memory error names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("three is not zero");
 
@@ -61,6 +65,7 @@ impl QueryRuntime {
             .worker_threads(config.query_threads)
             .thread_stack_size(STACK_BYTES)
             .thread_name("query")
+            .thread_keep_alive(KEEP_ALIVE)
             .enable_all()
             .build()?;
         let clock = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("clock").enable_time().build()?;
@@ -113,6 +118,11 @@ impl QueryRuntime {
         self.clock_handle.spawn(work)
     }
 
+    /// Tells when the query threads have nothing to do.
+    pub fn idleness(&self) -> Idleness {
+        Idleness { handle: self.handle.clone(), looked: Instant::now(), busy: Duration::ZERO, attended: true }
+    }
+
     /// Stops the threads without waiting for what runs on them.
     pub(super) fn shutdown(&self) {
         for runtime in [&self.runtime, &self.clock] {
@@ -126,6 +136,60 @@ impl QueryRuntime {
 impl Drop for QueryRuntime {
     fn drop(&mut self) {
         self.shutdown();
+    }
+}
+
+/// Threads that worked for less than one part in so many of the time since they were last looked at are idle.
+const IDLE_PARTS: u32 = 10;
+/// How long an idle thread waits for the others to wake.
+const WAKE: Duration = Duration::from_millis(5);
+
+/// Whether the query threads have nothing to do.
+#[derive(Debug)]
+pub struct Idleness {
+    handle: Handle,
+    looked: Instant,
+    /// How long all threads together had been busy then.
+    busy: Duration,
+    /// Whether nothing was done since the threads were last idle.
+    attended: bool,
+}
+
+impl Idleness {
+    /// Runs `work` on each thread if they have become idle since the last call: once after a time of work.
+    pub fn attend(&mut self, work: fn()) {
+        let (now, busy) = (Instant::now(), self.busy());
+        let idle = (busy - self.busy) * IDLE_PARTS < now - self.looked;
+        (self.looked, self.busy) = (now, busy);
+        if idle && !self.attended {
+            self.on_each(work);
+            // That was work, too.
+            std::thread::sleep(2 * WAKE);
+            (self.looked, self.busy) = (Instant::now(), self.busy());
+        }
+        self.attended = idle;
+    }
+
+    fn busy(&self) -> Duration {
+        let metrics = self.handle.metrics();
+        (0..metrics.num_workers()).map(|worker| metrics.worker_total_busy_duration(worker)).sum()
+    }
+
+    /// A thread takes one of as many tasks as there are threads, and keeps it until the others have theirs.
+    fn on_each(&self, work: fn()) {
+        let threads = self.handle.metrics().num_workers();
+        let arrived = Arc::new(AtomicUsize::new(0));
+        for _ in 0..threads {
+            let arrived = Arc::clone(&arrived);
+            self.handle.spawn(async move {
+                work();
+                arrived.fetch_add(1, Ordering::Relaxed);
+                let began = Instant::now();
+                while arrived.load(Ordering::Relaxed) < threads && began.elapsed() < WAKE {
+                    std::thread::sleep(WAKE / 50);
+                }
+            });
+        }
     }
 }
 
