@@ -44,7 +44,7 @@ use access::{ModelRights, RoleFiles};
 
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::plan::{CheckedArithmetic, SliceJoins};
+use crate::plan::{CheckedArithmetic, Choices, SliceJoins};
 use crate::storage::{DataRoots, HistoryIndex, Store};
 
 pub use access::NewRows;
@@ -259,6 +259,7 @@ impl Engine {
         databases.register_catalog(search_path::DATABASE.to_owned(), self.catalog.catalog_provider());
         let mut rules = PhysicalOptimizer::new().rules;
         rules.insert(0, Arc::new(CheckedArithmetic));
+        rules.insert(1, Arc::new(Choices));
         let builder = SessionStateBuilder::new()
             .with_config(session::base_config(&self.config))
             .with_runtime_env(Arc::clone(self.runtime.env()))

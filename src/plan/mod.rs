@@ -3,11 +3,14 @@
 //! A rule is given to a session when the engine builds it. What it must never know: SQL text, the protocol, where
 //! tables lie.
 
+mod choices;
+mod expressions;
 mod inputs;
 mod join_slices;
 mod overflow;
 mod per_user;
 
+pub(crate) use choices::Choices;
 pub(crate) use inputs::{Input, InputKind, Inputs, inputs, only_users, user_of_scan};
 pub use join_slices::SliceJoins;
 pub(crate) use overflow::CheckedArithmetic;
