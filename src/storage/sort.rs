@@ -1,9 +1,10 @@
 //! Sorts rows by their leading columns (user, time, …), in bounded memory.
 //!
-//! Life of a row: it waits in a chunk → the chunk is sorted and, unless it is the only one, written as a run (Arrow IPC
-//! in the spill folder) while the next chunks fill → all runs are merged in one pass, as often as the result is read. At
-//! most [`SORTERS_MAX`] chunks, the one that fills and a few small batches of each run are in memory, all of it accounted in the pool. The engine's own sort
-//! merges in memory what it may not spill, and fails on sources many times larger than the pool.
+//! Life of a row: it waits in a chunk → the chunk is sorted while the next ones fill, and is a run: kept in memory as long as most of
+//! the pool is free, else written to the spill folder (Arrow IPC) → all runs are merged in one pass, as often as the result is read.
+//! Besides the runs that are kept, at most [`SORTERS_MAX`] chunks, the one that fills and a few small batches of each run are in
+//! memory, all of it accounted in the pool. The engine's own sort merges in memory what it may not spill, and fails on sources many
+//! times larger than the pool.
 //!
 //! Rows with whole numbers as users and a time are sorted by digits and merged by numbers ([`super::run_merge`]); others, such as
 //! those with texts as users, by comparing.
@@ -18,7 +19,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, DynComparator, RecordBa
 use datafusion::arrow::compute::{SortOptions, cast, concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType, UInt64Type};
 use datafusion::arrow::error::ArrowError;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, SpillFile};
 use datafusion::physical_expr::expressions::Column;
@@ -45,6 +46,10 @@ const CHUNK_BYTES: std::ops::RangeInclusive<usize> = (4 << 20)..=(64 << 20);
 const SORTERS_MAX: usize = 3;
 /// While a chunk is sorted it exists as it came, joined and in order.
 const COPIES_WHILE_SORTED: usize = 3;
+/// Runs are kept in memory while less than this share of the pool is taken, by whomever.
+const KEPT_SHARE: usize = 3;
+/// The same of a pool without end.
+const KEPT_BYTES: usize = 1 << 30;
 const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: false };
 
 /// The rows of `input` in the order of all its columns. `seen` hears of rows as they are read.
@@ -75,9 +80,10 @@ pub(super) struct Sorter {
     chunk: Vec<RecordBatch>,
     bytes: usize,
     /// Chunks that are being sorted, in the order in which they came.
-    sorting: VecDeque<JoinHandle<Result<(Arc<dyn SpillFile>, Option<Plain>)>>>,
+    sorting: VecDeque<JoinHandle<Result<(Run, Option<Plain>)>>>,
     sorters: usize,
-    runs: Vec<Arc<dyn SpillFile>>,
+    runs: Vec<Run>,
+    room: Room,
     /// Whether all runs up to now are plainly ordered, and the number of the last row.
     plain: Option<Plain>,
 }
@@ -100,12 +106,45 @@ impl Plain {
     }
 }
 
+/// A sorted chunk.
+enum Run {
+    Kept(Arc<KeptRun>),
+    Spilled(Arc<dyn SpillFile>),
+}
+
+/// Its rows, and what they take.
+struct KeptRun {
+    batches: Vec<RecordBatch>,
+    _memory: MemoryReservation,
+}
+
+/// Says whether a run may stay in memory.
+#[derive(Clone)]
+struct Room {
+    pool: Arc<dyn MemoryPool>,
+    bytes: usize,
+}
+
+impl Room {
+    fn new(pool: &Arc<dyn MemoryPool>) -> Self {
+        let bytes = match pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes / KEPT_SHARE,
+            _ => KEPT_BYTES,
+        };
+        Self { pool: Arc::clone(pool), bytes }
+    }
+
+    fn is_left(&self) -> bool {
+        self.pool.reserved() < self.bytes
+    }
+}
+
 /// Rows in order, to be read any number of times. What it holds, in memory or on the disk, goes with it.
 pub(super) struct Sorted {
     schema: SchemaRef,
     keys: usize,
     spill: SpillManager,
-    runs: Vec<Arc<dyn SpillFile>>,
+    runs: Vec<Run>,
     /// The only chunk: few rows never see the disk.
     chunk: Vec<RecordBatch>,
     /// Whether runs can be merged by numbers.
@@ -132,6 +171,7 @@ impl Sorter {
             sorting: VecDeque::new(),
             sorters: std::thread::available_parallelism().map_or(1, usize::from).min(SORTERS_MAX),
             runs: Vec::new(),
+            room: Room::new(&env.memory_pool),
             plain: None,
         }
     }
@@ -154,16 +194,11 @@ impl Sorter {
             self.written().await?;
         }
         let (chunk, memory) = self.take_chunk()?;
-        let (schema, spill, keys) = (Arc::clone(&self.schema), self.spill.clone(), self.keys);
+        let (schema, spill, keys, room) = (Arc::clone(&self.schema), self.spill.clone(), self.keys, self.room.clone());
         self.sorting.push_back(tokio::task::spawn_blocking(move || {
             let (batches, plain) = sorted(&schema, chunk, keys)?;
-            let mut file = spill.create_in_progress_file("event run").map_err(Error::from_engine)?;
-            for batch in batches {
-                file.append_batch(&batch?).map_err(Error::from_engine)?;
-            }
-            drop(memory);
-            let file = file.finish().map_err(Error::from_engine)?.ok_or_else(|| Error::internal("a run of no rows"))?;
-            Ok((file, plain))
+            let run = if room.is_left() { kept(batches, memory)? } else { spilled(&spill, batches)? };
+            Ok((run, plain))
         }));
         Ok(())
     }
@@ -220,8 +255,7 @@ impl Sorted {
             let rows = (0..self.chunk.len()).map(move |i| Ok(held.chunk[i].clone()));
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(rows))));
         }
-        let open = |run: &Arc<dyn SpillFile>| self.spill.read_spill_as_stream(Arc::clone(run), None);
-        let streams = self.runs.iter().map(open).collect::<datafusion::error::Result<Vec<_>>>();
+        let streams = self.runs.iter().map(|run| self.open(run)).collect::<datafusion::error::Result<Vec<_>>>();
         if self.plain {
             let (streams, memory) = (streams.map_err(Error::from_engine)?, self.memory.new_empty());
             return Ok(merge_runs(&self.schema, streams, self.keys > 1, 8 * RUN_BATCH_ROWS, memory));
@@ -239,6 +273,35 @@ impl Sorted {
             .build()
             .map_err(Error::from_engine)
     }
+}
+
+impl Sorted {
+    fn open(&self, run: &Run) -> datafusion::error::Result<SendableRecordBatchStream> {
+        match run {
+            Run::Spilled(file) => self.spill.read_spill_as_stream(Arc::clone(file), None),
+            Run::Kept(run) => {
+                let run = Arc::clone(run);
+                let rows = (0..run.batches.len()).map(move |i| Ok(run.batches[i].clone()));
+                Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), futures::stream::iter(rows))))
+            }
+        }
+    }
+}
+
+/// A run that stays in memory, of what was taken to sort it.
+fn kept(batches: Batches, memory: MemoryReservation) -> Result<Run> {
+    let batches = batches.collect::<Result<Vec<_>>>()?;
+    memory.resize(batches.iter().map(RecordBatch::get_array_memory_size).sum());
+    Ok(Run::Kept(Arc::new(KeptRun { batches, _memory: memory })))
+}
+
+fn spilled(spill: &SpillManager, batches: Batches) -> Result<Run> {
+    let mut file = spill.create_in_progress_file("event run").map_err(Error::from_engine)?;
+    for batch in batches {
+        file.append_batch(&batch?).map_err(Error::from_engine)?;
+    }
+    let file = file.finish().map_err(Error::from_engine)?.ok_or_else(|| Error::internal("a run of no rows"))?;
+    Ok(Run::Spilled(file))
 }
 
 /// What a row is compared by first.
@@ -365,16 +428,17 @@ mod tests {
 
     use super::*;
 
-    const ROWS: u64 = 300_000;
+    const ROWS: u64 = 400_000;
+    const POOL_BYTES: usize = 60 << 20;
 
     /// A number that looks like chance.
     fn chance(row: u64, below: u64) -> u64 {
         portrait_udfs::kernels::splitmix::at(9, row) % below
     }
 
-    /// Sorts rows of chance in chunks that do not fit in memory; the (user, time, number) of each, in order.
+    /// Sorts rows of chance in chunks, the first of which stay in memory; the (user, time, number) of each, in order.
     async fn run(users: impl Fn(Range<u64>) -> ArrayRef, numbers: impl Fn(u64) -> u64) -> (bool, Vec<(String, i64, u64)>) {
-        let env = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(96 << 20))).build_arc().unwrap();
+        let env = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(POOL_BYTES))).build_arc().unwrap();
         let kind = users(0..1).data_type().clone();
         let schema = Arc::new(Schema::new(vec![
             Field::new("user", kind, true),
@@ -393,7 +457,8 @@ mod tests {
             sorter.add(RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()).await.unwrap();
         }
         let sorted = Arc::new(sorter.finish().await.unwrap());
-        assert!(sorted.runs.len() > 3, "{} runs", sorted.runs.len());
+        let kept = sorted.runs.iter().filter(|run| matches!(run, Run::Kept(_))).count();
+        assert!(kept > 0 && sorted.runs.len() > kept + 1, "{kept} of {} runs are kept", sorted.runs.len());
         let (mut rows, mut found) = (sorted.rows().unwrap(), Vec::new());
         while let Some(batch) = rows.next().await {
             let batch = batch.unwrap();

@@ -1,4 +1,4 @@
-//! Streams rows into the Parquet files of a managed table: zstd, statistics, bounded memory, nothing left behind.
+//! Streams rows into the Parquet files of a managed table: statistics, bounded memory, nothing left behind.
 //!
 //! Files get names only when they are whole ([`super::durable`]), and count only once a Delta commit names them. A
 //! writer that is dropped before [`PendingFiles::keep`] (an error, a cancelled statement) removes what it wrote.
