@@ -300,7 +300,9 @@ pub struct UserReader {
     strings: Strings,
     batches: VecDeque<Batch>,
     row: usize,
+    /// The user whose events are being collected, when `begun`; else buffers, and what was there last.
     open: Option<UserHistory>,
+    begun: bool,
     spare: Option<UserHistory>,
     dropped_rows: u64,
     strings_bytes_max: usize,
@@ -385,6 +387,7 @@ impl UserReader {
             batches: VecDeque::new(),
             row: 0,
             open: None,
+            begun: false,
             spare: None,
             dropped_rows: 0,
             strings_bytes_max: STRINGS_BYTES_MAX,
@@ -426,32 +429,55 @@ impl UserReader {
 
     /// The next user all of whose events have been pushed; `None` until more batches come.
     pub fn next_user(&mut self) -> Option<UserHistory> {
-        if self.open.is_none() && self.strings.bytes() > self.strings_bytes_max {
+        if !self.advance() {
+            return None;
+        }
+        self.begun = false;
+        self.open.take().map(sorted)
+    }
+
+    /// Shows `each` of the users that [`next_user`](Self::next_user) would give: many of few events are not moved about.
+    ///
+    /// # Errors
+    /// What `each` says.
+    pub fn each_user<E>(&mut self, mut each: impl FnMut(&UserHistory) -> std::result::Result<(), E>) -> std::result::Result<(), E> {
+        while self.advance() {
+            self.begun = false;
+            match &self.open {
+                Some(history) if history.times_us.is_sorted() => each(history)?,
+                Some(history) => each(&sorted(history.clone()))?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads on until all events of the open user are there; false when they may not be yet.
+    fn advance(&mut self) -> bool {
+        if !self.begun && self.strings.bytes() > self.strings_bytes_max {
             self.forget_strings();
         }
-        while let Some(batch) = self.batches.pop_front() {
+        let Self { batches, row, open, begun, spare, layout, strings, .. } = self;
+        while let Some(batch) = batches.front() {
             let rows = batch.times.len();
-            while self.row < rows {
-                let end = match &self.open {
-                    Some(open) => batch.users.end_of(&open.user, self.row),
-                    None => self.row,
-                };
-                if self.open.is_some() && end == self.row {
-                    self.batches.push_front(batch);
-                    return self.open.take().map(sorted);
+            while *row < rows {
+                let history = open.get_or_insert_with(|| spare.take().unwrap_or_else(|| layout.nobody()));
+                if !*begun {
+                    history.clear();
+                    history.user = batch.users.key(*row);
+                    *begun = true;
                 }
-                let mut history = match self.open.take() {
-                    Some(open) => open,
-                    None => self.start(batch.users.key(self.row)),
-                };
-                let end = if end > self.row { end } else { batch.users.end_of(&history.user, self.row) };
-                self.append(&mut history, &batch, self.row, end);
-                self.row = end;
-                self.open = Some(history);
+                let end = batch.users.end_of(&history.user, *row);
+                if end == *row {
+                    return true;
+                }
+                layout.append(strings, history, batch, *row, end);
+                *row = end;
             }
-            self.row = 0;
+            *row = 0;
+            batches.pop_front();
         }
-        None
+        false
     }
 
     /// The last user, after the last batch. Call it once [`next_user`](Self::next_user) returns `None`.
@@ -459,7 +485,9 @@ impl UserReader {
         if let Some(user) = self.next_user() {
             return Some(user);
         }
-        self.open.take().map(sorted)
+        let last = self.open.take().filter(|_| self.begun);
+        self.begun = false;
+        last.map(sorted)
     }
 
     /// The strings behind the codes of the last history.
@@ -487,42 +515,38 @@ impl UserReader {
         let generation = self.strings.generation + 1;
         self.strings = Strings { extras: vec![Interner::default(); self.layout.extras.len()], generation, ..Strings::default() };
     }
+}
 
-    fn start(&mut self, user: UserKey) -> UserHistory {
-        if let Some(mut spare) = self.spare.take() {
-            spare.clear();
-            spare.user = user;
-            return spare;
-        }
-        let extras = self.layout.extras.iter().map(|(_, number)| if *number { Extra::Number(Vec::new()) } else { Extra::Text(Vec::new()) });
-        let extras = extras.collect();
+impl Layout {
+    /// A history without events, to be somebody's.
+    fn nobody(&self) -> UserHistory {
+        let extras = self.extras.iter().map(|(_, number)| if *number { Extra::Number(Vec::new()) } else { Extra::Text(Vec::new()) });
         UserHistory {
-            user,
+            user: UserKey::Int64(0),
             times_us: Vec::new(),
             events: Vec::new(),
             items: Vec::new(),
             categories: Vec::new(),
             values: Vec::new(),
-            extras,
+            extras: extras.collect(),
         }
     }
 
-    fn append(&mut self, history: &mut UserHistory, batch: &Batch, start: usize, end: usize) {
+    fn append(&self, strings: &mut Strings, history: &mut UserHistory, batch: &Batch, start: usize, end: usize) {
         history.times_us.extend_from_slice(&batch.times.values()[start..end]);
-        let layout = &self.layout;
         for (column, codes, table) in [
-            (layout.event, &mut history.events, &mut self.strings.events),
-            (layout.item, &mut history.items, &mut self.strings.items),
-            (layout.category, &mut history.categories, &mut self.strings.categories),
+            (self.event, &mut history.events, &mut strings.events),
+            (self.item, &mut history.items, &mut strings.items),
+            (self.category, &mut history.categories, &mut strings.categories),
         ] {
             if let Some(column) = column {
                 intern(batch.columns[column].as_string::<i32>(), start, end, table, codes);
             }
         }
-        if let Some(column) = layout.value {
+        if let Some(column) = self.value {
             numbers(batch.columns[column].as_primitive::<Float64Type>(), start, end, &mut history.values);
         }
-        for ((extra, (column, _)), table) in history.extras.iter_mut().zip(&layout.extras).zip(&mut self.strings.extras) {
+        for ((extra, (column, _)), table) in history.extras.iter_mut().zip(&self.extras).zip(&mut strings.extras) {
             match extra {
                 Extra::Text(codes) => match batch.columns[*column].as_binary_opt::<i32>() {
                     Some(pictures) => intern_bytes(pictures, start, end, table, codes),

@@ -17,9 +17,10 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
+use super::orders::{Customers, Orders, Pieces};
 use crate::context::{EventSource, UserHistories};
 use crate::error::{Code, Error, Result};
-use crate::features::events::{Strings, UserKey};
+use crate::features::events::Strings;
 use crate::features::roles::resolve_event_columns;
 use crate::features::{EventColumns, KeyType, UserHistory, UserReader};
 use crate::functions::ml::predict::subject::Users;
@@ -27,7 +28,6 @@ use crate::functions::relation::{Argument, Arguments, Call, Kind, Parameter};
 use crate::functions::source::{event_types, orders_of, resolve_columns};
 use crate::kernels::identity::{People, whole};
 use crate::kernels::nearest::nearest;
-use crate::kernels::stats::windowed::WindowSum;
 
 pub(super) const SOURCE: Parameter = Parameter::required("source", Kind::Source, "The events.");
 pub(super) const COLUMNS: Parameter =
@@ -114,11 +114,11 @@ impl Events {
             .hint("Name it with columns => 'auto, value=price*quantity', or whatever holds the money."))
     }
 
-    /// Every user's orders, in the order of the users, counted in the memory pool. Streams of users are read side by side.
+    /// Every user's orders, counted in the memory pool. Streams of users are read side by side.
     ///
     /// # Errors
     /// What reading the source says; 53200; 57014; 22023 for a type of event that no user has.
-    pub(super) async fn orders(&self, call: &Call, name: &'static str) -> DfResult<(Vec<Orders>, MemoryReservation)> {
+    pub(super) async fn orders(&self, call: &Call, name: &'static str) -> DfResult<(Customers, MemoryReservation)> {
         let memory = MemoryConsumer::new(name).register(call.task.memory_pool());
         let mut reading = vec![];
         for stream in self.histories.scan(call.session.config().target_partitions().max(1)).await? {
@@ -126,18 +126,13 @@ impl Events {
             let orders = UserOrders { stream, reader, as_of_us: self.as_of_us, cancel: call.statement().cancel.clone() };
             reading.push(SpawnedTask::spawn(orders.read(memory.new_empty())));
         }
-        let mut found: Vec<Orders> = Vec::new();
+        let mut found = Vec::with_capacity(reading.len());
         for task in reading {
             let (orders, held) = task.join().await.map_err(|error| Error::internal(format!("reading events failed: {error}")))??;
             memory.try_grow(held.free())?;
-            if found.is_empty() { found = orders } else { found.extend(orders) }
+            found.push(orders);
         }
-        if !found.is_sorted_by(|a, b| a.user <= b.user) {
-            // Each stream has its users in order: a stable sort merges those runs, with room for half of them.
-            memory.try_grow(found.len() / 2 * size_of::<Orders>())?;
-            found.sort_by(|a, b| a.user.cmp(&b.user));
-            memory.shrink(found.len() / 2 * size_of::<Orders>());
-        }
+        let found = Customers::new(found);
         if let Some(event) = self.event.as_ref().filter(|_| found.is_empty()) {
             let types = event_types(&call.session, &self.source, TYPES_SHOWN).await?;
             if !types.is_empty() && !types.contains(event) {
@@ -212,35 +207,28 @@ struct UserOrders {
 }
 
 impl UserOrders {
-    async fn read(mut self, memory: MemoryReservation) -> DfResult<(Vec<Orders>, MemoryReservation)> {
-        let mut found: Vec<Orders> = Vec::new();
+    async fn read(mut self, memory: MemoryReservation) -> DfResult<(Pieces, MemoryReservation)> {
+        let (mut found, as_of_us) = (Pieces::default(), self.as_of_us);
+        let add = |found: &mut Pieces, history: &UserHistory| match Orders::of(history, as_of_us) {
+            Some(orders) => found.add(orders, &memory),
+            None => Ok(()),
+        };
         while let Some(batch) = self.stream.next().await {
             if self.cancel.is_cancelled() {
                 return Err(Error::cancelled().into());
             }
             self.reader.push(&batch?)?;
-            while let Some(history) = self.reader.next_user() {
-                add(&mut found, Orders::of(&history, self.as_of_us), &memory)?;
-                self.reader.recycle(history);
-            }
+            self.reader.each_user(|history| add(&mut found, history))?;
         }
         if let Some(history) = self.reader.finish() {
-            add(&mut found, Orders::of(&history, self.as_of_us), &memory)?;
+            add(&mut found, &history)?;
         }
         Ok((found, memory))
     }
 }
 
-fn add(found: &mut Vec<Orders>, orders: Option<Orders>, memory: &MemoryReservation) -> DfResult<()> {
-    let Some(orders) = orders else { return Ok(()) };
-    if found.len() == found.capacity() {
-        let more = found.capacity().max(1024);
-        memory.try_grow(more * (size_of::<Orders>() + 16))?;
-        found.reserve_exact(more);
-    }
-    found.push(orders);
-    Ok(())
-}
+/// Types that are remembered for a message, at most.
+const TYPES_SHOWN: usize = 20;
 
 fn unknown_event(event: &str, types: &BTreeSet<String>) -> Error {
     let there = types.iter().map(String::as_str).collect::<Vec<_>>();
@@ -248,52 +236,5 @@ fn unknown_event(event: &str, types: &BTreeSet<String>) -> Error {
     match nearest(event, there.iter().copied()) {
         Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
         None => error,
-    }
-}
-
-/// A user's orders: events at the same time are one order, orders of the same UTC day are one day.
-#[derive(Debug, Clone)]
-pub(super) struct Orders {
-    pub(super) user: UserKey,
-    /// Distinct times.
-    pub(super) orders: u64,
-    /// Distinct days.
-    pub(super) days: u64,
-    pub(super) first_us: i64,
-    pub(super) last_us: i64,
-    /// The sum of values; NULLs count as nothing.
-    pub(super) total: f64,
-    /// The sum of values after the first day.
-    pub(super) later_total: f64,
-}
-
-/// A day in microseconds.
-const DAY_US: i64 = 86_400_000_000;
-
-/// Types that are remembered for a message, at most.
-const TYPES_SHOWN: usize = 20;
-
-impl Orders {
-    fn of(history: &UserHistory, as_of_us: i64) -> Option<Self> {
-        let (mut total, mut later) = (WindowSum::default(), WindowSum::default());
-        let mut found: Option<Self> = None;
-        for (at, time_us) in history.times_us.iter().enumerate().take_while(|(_, time_us)| **time_us <= as_of_us) {
-            let (user, first_us, last_us) = (&history.user, *time_us, *time_us);
-            let new = || Self { user: user.clone(), orders: 1, days: 1, first_us, last_us, total: 0.0, later_total: 0.0 };
-            match &mut found {
-                None => found = Some(new()),
-                Some(orders) => {
-                    orders.orders += u64::from(*time_us != orders.last_us);
-                    orders.days += u64::from(time_us.div_euclid(DAY_US) != orders.last_us.div_euclid(DAY_US));
-                    orders.last_us = *time_us;
-                }
-            }
-            let value = history.values.get(at).copied().filter(|value| value.is_finite()).unwrap_or(0.0);
-            total.add(value);
-            if found.as_ref().is_some_and(|orders| time_us.div_euclid(DAY_US) != orders.first_us.div_euclid(DAY_US)) {
-                later.add(value);
-            }
-        }
-        found.map(|orders| Self { total: total.value(), later_total: later.value(), ..orders })
     }
 }

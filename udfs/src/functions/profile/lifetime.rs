@@ -3,7 +3,8 @@
 use datafusion::error::Result as DfResult;
 use datafusion::execution::memory_pool::MemoryReservation;
 
-use super::events::{Events, Orders};
+use super::events::Events;
+use super::orders::Orders;
 use crate::error::{Code, Error, Result};
 use crate::functions::relation::Call;
 use crate::kernels::profile::bgnbd::{BgNbd, Customer, FitError, GammaGamma};
@@ -57,6 +58,8 @@ pub(super) async fn fit(call: &Call, name: &'static str) -> DfResult<Fitted> {
     let events = Events::open_orders(call).await?;
     let (users, memory) = events.orders(call, name).await?;
     memory.try_grow(users.len() * (size_of::<Customer>() + 16))?;
+    // In order: sums of floating-point numbers depend on it.
+    let users: Vec<Orders> = users.in_order().collect();
     let customers: Vec<Customer> = users.iter().map(|orders| customer(orders, events.as_of_us)).collect();
     let spends: Vec<(f64, f64)> = match events.columns().value {
         Some(_) => {

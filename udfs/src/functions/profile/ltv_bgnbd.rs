@@ -73,7 +73,7 @@ async fn rows(call: &Call) -> DfResult<RecordBatch> {
     let horizon = days(0, call.args.positive_micros("horizon")?.unwrap_or(90 * DAY_US));
     let fitted = fit(call, "ltv_bgnbd").await?;
     let as_of_us = fitted.events.as_of_us;
-    let row = |orders: &super::events::Orders| {
+    let row = |orders: &super::orders::Orders| {
         let customer = customer(orders, as_of_us);
         let mean = mean_value(orders).filter(|_| fitted.events.columns().value.is_some());
         let purchases = fitted.model.expected_purchases(&customer, horizon);

@@ -21,6 +21,7 @@ mod hours;
 mod lifecycle_stage;
 mod lifetime;
 mod ltv_bgnbd;
+mod orders;
 mod peak_hour;
 mod pref_top;
 mod pref_vector;

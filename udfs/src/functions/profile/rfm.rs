@@ -9,7 +9,7 @@ use datafusion::common::ScalarValue;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::{DataFusionError, Result as DfResult};
 
-use super::events::Orders;
+use super::orders::{Customers, Orders};
 use crate::error::{Code, Error, Result};
 use crate::functions::relation::{Arguments, Kind, Parameter};
 use crate::kernels::profile::rfm::{bounds, score};
@@ -48,7 +48,7 @@ impl Bounds {
     ///
     /// # Errors
     /// A bug of ours.
-    pub(super) async fn of(users: &Arc<Vec<Orders>>, as_of_us: i64, bins: usize) -> DfResult<Self> {
+    pub(super) async fn of(users: &Arc<Customers>, as_of_us: i64, bins: usize) -> DfResult<Self> {
         let tasks = [0, 1, 2].map(|at| {
             let users = Arc::clone(users);
             SpawnedTask::spawn(

@@ -11,7 +11,8 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::collect;
 use futures::{Stream, StreamExt};
 
-use super::events::{AS_OF, COLUMNS, EVENT, Events, Orders, SOURCE, key_type, time_type};
+use super::events::{AS_OF, COLUMNS, EVENT, Events, SOURCE, key_type, time_type};
+use super::orders::Orders;
 use super::rfm::{BINS, Bounds, bins, check_bounds, figures, time};
 use crate::error::{Error, Result};
 use crate::features::KeyType;
@@ -115,11 +116,16 @@ async fn rows(call: Call) -> DfResult<impl Stream<Item = DfResult<RecordBatch>>>
     };
     let threads = call.session.config().target_partitions().max(1);
     // The parts at hand stand beside the users.
-    memory.try_grow(PART.min(users.len()) * threads * 120)?;
-    let scoring = Arc::new(Scoring { users, bounds, as_of_us: events.as_of_us, key_type: events.columns().key_type, _memory: memory });
-    let parts = (0..scoring.users.len()).step_by(PART).map(move |from| {
+    memory.try_grow(PART.min(users.len()) * threads * (120 + size_of::<Orders>()))?;
+    let mut users = Arc::into_inner(users).ok_or_else(|| Error::internal("somebody still reads the users"))?.in_order();
+    let scoring = Arc::new(Scoring { bounds, as_of_us: events.as_of_us, key_type: events.columns().key_type, _memory: memory });
+    let parts = std::iter::from_fn(move || {
+        let part: Vec<Orders> = users.by_ref().take(PART).collect();
+        (!part.is_empty()).then_some(part)
+    });
+    let parts = parts.map(move |users| {
         let scoring = Arc::clone(&scoring);
-        let part = SpawnedTask::spawn(async move { scoring.part(from) });
+        let part = SpawnedTask::spawn(async move { scoring.part(&users) });
         async move { part.join_unwind().await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))? }
     });
     Ok(futures::stream::iter(parts).buffered(threads))
@@ -128,9 +134,8 @@ async fn rows(call: Call) -> DfResult<impl Stream<Item = DfResult<RecordBatch>>>
 /// Users that are worth a task.
 const PART: usize = 1 << 15;
 
-/// All users and what scores them.
+/// What scores users.
 struct Scoring {
-    users: Arc<Vec<Orders>>,
     bounds: Bounds,
     as_of_us: i64,
     key_type: KeyType,
@@ -138,9 +143,7 @@ struct Scoring {
 }
 
 impl Scoring {
-    /// The rows of the users from `from` on.
-    fn part(&self, from: usize) -> DfResult<RecordBatch> {
-        let users = &self.users[from..self.users.len().min(from + PART)];
+    fn part(&self, users: &[Orders]) -> DfResult<RecordBatch> {
         let figures: Vec<[f64; 3]> = users.iter().map(|orders| figures(orders, self.as_of_us)).collect();
         let scores: Vec<[usize; 3]> = figures.iter().map(|figures| self.bounds.scores(*figures)).collect();
         let score = |at: usize| Arc::new(scores.iter().map(|scores| i32::try_from(scores[at]).ok()).collect::<Int32Array>()) as ArrayRef;
