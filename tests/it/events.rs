@@ -247,3 +247,60 @@ fn a_killed_import_is_whole_or_nothing() {
     assert!(said(&import(data.path(), &[files.path()])).starts_with("read "));
     assert_eq!(sql_of(data.path(), "SELECT count(*), count(DISTINCT event_id), sum(event_id) FROM events"), "60000,60000,1799970000");
 }
+
+/// Labels and values that are both picked from one table of events are read once, and say what two scans say: of users with one event and
+/// with many thousands, of labels everywhere, here and there and nowhere, of times that repeat, and of runs that are merged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn labels_and_values_of_one_table_are_read_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path()).await;
+    let session = engine.session("portrait").unwrap();
+    for (user, name) in [("bigint", "n % 3000 * 7"), ("text", "'user ' || n % 3000 * 7"), ("integer", "n % 2")] {
+        let table = format!(
+            "DROP TABLE IF EXISTS e, plain; CREATE TABLE e (event_id bigint, user_id {user}, event_time timestamp, kind text, price double precision) \
+             WITH (user_column = user_id, time_column = event_time, event_id = event_id)"
+        );
+        // Every fifth event is of one user, whose history is longer than many batches.
+        let events = |from: u32, to: u32| {
+            format!(
+                "SELECT n, CAST(CASE WHEN n % 5 = 0 THEN {} ELSE {name} END AS {user}), to_timestamp(1704067200 + n * 7919 % 50000), \
+                        CASE WHEN n % 997 = 0 THEN 'rare' WHEN n % 3 = 0 THEN 'label' ELSE 'value' END, n % 1000 / 8.0 FROM generate_series({from}, {to}) g(n)",
+                if user == "text" { "'user 77'" } else { "77" }
+            )
+        };
+        rows(&session, &format!("{table}; INSERT INTO e {}; INSERT INTO e {}", events(1, 150_000), events(150_001, 200_000)))
+            .await
+            .unwrap();
+        rows(&session, "CREATE TABLE plain AS SELECT * FROM e").await.unwrap();
+        for compacted in [false, true] {
+            if compacted {
+                rows(&session, "OPTIMIZE e").await.unwrap();
+            }
+            let conditions = [
+                ("kind = 'label'", "kind = 'value'"),
+                ("kind = 'rare'", "true"),
+                ("true", "kind = 'rare'"),
+                ("price < 0", "true"),
+                ("kind = 'label' AND price > 100", "price < 0"),
+                ("event_time > '2024-01-01 08:00'", "event_time < '2024-01-01 04:00' AND price > 1"),
+            ];
+            for (labels, values) in conditions {
+                let call = |table: &str| {
+                    format!(
+                        "SELECT * FROM features_asof((SELECT user_id, event_time AS label_time, event_id AS label FROM {table} WHERE {labels}), \
+                         (SELECT event_time, price * 2 AS twice, user_id, event_id AS found FROM {table} WHERE {values}), strict => true)"
+                    )
+                };
+                let (ours, others) = (call("e"), call("plain"));
+                let differ = format!(
+                    "SELECT (SELECT count(*) FROM ({ours} EXCEPT ALL {others})), (SELECT count(*) FROM ({others} EXCEPT ALL {ours}))"
+                );
+                assert_eq!(rows(&session, &differ).await.unwrap(), ["0|0"], "{user}, compacted {compacted}: {ours}");
+                let plan = rows(&session, &format!("EXPLAIN ANALYZE {ours}")).await.unwrap().join("\n");
+                assert_eq!(plan.contains("read_together=1"), compacted, "{plan}");
+            }
+        }
+    }
+    drop(session);
+    engine.shutdown().await;
+}

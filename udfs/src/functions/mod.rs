@@ -21,6 +21,7 @@ pub mod files;
 mod grouped;
 pub mod identity;
 pub mod ml;
+mod one_scan;
 pub mod package;
 mod pairing;
 pub mod planner;

@@ -172,12 +172,31 @@ impl Ties {
             }
         };
         self.memory.free();
-        let ties = partition(&last.keys)?;
-        if ties.len() == last.batch.num_rows() {
-            return Ok(Some(last.batch));
-        }
-        sorted(&last.batch, &self.rest, ties.ranges()).map(Some)
+        tied(last.batch, &last.keys, &self.rest).map(Some)
     }
+}
+
+/// A batch in the order of all keys, that is in the order of the first `ordered` of them: whoever has whole ties needs no stream.
+///
+/// # Errors
+/// Keys that have no order.
+pub(super) fn in_whole_order(batch: RecordBatch, order: &LexOrdering, ordered: usize) -> Result<RecordBatch> {
+    let keys: Vec<PhysicalSortExpr> = order.iter().cloned().collect();
+    let (first, rest) = keys.split_at(ordered.min(keys.len()));
+    let columns = values(first, &batch)?;
+    tied(batch, &columns, rest)
+}
+
+/// A batch in order of the columns `keys`, whose ties go by `rest`.
+fn tied(batch: RecordBatch, keys: &[ArrayRef], rest: &[PhysicalSortExpr]) -> Result<RecordBatch> {
+    if batch.num_rows() == 0 || rest.is_empty() {
+        return Ok(batch);
+    }
+    let ties = partition(keys)?;
+    if ties.len() == batch.num_rows() {
+        return Ok(batch);
+    }
+    sorted(&batch, rest, ties.ranges())
 }
 
 /// A batch with each of `runs` in the order of `keys`.

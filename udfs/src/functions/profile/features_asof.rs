@@ -1,21 +1,21 @@
 //! `features_asof(spine, features, …)`
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_null_array};
-use arrow::compute::{SortOptions, cast, concat, take};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
-use arrow::row::{OwnedRow, RowConverter, Rows, SortField};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, UInt32Builder, new_null_array};
+use arrow::compute::{SortOptions, cast, take};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use datafusion::error::{DataFusionError, Result as DfResult};
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::buffer::MemoryBufferedStream;
 use datafusion::physical_plan::common::spawn_buffered;
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
@@ -25,9 +25,11 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitio
 use futures::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
+use super::as_of_pairs::{Pair, Pairs, Sides};
 use super::events::time_type;
 use crate::error::{Code, Error, Result};
 use crate::functions::MlContext;
+use crate::functions::one_scan::OneScan;
 use crate::functions::radix_sort::{by_digits, by_digits_of_pairs};
 use crate::functions::relation::{Arguments, Call, Kind, MlRelation, Parameter, sql_type};
 use crate::functions::ties::{SortTiesExec, ranges_in_order};
@@ -73,7 +75,7 @@ impl MlRelation for FeaturesAsof {
          older than ttl, or where key or label time is NULL; a value whose event time is NULL is never used, one whose ingested_at is NULL \
          was never written down. Columns: those of the spine, then the features (with the suffix _feature where the spine has the name), \
          then feature_time. Rows come in the order of key and label time; each row of the spine comes exactly once. Both sides are sorted, \
-         spilling to disk; in memory is the history of one key at a time."
+         spilling to disk, but those that are picked from one table of events lie in order: it is read once. In memory is the history of one key at a time."
     }
 
     fn example(&self) -> &'static str {
@@ -215,19 +217,54 @@ impl Side {
     }
 }
 
-/// Both sides in order, their n-th streams having the same keys, and how many streams they have. Sides that lie in the same ranges of
-/// the key, as tables of events do, are neither sent nor sorted: only ties change places.
-fn in_pairs(spine: &Side, features: &Side, streams: usize) -> DfResult<[Arc<dyn ExecutionPlan>; 2]> {
-    let (spine_order, feature_order) = (spine.ordering(true)?, features.ordering(true)?);
-    let ranges = ranges_in_order(&spine.plan, &spine_order, ORDERED_KEYS)?;
-    if let (Some(ranges), Some(others)) = (ranges, ranges_in_order(&features.plan, &feature_order, ORDERED_KEYS)?)
-        && streams > 1
-        && ranges.split_points() == others.split_points()
-    {
-        let only_ties = |side: &Side, order| Arc::new(SortTiesExec::new(Arc::clone(&side.plan), order, ORDERED_KEYS)) as _;
-        return Ok([only_ties(spine, spine_order), only_ties(features, feature_order)]);
+/// Both sides in order, their n-th streams having the same keys.
+enum Ordered {
+    /// Each by itself.
+    Two([Arc<dyn ExecutionPlan>; 2]),
+    /// From one scan; the orders are those of ties.
+    One(Arc<OneScan>, [LexOrdering; 2], usize),
+}
+
+impl Ordered {
+    /// Sides that lie in the same ranges of the key, as tables of events do, are neither sent nor sorted: only ties change places. Those
+    /// that are picked from the same files are read once.
+    fn new(spine: &Side, features: &Side, streams: usize) -> DfResult<Self> {
+        let (spine_order, feature_order) = (spine.ordering(true)?, features.ordering(true)?);
+        let ranges = ranges_in_order(&spine.plan, &spine_order, ORDERED_KEYS)?;
+        if let (Some(ranges), Some(others)) = (ranges, ranges_in_order(&features.plan, &feature_order, ORDERED_KEYS)?)
+            && streams > 1
+            && ranges.split_points() == others.split_points()
+        {
+            if let Some(scan) = OneScan::of([&spine.plan, &features.plan])? {
+                return Ok(Self::One(Arc::new(scan), [spine_order, feature_order], ranges.partition_count()));
+            }
+            let only_ties = |side: &Side, order| Arc::new(SortTiesExec::new(Arc::clone(&side.plan), order, ORDERED_KEYS)) as _;
+            return Ok(Self::Two([only_ties(spine, spine_order), only_ties(features, feature_order)]));
+        }
+        Ok(Self::Two([spine.sorted(streams)?, features.sorted(streams)?]))
     }
-    Ok([spine.sorted(streams)?, features.sorted(streams)?])
+
+    /// Whether the keys of a stream are all greater than those of the one before.
+    fn in_sequence(&self) -> bool {
+        match self {
+            Self::Two([spine, _]) => matches!(spine.output_partitioning(), Partitioning::Range(_)),
+            Self::One(..) => true,
+        }
+    }
+
+    fn streams(&self) -> usize {
+        match self {
+            Self::Two([spine, _]) => spine.output_partitioning().partition_count(),
+            Self::One(_, _, streams) => *streams,
+        }
+    }
+
+    fn execute(&self, at: usize, task: &Arc<TaskContext>) -> DfResult<Sides> {
+        Ok(match self {
+            Self::Two([spine, features]) => Sides::Two(spine.execute(at, Arc::clone(task))?, features.execute(at, Arc::clone(task))?),
+            Self::One(scan, orders, _) => Sides::One(scan.execute(at, Arc::clone(task))?, Arc::clone(scan), orders.clone()),
+        })
+    }
 }
 
 fn ascending(schema: &Schema, at: usize) -> PhysicalSortExpr {
@@ -244,15 +281,19 @@ fn join(call: Call) -> DfResult<SendableRecordBatchStream> {
     // Keys of different types have different hashes.
     let alike = spine.plan.schema().field(layout.spine_key).data_type() == features.schema().field(layout.feature_key).data_type();
     let streams = if alike { call.session.config().target_partitions().max(1) } else { 1 };
-    let [spine, features] = in_pairs(&Side::new(&spine.plan, spine_order), &Side::new(features, feature_order), streams)?;
-    let streams = spine.output_partitioning().partition_count();
-    let joins = (0..streams).map(|at| {
-        let sides = (spine.execute(at, Arc::clone(&call.task))?, features.execute(at, Arc::clone(&call.task))?);
-        Join::stream(&call, &layout, sides)
-    });
+    let schemas = [spine.plan.schema(), features.schema()];
+    let sides = Ordered::new(&Side::new(&spine.plan, spine_order), &Side::new(features, feature_order), streams)?;
+    let streams = sides.streams();
+    let joins = (0..streams).map(|at| Join::stream(&call, &layout, sides.execute(at, &call.task)?, schemas.clone()));
     let mut joins = joins.collect::<DfResult<Vec<_>>>()?;
+    MetricBuilder::new(&call.metrics).global_counter("read_together").add(usize::from(matches!(sides, Ordered::One(..))));
     if streams == 1 {
         return joins.pop().ok_or_else(|| Error::internal("there is no join").into());
+    }
+    let memory = MemoryConsumer::new("features_asof").register(call.task.memory_pool());
+    if sides.in_sequence() {
+        let at_once = call.session.config().target_partitions() + 1;
+        return Ok(one_after_the_other(joins, at_once, &layout.schema, &memory));
     }
     let keys = [layout.spine_key, layout.label].map(|at| ascending(&layout.schema, at));
     let order = LexOrdering::new(keys).ok_or_else(|| Error::internal("a merge has no order"))?;
@@ -262,72 +303,36 @@ fn join(call: Call) -> DfResult<SendableRecordBatchStream> {
         .with_expressions(&order)
         .with_metrics(BaselineMetrics::new(&ExecutionPlanMetricsSet::new(), 0))
         .with_batch_size(call.session.config().batch_size())
-        .with_reservation(MemoryConsumer::new("features_asof").register(call.task.memory_pool()))
+        .with_reservation(memory)
         .build()
 }
 
 /// Batches that a join may be ahead of the merge.
 const JOINED_BATCHES: usize = 2;
+/// Bytes that a join may be ahead of its turn.
+const AHEAD_BYTES: usize = 32 << 20;
 
-/// The keys of a batch, as they are compared: NULL before all others.
-#[derive(Debug)]
-enum Keys {
-    Whole(Int64Array),
-    Other(Rows),
-}
-
-/// One of them.
-#[derive(Debug)]
-enum Key {
-    Whole(i64),
-    Other(OwnedRow),
-}
-
-impl Keys {
-    fn new(column: &ArrayRef, converter: &RowConverter) -> DfResult<Self> {
-        match column.as_primitive_opt::<Int64Type>() {
-            Some(keys) => Ok(Self::Whole(keys.clone())),
-            None => Ok(Self::Other(converter.convert_columns(&[Arc::clone(column)])?)),
+/// The rows of streams whose keys ascend from one stream to the next. So many of them work at once, into buffers.
+fn one_after_the_other(
+    joins: Vec<SendableRecordBatchStream>,
+    at_once: usize,
+    schema: &SchemaRef,
+    memory: &MemoryReservation,
+) -> SendableRecordBatchStream {
+    let buffers = memory.new_empty();
+    let mut waiting = joins.into_iter().map(move |join| MemoryBufferedStream::new(join, AHEAD_BYTES, buffers.new_empty()));
+    let working: VecDeque<_> = waiting.by_ref().take(at_once).collect();
+    let rows = futures::stream::unfold((waiting, working), |(mut waiting, mut working)| async move {
+        loop {
+            let batch = working.front_mut()?.next().await;
+            if batch.is_some() {
+                return Some((batch?, (waiting, working)));
+            }
+            working.pop_front();
+            working.extend(waiting.next());
         }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Whole(keys) => keys.len(),
-            Self::Other(keys) => keys.num_rows(),
-        }
-    }
-
-    /// The key of a row where it is not NULL.
-    fn at(&self, row: usize) -> Key {
-        match self {
-            Self::Whole(keys) => Key::Whole(keys.value(row)),
-            Self::Other(keys) => Key::Other(keys.row(row).owned()),
-        }
-    }
-
-    fn same(&self, a: usize, b: usize) -> bool {
-        match self {
-            Self::Whole(keys) => keys.is_valid(a) == keys.is_valid(b) && (keys.is_null(a) || keys.value(a) == keys.value(b)),
-            Self::Other(keys) => keys.row(a) == keys.row(b),
-        }
-    }
-
-    fn compare(&self, row: usize, key: &Key) -> Ordering {
-        match (self, key) {
-            (Self::Whole(keys), Key::Whole(_)) if keys.is_null(row) => Ordering::Less,
-            (Self::Whole(keys), Key::Whole(key)) => keys.value(row).cmp(key),
-            (Self::Other(keys), Key::Other(key)) => keys.row(row).cmp(&key.row()),
-            // Both sides are cast to one type.
-            _ => Ordering::Less,
-        }
-    }
-}
-
-fn converter(key_type: &DataType) -> Result<RowConverter> {
-    let options = SortOptions { descending: false, nulls_first: true };
-    RowConverter::new(vec![SortField::new_with_options(key_type.clone(), options)])
-        .map_err(|error| Error::internal(format!("keys cannot be compared: {error}")))
+    });
+    Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows))
 }
 
 /// Times as microseconds UTC. By way of the number: the cast between zones asks a calendar about every row.
@@ -341,215 +346,99 @@ fn micros(column: &ArrayRef) -> DfResult<TimestampMicrosecondArray> {
     Ok(times.clone().with_data_type(time_type()))
 }
 
-/// A batch of features with its keys; rows before `from` are done with.
-#[derive(Debug)]
-struct Waiting {
-    batch: RecordBatch,
-    keys: Keys,
-    events: TimestampMicrosecondArray,
-    ingested: Option<TimestampMicrosecondArray>,
-    from: usize,
-    /// The rows that the spine's batch at hand wants, in its order.
-    picked: Vec<u32>,
-}
-
-impl Waiting {
-    fn take_picked(&mut self, values: &[usize]) -> DfResult<Option<Vec<ArrayRef>>> {
-        if self.picked.is_empty() {
-            return Ok(None);
-        }
-        let picked = UInt32Array::from(std::mem::take(&mut self.picked));
-        let mut columns = values.iter().map(|at| take(self.batch.column(*at), &picked, None)).collect::<Result<Vec<_>, _>>()?;
-        columns.push(take(&self.events, &picked, None)?);
-        Ok(Some(columns))
-    }
-}
-
-/// The features, key by key.
-struct Features {
-    stream: SendableRecordBatchStream,
-    converter: RowConverter,
-    layout: Layout,
-    waiting: VecDeque<Waiting>,
-    /// What was picked from batches that are done with: the values, then the event time.
-    chosen: Vec<Vec<ArrayRef>>,
-    ended: bool,
-    memory: MemoryReservation,
-}
-
-/// The values of one key: what is known of each, and where it is (batch, row).
+/// The values of one key: what is known of each, and its row.
 #[derive(Debug, Default)]
-struct Values {
+struct OfKey {
     known: Vec<Known>,
-    places: Vec<(usize, u32)>,
+    rows: Vec<u32>,
 }
 
-impl Features {
-    async fn read(&mut self) -> DfResult<bool> {
-        if self.ended {
-            return Ok(false);
-        }
-        loop {
-            let Some(batch) = self.stream.next().await.transpose()? else {
-                self.ended = true;
-                return Ok(false);
-            };
-            if batch.num_rows() == 0 {
-                continue;
-            }
-            self.memory.try_grow(batch.get_array_memory_size())?;
-            let keys = Keys::new(&cast(batch.column(self.layout.feature_key), &self.layout.key_type)?, &self.converter)?;
-            let events = micros(batch.column(self.layout.event))?;
-            let ingested = self.layout.ingested.map(|at| micros(batch.column(at))).transpose()?;
-            self.waiting.push_back(Waiting { batch, keys, events, ingested, from: 0, picked: vec![] });
-            return Ok(true);
-        }
-    }
-
-    /// Forgets whole batches of smaller keys, but for what was picked from them.
-    fn forget(&mut self) -> DfResult<()> {
-        while self.waiting.front().is_some_and(|waiting| waiting.from >= waiting.keys.len()) {
-            if let Some(mut gone) = self.waiting.pop_front() {
-                self.memory.shrink(gone.batch.get_array_memory_size());
-                self.chosen.extend(gone.take_picked(&self.layout.values)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// What the spine's batch at hand picked, in its order: keys ascend, and so do the values of a key that become known.
-    fn chosen(&mut self) -> DfResult<Vec<Vec<ArrayRef>>> {
-        let mut chosen = std::mem::take(&mut self.chosen);
-        for waiting in &mut self.waiting {
-            chosen.extend(waiting.take_picked(&self.layout.values)?);
-        }
-        Ok(chosen)
-    }
-
-    /// Passes over keys below `key`, then collects the values of `key`. Batches that hold them stay.
-    async fn of(&mut self, key: &Key, values: &mut Values) -> DfResult<()> {
-        loop {
-            for waiting in &mut self.waiting {
-                while waiting.from < waiting.keys.len() && waiting.keys.compare(waiting.from, key).is_lt() {
-                    waiting.from += 1;
-                }
-            }
-            self.forget()?;
-            if !self.waiting.is_empty() || !self.read().await? {
-                break;
-            }
-        }
-        let mut at = 0;
-        loop {
-            while at >= self.waiting.len() {
-                if !self.read().await? {
-                    return Ok(());
-                }
-            }
-            let Some(waiting) = self.waiting.get(at) else { return Ok(()) };
-            for row in waiting.from..waiting.keys.len() {
-                if waiting.keys.compare(row, key).is_ne() {
-                    return Ok(());
-                }
-                // A value without a time, or never written down, was never known.
-                let ingested_us = waiting.ingested.as_ref().map_or(Some(i64::MIN), |times| times.is_valid(row).then(|| times.value(row)));
-                if let (true, Some(ingested_us)) = (waiting.events.is_valid(row), ingested_us) {
-                    values.known.push(Known { event_us: waiting.events.value(row), ingested_us });
-                    values.places.push((at, u32::try_from(row).unwrap_or(u32::MAX)));
-                }
-            }
-            at += 1;
-        }
-    }
-}
-
+/// One pair of streams, joined.
 struct Join {
-    spine: SendableRecordBatchStream,
-    features: Features,
-    converter: RowConverter,
+    pairs: Pairs,
     layout: Layout,
     cancel: CancellationToken,
 }
 
 impl Join {
-    /// The rows of one pair of streams.
-    fn stream(
-        call: &Call,
-        layout: &Layout,
-        (spine, features): (SendableRecordBatchStream, SendableRecordBatchStream),
-    ) -> DfResult<SendableRecordBatchStream> {
-        let features = Features {
-            stream: features,
-            converter: converter(&layout.key_type)?,
-            layout: layout.clone(),
-            waiting: VecDeque::new(),
-            chosen: vec![],
-            ended: false,
-            memory: MemoryConsumer::new("features_asof").register(call.task.memory_pool()),
-        };
-        let cancel = call.statement().cancel.clone();
-        let join = Self { spine, features, converter: converter(&layout.key_type)?, layout: layout.clone(), cancel };
+    fn stream(call: &Call, layout: &Layout, sides: Sides, schemas: [SchemaRef; 2]) -> DfResult<SendableRecordBatchStream> {
+        let memory = MemoryConsumer::new("features_asof").register(call.task.memory_pool());
+        let columns = [layout.spine_key, layout.feature_key];
+        let rows = call.session.config().batch_size();
+        let pairs = Pairs::new(sides, schemas, columns, &layout.key_type, (rows, ORDERED_KEYS), memory)?;
+        let join = Self { pairs, layout: layout.clone(), cancel: call.statement().cancel.clone() };
         let rows = futures::stream::try_unfold(join, |mut join| async move { Ok(join.next().await?.map(|batch| (batch, join))) });
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&layout.schema), rows)))
     }
 
-    /// The next batch of the spine with its features.
+    /// The next labels with their features.
     async fn next(&mut self) -> DfResult<Option<RecordBatch>> {
         if self.cancel.is_cancelled() {
             return Err(Error::cancelled().into());
         }
-        let Some(batch) = self.spine.next().await.transpose()? else { return Ok(None) };
-        let keys = cast(batch.column(self.layout.spine_key), &self.layout.key_type)?;
-        let rows = Keys::new(&keys, &self.converter)?;
-        let labels = micros(batch.column(self.layout.label))?;
-        let (mut spread, mut values) = (Vec::with_capacity(batch.num_rows()), Values::default());
-        let (mut start, mut picked) = (0, 0_u32);
-        while start < batch.num_rows() {
-            let mut end = start + 1;
-            while end < batch.num_rows() && rows.same(start, end) {
-                end += 1;
-            }
-            values.known.clear();
-            values.places.clear();
-            if keys.is_valid(start) {
-                self.features.of(&rows.at(start), &mut values).await?;
-            }
-            for found in self.pick(&values, &labels, start..end) {
-                spread.push(found.map(|at| {
-                    let (waiting, row) = values.places[at];
-                    self.features.waiting[waiting].picked.push(row);
-                    (picked, picked += 1).0
-                }));
-            }
-            start = end;
-        }
-        self.whole(&batch, &UInt32Array::from(spread)).map(Some)
+        self.pairs.next().await?.map(|pair| self.joined(&pair)).transpose()
     }
 
-    /// The value that each of the spine's rows `range`, all of one key, may use.
-    fn pick(&self, values: &Values, labels: &TimestampMicrosecondArray, range: std::ops::Range<usize>) -> Vec<Option<usize>> {
-        if values.known.is_empty() {
-            return vec![None; range.len()];
+    fn joined(&self, pair: &Pair) -> DfResult<RecordBatch> {
+        let labels = micros(pair.labels.column(self.layout.label))?;
+        let events = micros(pair.values.column(self.layout.event))?;
+        let ingested = self.layout.ingested.map(|at| micros(pair.values.column(at))).transpose()?;
+        let (keys, others) = (&pair.label_keys, &pair.value_keys);
+        let mut picked = UInt32Builder::with_capacity(keys.len());
+        let (mut start, mut value, mut of_key) = (0, 0, OfKey::default());
+        while start < keys.len() {
+            let mut end = start + 1;
+            while end < keys.len() && keys.compare(start, keys, end).is_eq() {
+                end += 1;
+            }
+            of_key.known.clear();
+            of_key.rows.clear();
+            while value < others.len() && others.compare(value, keys, start).is_lt() {
+                value += 1;
+            }
+            while value < others.len() && others.compare(value, keys, start).is_eq() {
+                // A value without a time, or never written down, was never known.
+                let ingested_us = ingested.as_ref().map_or(Some(i64::MIN), |times| times.is_valid(value).then(|| times.value(value)));
+                if let (true, Some(ingested_us)) = (events.is_valid(value), ingested_us) {
+                    of_key.known.push(Known { event_us: events.value(value), ingested_us });
+                    of_key.rows.push(u32::try_from(value).unwrap_or(u32::MAX));
+                }
+                value += 1;
+            }
+            if keys.is_null(start) {
+                of_key.known.clear();
+            }
+            self.pick(&of_key, &labels, start..end, &mut picked);
+            start = end;
+        }
+        self.whole(pair, &events, &picked.finish())
+    }
+
+    /// The value that each of the labels `range`, all of one key, may use.
+    fn pick(&self, of_key: &OfKey, labels: &TimestampMicrosecondArray, range: Range<usize>, picked: &mut UInt32Builder) {
+        if of_key.known.is_empty() {
+            picked.append_nulls(range.len());
+            return;
         }
         // NULL labels sort first and find nothing.
         let times: Cow<'_, [i64]> = match labels.null_count() {
             0 => Cow::Borrowed(&labels.values()[range.clone()]),
             _ => range.clone().map(|row| if labels.is_valid(row) { labels.value(row) } else { i64::MIN }).collect(),
         };
-        let found = latest_known(&values.known, &times, self.layout.rule);
-        found.into_iter().zip(range).map(|(at, row)| at.filter(|_| labels.is_valid(row))).collect()
+        let found = latest_known(&of_key.known, &times, self.layout.rule);
+        for (at, row) in found.into_iter().zip(range) {
+            picked.append_option(at.filter(|_| labels.is_valid(row)).map(|at| of_key.rows[at]));
+        }
     }
 
-    /// The spine's batch with what was picked for it; `spread` has the place of each row's value.
-    fn whole(&mut self, batch: &RecordBatch, spread: &UInt32Array) -> DfResult<RecordBatch> {
-        let chosen = self.features.chosen()?;
-        let mut columns = batch.columns().to_vec();
-        let first = columns.len();
-        for (at, field) in self.layout.schema.fields()[first..].iter().enumerate() {
-            let parts: Vec<&dyn Array> = chosen.iter().map(|part| part[at].as_ref()).collect();
-            columns.push(match parts.is_empty() {
-                true => new_null_array(field.data_type(), batch.num_rows()),
-                false => cast(&take(&concat(&parts)?, spread, None)?, field.data_type())?,
+    /// The labels with the values that were picked for them.
+    fn whole(&self, pair: &Pair, events: &TimestampMicrosecondArray, picked: &UInt32Array) -> DfResult<RecordBatch> {
+        let mut columns = pair.labels.columns().to_vec();
+        let values = self.layout.values.iter().map(|at| pair.values.column(*at).as_ref()).chain([events as &dyn Array]);
+        for (values, field) in values.zip(&self.layout.schema.fields()[columns.len()..]) {
+            columns.push(match pair.values.num_rows() {
+                0 => new_null_array(field.data_type(), picked.len()),
+                _ => cast(&take(values, picked, None)?, field.data_type())?,
             });
         }
         RecordBatch::try_new(Arc::clone(&self.layout.schema), columns).map_err(DataFusionError::from)

@@ -12,6 +12,7 @@
 //! What this room must never know: models, and how a server finds a history.
 
 mod active_hours;
+mod as_of_pairs;
 mod bgnbd_fit;
 mod decayed;
 mod events;
