@@ -3,7 +3,7 @@
 //! Numbers and times that have too many values for a dictionary are written as differences: of rows by user and time they are
 //! smaller than what zstd makes of the numbers, and are read twice as fast. A table of events says which columns have a value
 //! of its own in each row: a dictionary of those would only be begun and given up. What is left to compress is little: numbers are
-//! left to LZ4, texts to zstd, and a page whose size stays much the same is kept as it is (of events, a seventh more bytes; a third
+//! left to LZ4, texts to zstd, and a page whose size stays much the same is kept as it is (of events, a fifteenth more bytes; a third
 //! less work for whoever reads numbers). Only pages of version 2 can say so. A table that is asked for one user at a time has small
 //! pages, for a page is the least that can be read.
 

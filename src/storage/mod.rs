@@ -1,6 +1,6 @@
 //! Bytes on an object store: where they lie, that they are durable, and what may be read.
 //!
-//! Life of an INSERT: `catalog` names the table → [`delta`] streams rows into zstd Parquet files through
+//! Life of an INSERT: `catalog` names the table → [`delta`] streams rows into Parquet files through
 //! [`durable`] (each fsynced before it has a name) → one Delta commit makes them visible. A table of events takes each
 //! event once and keeps users together ([`events`]). Life of a `SELECT`:
 //! [`delta`] or [`external`] lists the files of now and hands DataFusion a stock `DataSourceExec`. Life of a

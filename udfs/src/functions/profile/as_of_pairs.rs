@@ -257,6 +257,8 @@ impl Pairs {
 
     /// The labels whose values have all come.
     fn pair(&mut self) -> DfResult<Pair> {
+        // Pieces are joined: for a moment there are two of each.
+        self.memory.try_resize(2 * (self.labels.bytes() + self.values.bytes()))?;
         let (all, values) = (self.labels.whole()?, self.values.whole()?);
         let complete = if self.ended { all.num_rows() } else { self.labels.below(&all, &self.complete_below)? };
         let mut labels = all.slice(0, complete);
