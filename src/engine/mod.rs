@@ -44,7 +44,7 @@ use access::{ModelRights, RoleFiles};
 
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::plan::{CheckedArithmetic, Choices, SliceJoins};
+use crate::plan::{CheckedArithmetic, Choices, ShortTexts, SliceJoins};
 use crate::storage::{DataRoots, HistoryIndex, Store};
 
 pub use access::NewRows;
@@ -260,6 +260,8 @@ impl Engine {
         let mut rules = PhysicalOptimizer::new().rules;
         rules.insert(0, Arc::new(CheckedArithmetic));
         rules.insert(1, Arc::new(Choices));
+        rules.insert(2, Arc::new(ShortTexts::Values));
+        rules.push(Arc::new(ShortTexts::Conditions));
         let builder = SessionStateBuilder::new()
             .with_config(session::base_config(&self.config))
             .with_runtime_env(Arc::clone(self.runtime.env()))

@@ -17,8 +17,19 @@ type Plan = Arc<dyn ExecutionPlan>;
 
 /// The plan with each expression that `change` makes another one of; the schema is that of the expression's columns. Types must stay.
 pub(super) fn with_each(plan: Plan, change: &dyn Fn(Expr, &Schema) -> Result<Transformed<Expr>>) -> Result<Plan> {
+    with_each_of(plan, &|_| true, change)
+}
+
+/// As [`with_each`], in those nodes alone that `taken` is true of.
+pub(super) fn with_each_of(
+    plan: Plan,
+    taken: &dyn Fn(&dyn ExecutionPlan) -> bool,
+    change: &dyn Fn(Expr, &Schema) -> Result<Transformed<Expr>>,
+) -> Result<Plan> {
     plan.transform_up(|node| {
-        if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
+        if !taken(node.as_ref()) {
+            Ok(Transformed::no(node))
+        } else if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
             in_projection(projection, change).map(|changed| or_same(changed, node))
         } else if let Some(filter) = node.downcast_ref::<FilterExec>() {
             in_filter(filter, change).map(|changed| or_same(changed, node))

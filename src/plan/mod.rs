@@ -9,9 +9,11 @@ mod inputs;
 mod join_slices;
 mod overflow;
 mod per_user;
+mod short_texts;
 
 pub(crate) use choices::Choices;
 pub(crate) use inputs::{Input, InputKind, Inputs, inputs, only_users, user_of_scan};
 pub use join_slices::SliceJoins;
 pub(crate) use overflow::CheckedArithmetic;
 pub(crate) use per_user::{Rows, rows_per_user};
+pub(crate) use short_texts::ShortTexts;

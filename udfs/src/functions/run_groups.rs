@@ -264,7 +264,7 @@ impl Runs {
 }
 
 /// Whether the last row of `before` and the first of `keys` are equal, NULLs included.
-fn is_same(before: &[ArrayRef], keys: &[ArrayRef]) -> Result<bool> {
+pub(super) fn is_same(before: &[ArrayRef], keys: &[ArrayRef]) -> Result<bool> {
     for (before, key) in before.iter().zip(keys) {
         let last = before.len().checked_sub(1).ok_or_else(|| DataFusionError::Internal("a piece of keys is empty".into()))?;
         if !not_distinct(&before.slice(last, 1), &key.slice(0, 1))?.value(0) {

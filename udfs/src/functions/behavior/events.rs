@@ -248,15 +248,37 @@ impl<M: ArrowPrimitiveType<Native: Mask>, R: Reader> Events<M, R> {
     }
 }
 
+/// The bits of a byte as bytes.
+static SPREAD: [u64; 256] = {
+    let mut spread = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut bit = 0;
+        while bit < 8 {
+            spread[byte] |= ((byte as u64 >> bit) & 1) << (8 * bit);
+            bit += 1;
+        }
+        byte += 1;
+    }
+    spread
+};
+
 /// The conditions of every row of a batch as masks.
 pub(super) fn read_masks(conditions: &Conditions, values: &[ArrayRef], rows: usize, masks: &mut Vec<u64>) -> DfResult<()> {
     masks.clear();
     masks.resize(rows, 0);
     match conditions {
         Conditions::Columns(range) => {
-            for (bit, column) in values[range.clone()].iter().enumerate() {
-                for row in truths(booleans(column)?).set_indices() {
-                    masks[row] |= 1 << bit;
+            let mut lanes = vec![0_u64; rows.div_ceil(8)];
+            for (octet, columns) in values[range.clone()].chunks(8).enumerate() {
+                lanes.fill(0);
+                for (bit, column) in columns.iter().enumerate() {
+                    let truths = truths(booleans(column)?);
+                    let bytes = truths.bit_chunks().iter_padded().flat_map(u64::to_le_bytes);
+                    lanes.iter_mut().zip(bytes).for_each(|(lane, byte)| *lane |= SPREAD[usize::from(byte)] << bit);
+                }
+                for (masks, lane) in masks.chunks_mut(8).zip(&lanes) {
+                    masks.iter_mut().zip(lane.to_le_bytes()).for_each(|(mask, byte)| *mask |= u64::from(byte) << (8 * octet));
                 }
             }
         }
@@ -317,6 +339,10 @@ impl<M: ArrowPrimitiveType<Native: Mask> + Debug + Send + Sync, R: Reader> Aggre
     fn update(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>) -> DfResult<()> {
         let times = times(&values[self.shape.time])?;
         read_masks(&self.shape.conditions, values, times.len(), &mut self.masks)?;
+        if filter.is_none() && times.null_count() == 0 && !self.keep.complete_only {
+            self.log.extend_rows(groups, times.values(), &self.masks, self.keep.unmatched);
+            return Ok(());
+        }
         for row in kept_rows(&self.shape, self.keep, values, filter, &times) {
             let mask = self.masks[row];
             if mask != 0 || self.keep.unmatched {
@@ -385,5 +411,27 @@ impl<M: ArrowPrimitiveType<Native: Mask> + Debug + Send + Sync, R: Reader> Aggre
 
     fn heap_bytes(&self) -> usize {
         self.log.heap_bytes() + self.masks.capacity() * size_of::<u64>() + self.sorted.capacity() * size_of::<Event>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::splitmix;
+
+    #[test]
+    fn the_mask_of_a_row_has_a_bit_for_each_condition() {
+        for (seed, count) in [1, 3, 8, 9, 17, 64].into_iter().enumerate() {
+            let rows = 70 + 37 * seed;
+            let at = |row: usize, column: usize| splitmix::at(seed as u64, (row * 64 + column) as u64);
+            let known = |row: usize, column: usize| (column % 2 == 0 || at(row, column) % 5 > 0).then(|| at(row, column) % 3 == 0);
+            let column =
+                |column| Arc::new((0..rows).map(|row| known(row, column)).collect::<BooleanArray>().slice(5, rows - 5)) as ArrayRef;
+            let columns: Vec<ArrayRef> = (0..count).map(column).collect();
+            let mut masks = vec![7; 3];
+            read_masks(&Conditions::Columns(0..count), &columns, rows - 5, &mut masks).unwrap();
+            let expected = |row: usize| (0..count).fold(0, |mask, column| mask | u64::from(known(row, column) == Some(true)) << column);
+            assert_eq!(masks, (5..rows).map(expected).collect::<Vec<_>>(), "{count} conditions");
+        }
     }
 }

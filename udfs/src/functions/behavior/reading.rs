@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
+use arrow::compute::partition;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimestampMicrosecondType};
-use arrow::row::{RowConverter, SortField};
 use datafusion::common::ScalarValue;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::Result as DfResult;
@@ -19,6 +19,7 @@ use crate::context::EventSource;
 use crate::error::{Code, Error, Result};
 use crate::features::{EventColumns, ValueColumn};
 use crate::functions::relation::{Argument, Arguments, Call, Kind, Parameter};
+use crate::functions::run_groups::is_same;
 use crate::functions::source::{canonical_plan, plan_sql, resolve_columns};
 use crate::kernels::intern::Interner;
 
@@ -167,24 +168,25 @@ async fn collect<C: Collector>(
     memory: MemoryReservation,
     cancel: CancellationToken,
 ) -> DfResult<(C, Names)> {
-    let users = RowConverter::new(vec![SortField::new(stream.schema().field(0).data_type().clone())])?;
     let mut names = Names::default();
     let mut rows: Vec<Row> = vec![];
-    let mut last: Option<Box<[u8]>> = None;
+    // The batch before: its last row says whose rows these are.
+    let mut last: Option<ArrayRef> = None;
     while let Some(batch) = next(&mut stream, &cancel).await? {
-        let keys = users.convert_columns(&[Arc::clone(batch.column(0))])?;
-        let columns = Columns::of(&batch)?;
-        for at in 0..batch.num_rows() {
-            let key = keys.row(at);
-            if last.as_deref() != Some(key.as_ref()) {
-                if last.is_some() {
-                    collector.user(&mut rows, &mut names);
-                }
-                rows.clear();
-                last = Some(key.as_ref().into());
-            }
-            rows.push(columns.row(at, &mut names));
+        let users = Arc::clone(batch.column(0));
+        if users.is_empty() {
+            continue;
         }
+        let columns = Columns::of(&batch)?;
+        let goes_on = last.as_ref().map_or(Ok(true), |last| is_same(std::slice::from_ref(last), std::slice::from_ref(&users)))?;
+        for run in partition(std::slice::from_ref(&users))?.ranges() {
+            if run.start > 0 || !goes_on {
+                collector.user(&mut rows, &mut names);
+                rows.clear();
+            }
+            rows.extend(run.map(|at| columns.row(at, &mut names)));
+        }
+        last = Some(users);
         let strings = names.events.bytes() + names.labels.bytes();
         memory.try_resize(collector.heap_bytes() + rows.capacity() * size_of::<Row>() + strings)?;
     }

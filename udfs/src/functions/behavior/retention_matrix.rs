@@ -165,20 +165,19 @@ struct Cohort {
 async fn rows(call: &Call, request: &Request) -> DfResult<RecordBatch> {
     let source = event_source(call, vec![], None).await?;
     let plan = aggregate(event_plan(call, &source).await?, request)?;
-    let mut cohorts: BTreeMap<i64, Cohort> = BTreeMap::new();
-    let mut last_day = i64::MIN;
+    let (mut cohorts, mut last_day) = (Cohorts::new(request), i64::MIN);
     run(call, plan, |batch| {
         let lists = batch.column(0).as_list_opt::<i32>().ok_or_else(|| Error::internal("days are no lists"))?;
-        for row in 0..lists.len() {
-            let days = lists.value(row);
-            let days = days.as_primitive_opt::<Int64Type>().ok_or_else(|| Error::internal("days are no numbers"))?.values();
+        let days = lists.values().as_primitive_opt::<Int64Type>().ok_or_else(|| Error::internal("days are no numbers"))?.values();
+        for place in lists.value_offsets().windows(2) {
+            let days = &days[place[0] as usize..place[1] as usize];
             last_day = last_day.max(days.last().map_or(i64::MIN, |day| day >> 2));
-            user(days, request, &mut cohorts);
+            cohorts.user(days);
         }
         Ok(())
     })
     .await?;
-    table(request, &cohorts, last_day)
+    table(request, &cohorts.cohorts, last_day)
 }
 
 /// One row per user: the days of the time zone with their bits.
@@ -190,29 +189,47 @@ fn aggregate(plan: LogicalPlan, request: &Request) -> DfResult<LogicalPlan> {
     LogicalPlanBuilder::from(plan).aggregate(vec![col("user")], vec![days])?.project(vec![col("days")])?.build()
 }
 
-/// Counts a user's days (`day << 2 | bits`, in order).
-fn user(days: &[i64], request: &Request, cohorts: &mut BTreeMap<i64, Cohort>) {
-    let periods_with = |bit: u64| {
-        let mut periods: Vec<i64> =
-            days.iter().filter(|day| day.cast_unsigned() & bit != 0).map(|day| request.granularity.period(day >> 2)).collect();
-        periods.dedup();
-        periods
-    };
-    let (mut began, active) = (periods_with(FIRST), periods_with(ACTIVE));
-    if !request.recurring {
-        began.truncate(1);
+/// Who began when.
+struct Cohorts<'a> {
+    request: &'a Request,
+    cohorts: BTreeMap<i64, Cohort>,
+    /// The periods of one user.
+    began: Vec<i64>,
+    active: Vec<i64>,
+}
+
+impl<'a> Cohorts<'a> {
+    const fn new(request: &'a Request) -> Self {
+        Self { request, cohorts: BTreeMap::new(), began: vec![], active: vec![] }
     }
-    for period in began {
-        let cohort = cohorts.entry(period).or_insert_with(|| Cohort { users: 0, retained: vec![0; request.periods.len()] });
-        cohort.users += 1;
-        for (later, retained) in request.periods.iter().zip(&mut cohort.retained) {
-            let back = match request.or_after {
-                true => active.last().is_some_and(|last| *last >= period + later),
-                false => active.binary_search(&(period + later)).is_ok(),
-            };
-            *retained += i64::from(back);
+
+    /// Counts a user's days (`day << 2 | bits`, in order).
+    fn user(&mut self, days: &[i64]) {
+        let Self { request, cohorts, began, active } = self;
+        periods_with(FIRST, days, request.granularity, began);
+        periods_with(ACTIVE, days, request.granularity, active);
+        if !request.recurring {
+            began.truncate(1);
+        }
+        for period in began.iter() {
+            let cohort = cohorts.entry(*period).or_insert_with(|| Cohort { users: 0, retained: vec![0; request.periods.len()] });
+            cohort.users += 1;
+            for (later, retained) in request.periods.iter().zip(&mut cohort.retained) {
+                let back = match request.or_after {
+                    true => active.last().is_some_and(|last| *last >= period + later),
+                    false => active.binary_search(&(period + later)).is_ok(),
+                };
+                *retained += i64::from(back);
+            }
         }
     }
+}
+
+/// The periods of the days that have a bit.
+fn periods_with(bit: u64, days: &[i64], granularity: Granularity, periods: &mut Vec<i64>) {
+    periods.clear();
+    periods.extend(days.iter().filter(|day| day.cast_unsigned() & bit != 0).map(|day| granularity.period(day >> 2)));
+    periods.dedup();
 }
 
 fn table(request: &Request, cohorts: &BTreeMap<i64, Cohort>, last_day: i64) -> DfResult<RecordBatch> {

@@ -161,38 +161,77 @@ struct Tops {
     totals: Totals,
 }
 
-/// The weight of a row of a batch; `None` leaves the row out.
-fn weights(scale: Option<i8>, values: &[ArrayRef]) -> DfResult<Vec<Option<Weight>>> {
-    let wrong = || Error::internal("weights have the wrong type");
-    let Some(array) = values.get(2) else { return Ok(vec![Some(Weight::Whole(1)); values[0].len()]) };
-    if scale.is_some() {
-        let whole = array.as_primitive_opt::<Decimal128Type>().ok_or_else(wrong)?;
-        return Ok(whole.iter().map(|weight| weight.map(Weight::Whole)).collect());
+/// The weights of a batch.
+enum Weights<'a> {
+    Ones,
+    Whole(&'a Decimal128Array),
+    Doubles(&'a Float64Array),
+}
+
+impl<'a> Weights<'a> {
+    fn of(scale: Option<i8>, values: &'a [ArrayRef]) -> DfResult<Self> {
+        let wrong = || Error::internal("weights have the wrong type");
+        let Some(array) = values.get(2) else { return Ok(Self::Ones) };
+        if scale.is_some() {
+            return Ok(Self::Whole(array.as_primitive_opt::<Decimal128Type>().ok_or_else(wrong)?));
+        }
+        let doubles = array.as_primitive_opt::<Float64Type>().ok_or_else(wrong)?;
+        if let Some(bad) = doubles.iter().flatten().find(|weight| !weight.is_finite()) {
+            return Err(Error::invalid(format!("a weight of {NAME} cannot be {bad}")).into());
+        }
+        Ok(Self::Doubles(doubles))
     }
-    let doubles = array.as_primitive_opt::<Float64Type>().ok_or_else(wrong)?;
-    if let Some(bad) = doubles.iter().flatten().find(|weight| !weight.is_finite()) {
-        return Err(Error::invalid(format!("a weight of {NAME} cannot be {bad}")).into());
+
+    /// `None` leaves the row out.
+    #[inline]
+    fn at(&self, row: usize) -> Option<Weight> {
+        match self {
+            Self::Ones => Some(Weight::Whole(1)),
+            Self::Whole(weights) => weights.is_valid(row).then(|| Weight::Whole(weights.value(row))),
+            Self::Doubles(weights) => weights.is_valid(row).then(|| Weight::Double(weights.value(row))),
+        }
     }
-    Ok(doubles.iter().map(|weight| weight.map(Weight::Double)).collect())
+}
+
+/// Values of a list array, one after the other.
+#[derive(Default)]
+struct Items {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Items {
+    fn push(&mut self, value: &[u8]) {
+        self.bytes.extend_from_slice(value);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(&0).chain(&self.ends);
+        begins.zip(&self.ends).map(|(begin, end)| &self.bytes[*begin..*end])
+    }
 }
 
 impl Tops {
-    /// A list array whose items are the values behind `rows`.
-    fn lists(&self, rows: &[Vec<u8>], places: &[usize]) -> DfResult<ArrayRef> {
+    /// A list array whose items are the values.
+    fn lists(&self, items: Items, places: &[usize]) -> DfResult<ArrayRef> {
         if self.value == DataType::Utf8 {
-            let texts = rows.iter().map(|row| std::str::from_utf8(row)).collect::<std::result::Result<Vec<_>, _>>();
-            let texts = texts.map_err(|_| Error::internal("a text is broken"))?;
-            return list(Arc::new(StringArray::from_iter_values(texts)), places);
+            let ends = [vec![0], items.ends].concat();
+            return list(Arc::new(StringArray::try_new(offsets(&ends)?, items.bytes.into(), None)?), places);
         }
         let parser = self.rows.parser();
-        let mut columns = self.rows.convert_rows(rows.iter().map(|row| parser.parse(row)))?;
+        let mut columns = self.rows.convert_rows(items.iter().map(|row| parser.parse(row)))?;
         let items = columns.pop().ok_or_else(|| Error::internal("a row has no column"))?;
         list(cast(&items, &self.value)?, places)
     }
 
-    fn take_in(&mut self, values: &ArrayRef, mut each: impl FnMut(usize, &[u8], &mut Totals)) -> DfResult<()> {
+    /// Tells `each` the code of every value that is not NULL.
+    fn take_in(&mut self, values: &ArrayRef, mut each: impl FnMut(usize, u32, &mut Totals)) -> DfResult<()> {
         if let Some(texts) = values.as_string_view_opt() {
-            texts.iter().enumerate().for_each(|(row, text)| _ = text.map(|text| each(row, text.as_bytes(), &mut self.totals)));
+            for (row, view) in texts.views().iter().enumerate().filter(|(row, _)| texts.is_valid(*row)) {
+                let code = self.totals.code_of_view(*view, || texts.value(row).as_bytes());
+                each(row, code, &mut self.totals);
+            }
             return Ok(());
         }
         if self.value == DataType::Utf8 {
@@ -200,7 +239,8 @@ impl Tops {
         }
         let rows = self.rows.convert_columns(&[cast(values, &self.value)?])?;
         for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
-            each(row, rows.row(row).as_ref(), &mut self.totals);
+            let code = self.totals.code(rows.row(row).as_ref());
+            each(row, code, &mut self.totals);
         }
         Ok(())
     }
@@ -214,10 +254,10 @@ fn list(items: ArrayRef, places: &[usize]) -> DfResult<ArrayRef> {
 impl Aggregation for Tops {
     #[allow(clippy::cast_possible_truncation, reason = "the number of groups was checked")]
     fn update(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>) -> DfResult<()> {
-        let weights = weights(self.scale, values)?;
+        let weights = Weights::of(self.scale, values)?;
         self.take_in(&values[0], |row, value, totals| {
             let kept = filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
-            if let Some(weight) = weights[row].filter(|_| kept) {
+            if let Some(weight) = weights.at(row).filter(|_| kept) {
                 totals.add(groups[row] as u32, value, weight);
             }
         })
@@ -249,24 +289,21 @@ impl Aggregation for Tops {
 
     fn values(&mut self, count: usize) -> DfResult<ArrayRef> {
         let mut lengths = vec![0; count];
-        let mut rows: Vec<Vec<u8>> = vec![];
-        let k = self.k;
-        self.totals.each(count, &mut |group, value, _| {
-            if lengths[group] < k {
-                lengths[group] += 1;
-                rows.push(value.to_vec());
-            }
+        let mut items = Items::default();
+        self.totals.each(count, self.k, &mut |group, value, _| {
+            lengths[group] += 1;
+            items.push(value);
         });
-        self.lists(&rows, &places(&lengths))
+        self.lists(items, &places(&lengths))
     }
 
     fn states(&mut self, count: usize) -> DfResult<Vec<ArrayRef>> {
         let mut lengths = vec![0; count];
-        let (mut rows, mut wholes, mut parts): (Vec<Vec<u8>>, Vec<i128>, Vec<f64>) = (vec![], vec![], vec![]);
-        self.totals.each(count, &mut |group, value, total| match total {
+        let (mut items, mut wholes, mut parts): (Items, Vec<i128>, Vec<f64>) = (Items::default(), vec![], vec![]);
+        self.totals.each(count, usize::MAX, &mut |group, value, total| match total {
             Total::Whole(whole) => {
                 lengths[group] += 1;
-                rows.push(value.to_vec());
+                items.push(value);
                 wholes.push(*whole);
                 parts.push(0.0);
             }
@@ -274,7 +311,7 @@ impl Aggregation for Tops {
                 // Zero has no parts, but the value has been seen.
                 for part in if sum.parts().is_empty() { &[0.0] } else { sum.parts() } {
                     lengths[group] += 1;
-                    rows.push(value.to_vec());
+                    items.push(value);
                     wholes.push(0);
                     parts.push(*part);
                 }
@@ -282,7 +319,7 @@ impl Aggregation for Tops {
         });
         let places = places(&lengths);
         let wholes = Decimal128Array::from(wholes).with_precision_and_scale(38, 0)?;
-        Ok(vec![self.lists(&rows, &places)?, list(Arc::new(wholes), &places)?, list(Arc::new(Float64Array::from(parts)), &places)?])
+        Ok(vec![self.lists(items, &places)?, list(Arc::new(wholes), &places)?, list(Arc::new(Float64Array::from(parts)), &places)?])
     }
 
     fn forget(&mut self, count: usize) {

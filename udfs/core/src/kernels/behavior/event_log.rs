@@ -69,6 +69,30 @@ impl<M: Mask> EventLog<M> {
         self.masks.push(mask);
     }
 
+    /// Adds rows, each with its group, time and conditions; those that satisfy none only if `unmatched`. As many as the shortest has.
+    pub fn extend_rows(&mut self, groups: &[usize], times: &[i64], masks: &[u64], unmatched: bool) {
+        let from = self.groups.len();
+        let count = groups.len().min(times.len()).min(masks.len());
+        self.grow(from + count);
+        let (own_groups, own_times, own_masks) = (&mut self.groups[from..], &mut self.times[from..], &mut self.masks[from..]);
+        let mut at = 0;
+        for ((group, time), mask) in groups.iter().zip(times).zip(masks) {
+            #[allow(clippy::cast_possible_truncation, reason = "callers count groups with 32 bits")]
+            let group = *group as u32;
+            (own_groups[at], own_times[at], own_masks[at]) = (group, *time, M::narrow(*mask));
+            // Written over by the next row if it does not count: what a row is cannot be foreseen.
+            at += usize::from(unmatched | (*mask != 0));
+        }
+        self.grow(from + at);
+        self.grouped &= self.groups[from.saturating_sub(1)..].is_sorted();
+    }
+
+    fn grow(&mut self, count: usize) {
+        self.groups.resize(count, 0);
+        self.times.resize(count, 0);
+        self.masks.resize(count, M::default());
+    }
+
     /// Adds the events of a group that another log held. `times` and `masks` are equally long.
     pub fn extend(&mut self, group: u32, times: &[i64], masks: &[M]) {
         let count = times.len().min(masks.len());
@@ -102,6 +126,9 @@ impl<M: Mask> EventLog<M> {
     /// Brings the events of each group together and says where each of the first `count` groups begins: `count + 1`
     /// places. O(events + groups), and no copy when the groups arrived in order.
     pub fn arrange(&mut self, count: usize) -> Vec<usize> {
+        if self.grouped {
+            return self.ends_of_runs(count);
+        }
         let highest = self.groups.iter().copied().max().map_or(0, |group| group as usize + 1);
         let mut ends = vec![0_usize; count.max(highest) + 1];
         for group in &self.groups {
@@ -110,10 +137,21 @@ impl<M: Mask> EventLog<M> {
         for at in 1..ends.len() {
             ends[at] += ends[at - 1];
         }
-        if !self.grouped {
-            self.permute(&ends);
-        }
+        self.permute(&ends);
         ends.truncate(count + 1);
+        ends
+    }
+
+    /// Where the first `count` groups begin, which never step back.
+    fn ends_of_runs(&self, count: usize) -> Vec<usize> {
+        let mut ends = Vec::with_capacity(count + 1);
+        let mut at = 0;
+        for run in self.groups.chunk_by(|group, next| group == next) {
+            // Those before it that have no event begin here too.
+            ends.resize((run[0] as usize + 1).min(count + 1).max(ends.len()), at);
+            at += run.len();
+        }
+        ends.resize(count + 1, at);
         ends
     }
 
@@ -157,7 +195,8 @@ impl<M: Mask> EventLog<M> {
         events.clear();
         let (times, masks) = self.slices(from, to);
         events.extend(times.iter().zip(masks).map(|(time, mask)| Event { time: *time, mask: mask.widen() }));
-        if !events.is_sorted() {
+        let follows = |pair: &[Event]| (pair[0].time < pair[1].time) | ((pair[0].time == pair[1].time) & (pair[0].mask <= pair[1].mask));
+        if !events.windows(2).fold(true, |sorted, pair| sorted & follows(pair)) {
             events.sort_unstable();
         }
     }
@@ -220,6 +259,41 @@ mod tests {
                 assert_eq!(&found, expected, "group {group} of {count}");
             }
         }
+    }
+
+    #[test]
+    fn rows_by_the_batch_are_rows_one_by_one() {
+        for unmatched in [false, true] {
+            let (mut many, mut single) = (EventLog::<u8>::default(), EventLog::<u8>::default());
+            for batch in 0..40_usize {
+                let rows = 0..(batch * 7) % 50;
+                let groups: Vec<usize> = rows.clone().map(|row| batch + row / 9 - usize::from(batch == 30)).collect();
+                let times: Vec<i64> = rows.clone().map(|row| (row * 31 % 17) as i64 - 5).collect();
+                let masks: Vec<u64> = rows.map(|row| (row as u64 * 13 + batch as u64) % 4).collect();
+                many.extend_rows(&groups, &times, &masks, unmatched);
+                for ((group, time), mask) in groups.iter().zip(&times).zip(&masks).filter(|(_, mask)| unmatched || **mask != 0) {
+                    single.push(*group as u32, *time, *mask as u8);
+                }
+                assert_eq!((many.len(), many.grouped), (single.len(), single.grouped), "batch {batch}");
+                let (mut a, mut b) = (many.clone(), single.clone());
+                for count in [batch / 2, batch + 3, batch + 20] {
+                    assert_eq!(a.arrange(count), b.arrange(count));
+                }
+                assert_eq!(a.slices(0, a.len()), b.slices(0, b.len()));
+            }
+        }
+    }
+
+    #[test]
+    fn groups_without_events_begin_where_the_next_does() {
+        let mut log = EventLog::<u8>::default();
+        for group in [1, 1, 4, 6] {
+            log.push(group, 0, 1);
+        }
+        assert_eq!(log.arrange(9), [0, 0, 2, 2, 2, 3, 3, 4, 4, 4]);
+        assert_eq!(log.arrange(5), [0, 0, 2, 2, 2, 3]);
+        assert_eq!(log.arrange(3), [0, 0, 2, 2]);
+        assert_eq!(log.arrange(0), [0]);
     }
 
     #[test]

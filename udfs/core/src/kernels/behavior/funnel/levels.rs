@@ -54,7 +54,7 @@ enum Next {
 }
 
 impl Funnel {
-    /// The default rule without anything else: the loop that most queries run.
+    /// The default rule without anything else, for any number of steps and all times.
     pub(super) fn plain_depth(&self, events: &[Event]) -> usize {
         let (window, steps, bits_of_steps) = (self.window, self.steps, self.step_bits());
         let mut start = [0_i64; CONDITIONS_MAX];

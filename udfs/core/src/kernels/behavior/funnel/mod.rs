@@ -1,19 +1,22 @@
 //! Funnels: how many steps of a chain a user takes within a window.
 //!
 //! [`Mode`] reads the words and bits by which ClickHouse, Doris, StarRocks and DuckDB choose a rule; [`Funnel`] applies it to
-//! one sorted history. `levels` holds the rules that remember one chain per step (ClickHouse's family), `rows` those
-//! that walk from row to row (Doris, StarRocks). `SEMANTICS.md` tells them apart by example.
+//! one sorted history. `levels` holds the rules that remember one chain per step (ClickHouse's family), `plain` the
+//! fastest loops for the commonest of them, `rows` those that walk from row to row (Doris, StarRocks). `SEMANTICS.md` tells them apart by example.
 
 mod levels;
 mod mode;
 mod once;
+mod plain;
 mod rows;
 #[cfg(test)]
 mod tests;
 
 use super::event_log::Event;
 
+use mode::LevelRule;
 pub use mode::{Dialect, Mode, ModeError};
+use plain::Plain;
 
 /// Steps and exclusions together fit into a mask.
 pub const CONDITIONS_MAX: usize = 64;
@@ -74,11 +77,22 @@ impl Funnel {
     pub fn depth(&mut self, events: &[Event]) -> usize {
         self.path.clear();
         match self.mode {
-            Mode::Levels(rule) if rule.is_plain() && self.exclusions.is_empty() && !self.tracks => self.plain_depth(events),
-            Mode::Levels(rule) => self.level_depth(events, rule),
+            Mode::Levels(rule) => self.levels(events, rule),
             Mode::Deduplication => self.deduplication_depth(events),
             Mode::Fixed { unmatched_break } => self.fixed_depth(events, unmatched_break),
             Mode::Bits(bits) => self.bits_depth(events, bits),
+        }
+    }
+
+    /// ClickHouse's family: in a loop of its own where the rule has one.
+    fn levels(&mut self, events: &[Event], rule: LevelRule) -> usize {
+        if self.tracks || !self.exclusions.is_empty() {
+            return self.level_depth(events, rule);
+        }
+        match Plain::of(rule).and_then(|plain| plain::depth(self, events, plain)) {
+            Some(depth) => depth,
+            None if rule.is_plain() => self.plain_depth(events),
+            None => self.level_depth(events, rule),
         }
     }
 
