@@ -116,8 +116,13 @@ impl DeltaTable {
     /// Removes files that only versions older than `retention_ms` name, and those that old which no version names. Returns how
     /// many.
     pub(crate) async fn vacuum(&self, retention_ms: i64) -> Result<u64> {
-        let mut present = self.unneeded(retention_ms).await?;
-        present.extend(self.leftovers(retention_ms).await?);
+        let present = {
+            // An erasure takes entries of the log away that are read here.
+            let _turn = self.ingest_turn().await;
+            let mut present = self.unneeded(retention_ms).await?;
+            present.extend(self.leftovers(retention_ms).await?);
+            present
+        };
         let count = present.len() as u64;
         delete_quietly(self.store(), present).await;
         Ok(count)
