@@ -147,6 +147,7 @@ impl Catalog {
                     return if if_not_exists { Ok(Created::Existed) } else { Err(taken(&name)) };
                 }
                 let refreshed_at_us = first.created_at_us;
+                definitions.access.begin(&Object::new(ObjectClass::Audience, name.as_str()), &owner);
                 let key = key == AudienceKey::Text;
                 let stored = StoredAudience { owner, query, text_key: key, versions: vec![first], refreshed_at_us };
                 definitions.audiences.insert(name, stored);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use datafusion::arrow::datatypes::SchemaRef;
 
+use super::ViewOptions;
 use crate::storage::{EventColumns, FileKind};
 
 /// A `CREATE EXTERNAL TABLE` as the statement says it.
@@ -38,6 +39,8 @@ pub struct CreateView {
     pub query: String,
     /// The query's columns when it was created.
     pub columns: SchemaRef,
+    /// `WITH`.
+    pub options: ViewOptions,
     /// `OR REPLACE`.
     pub or_replace: bool,
     /// `IF NOT EXISTS`.

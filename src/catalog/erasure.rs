@@ -40,6 +40,7 @@ const HASHES_SHOWN: usize = 1000;
 
 /// What a receipt calls a managed table.
 const TABLE: &str = "table";
+const TEMPORARY_TABLE: &str = "temporary table";
 
 /// What a column of users is called where no table of events says.
 const USUAL_USER: &str = "user_id";
@@ -422,7 +423,7 @@ impl Eraser {
                         continue;
                     }
                     // One table that cannot be written must not keep the others.
-                    if let Err(error) = self.erase_from(table, &env, &columns, &hidden, again).await {
+                    if let Err(error) = self.erase_from(table, (TABLE, name), &env, &columns, &hidden, again).await {
                         failure.get_or_insert(error);
                     }
                 }
@@ -432,6 +433,16 @@ impl Eraser {
                         .await?;
                 }
                 _ => {}
+            }
+        }
+        for (schema, table) in inner.temporary_tables() {
+            let columns = user_columns(&state, &table);
+            if columns.is_empty() {
+                continue;
+            }
+            let shown = format!("{schema}.{}", table.name());
+            if let Err(error) = self.erase_from(&table, (TEMPORARY_TABLE, &shown), &env, &columns, &hidden, again).await {
+                failure.get_or_insert(error);
             }
         }
         let pool = Arc::clone(&inner.env.read().memory_pool);
@@ -444,14 +455,15 @@ impl Eraser {
     async fn erase_from(
         &self,
         table: &Arc<DeltaTable>,
+        (kind, object): (&str, &str),
         env: &Arc<RuntimeEnv>,
         columns: &[usize],
         users: &Users,
         again: bool,
     ) -> Result<()> {
         let row = |gone: Erased| ErasedFrom {
-            kind: TABLE.into(),
-            object: table.name().to_owned(),
+            kind: kind.to_owned(),
+            object: object.to_owned(),
             removed: gone.rows,
             files: gone.files,
             remark: String::new(),

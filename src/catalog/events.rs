@@ -18,7 +18,7 @@ use portrait_udfs::error::{Code, Error, Result};
 
 use super::erasure::user_columns;
 use super::file::{Body, Relation};
-use super::open::{Object, role_of};
+use super::open::{Inner, Object, role_of};
 use super::{Catalog, Created, ObjectKind};
 use crate::storage::delta::DeltaTable;
 use crate::storage::erasure::Refusal;
@@ -27,6 +27,20 @@ use crate::storage::events::optimize::{Rewritten, Scope, optimize};
 use crate::storage::events::retain;
 use crate::storage::types::{schema_to_text, table_schema};
 use crate::storage::{Arrivals, EventColumns, EventOptions, IngestOptions, PlainIntake, Role};
+
+impl Inner {
+    /// Opens a table of rows of any kind; those of users who are suppressed will be left out.
+    pub(super) fn plain_insertion(&self, table: &Arc<DeltaTable>, options: &IngestOptions) -> Insertion {
+        let intake = PlainIntake::new(table, &self.env.read());
+        let columns = user_columns(&self.state(), table);
+        if columns.is_empty() {
+            return Insertion(Kind::Plain(intake, None));
+        }
+        let refusal = Arc::new(Refusal::new(&self.forgotten, options.erasures));
+        let suppression = Suppression { refusal: Arc::clone(&refusal), columns, rows: 0 };
+        Insertion(Kind::Plain(intake.refusing(refusal), Some(suppression)))
+    }
+}
 
 impl Catalog {
     /// `CREATE TABLE name (columns) WITH (user_column = …, …)`.
@@ -98,16 +112,7 @@ impl Catalog {
             Object::View(_) => return Err(Error::new(Code::WrongObjectType, format!("cannot insert into view \"{name}\""))),
         };
         match table.role() {
-            Role::Plain => {
-                let intake = PlainIntake::new(table, &self.env());
-                let columns = user_columns(&state, table);
-                if columns.is_empty() {
-                    return Ok(Insertion(Kind::Plain(intake, None)));
-                }
-                let refusal = self.refusal(options.erasures);
-                let suppression = Suppression { refusal: Arc::clone(&refusal), columns, rows: 0 };
-                Ok(Insertion(Kind::Plain(intake.refusing(refusal), Some(suppression))))
-            }
+            Role::Plain => Ok(self.inner.plain_insertion(table, &options)),
             Role::Derived { .. } => Err(Error::new(Code::WrongObjectType, format!("cannot change materialized view \"{name}\""))
                 .hint("Its rows come from its query: REFRESH MATERIALIZED VIEW makes them anew.")),
             Role::Quarantine { of, .. } => Err(Error::new(Code::WrongObjectType, format!("cannot insert into \"{name}\""))
@@ -128,12 +133,8 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`insertion`](Self::insertion); 23502, 22003 and the errors of `stream`. Then no row is kept.
-    pub async fn insert(&self, name: &str, mut stream: SendableRecordBatchStream, options: IngestOptions) -> Result<Arrivals> {
-        let mut insertion = self.insertion(name, options)?;
-        while let Some(batch) = stream.next().await {
-            insertion.add(&batch.map_err(crate::error::classify)?).await?;
-        }
-        insertion.finish().await
+    pub async fn insert(&self, name: &str, stream: SendableRecordBatchStream, options: IngestOptions) -> Result<Arrivals> {
+        self.insertion(name, options)?.add_all(stream).await
     }
 
     /// `OPTIMIZE name`.
@@ -206,6 +207,7 @@ impl Catalog {
                         return Err(Error::new(Code::DuplicateTable, format!("relation \"{name}\" already exists")));
                     }
                     let oid = definitions.take_oid();
+                    definitions.access.begin(&super::Object::table(name.as_str()), &owner);
                     definitions.relations.insert(name, Relation { oid, owner: owner.clone(), schema, body });
                 }
                 Ok(Created::New)
@@ -259,6 +261,17 @@ impl Insertion {
             }
             Kind::Events(intake) => intake.add(rows).await,
         }
+    }
+
+    /// Takes all rows of a stream, and commits them.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add) and [`finish`](Self::finish), and those of the stream.
+    pub async fn add_all(mut self, mut stream: SendableRecordBatchStream) -> Result<Arrivals> {
+        while let Some(batch) = stream.next().await {
+            self.add(&batch.map_err(crate::error::classify)?).await?;
+        }
+        self.finish().await
     }
 
     /// Commits all rows. A commit that has begun is carried through.

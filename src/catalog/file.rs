@@ -14,6 +14,7 @@ use super::access::StoredAccess;
 use super::erasure::StoredErasures;
 use super::materialized::StoredMaterialized;
 use super::owner::StoredOwner;
+use super::views::ViewOptions;
 use crate::storage::{ExternalSource, Role, Store, Tag};
 
 /// The newest format that this program reads and the one it writes.
@@ -74,6 +75,8 @@ pub(super) enum Body {
     External(ExternalSource),
     View {
         query: String,
+        #[serde(default, skip_serializing_if = "ViewOptions::is_empty")]
+        options: ViewOptions,
     },
 }
 
@@ -202,7 +205,7 @@ mod tests {
     fn every_flipped_byte_is_noticed() {
         let mut definitions = Definitions::default();
         let oid = definitions.take_oid();
-        let body = Body::View { query: "SELECT 1".into() };
+        let body = Body::View { query: "SELECT 1".into(), options: ViewOptions::default() };
         definitions.relations.insert("v".into(), Relation { oid, owner: "portrait".into(), schema: String::new(), body });
         let bytes = definitions.encode().unwrap();
         let read = Definitions::decode(&bytes).unwrap();
@@ -212,6 +215,18 @@ mod tests {
             flipped[place] ^= 1;
             assert!(Definitions::decode(&flipped).is_err(), "byte {place}");
         }
+    }
+
+    #[test]
+    fn what_older_programs_wrote_is_read() {
+        let text = r#"{"next_oid":16400,"roles":{},"relations":{"v":{"oid":16390,"owner":"ann","schema":"","body":{"view":{"query":"SELECT 1"}}}},
+            "access":{"acls":{"table v":[{"grantee":"bob","grantor":"ann","privileges":"r"}]}}}"#;
+        let read: Definitions = serde_json::from_str(text).unwrap();
+        assert_eq!(read.relations["v"].body, Body::View { query: "SELECT 1".into(), options: ViewOptions::default() });
+        // Nothing says what the owner holds: everything.
+        assert!(read.access.acls["table v"].of_owner().is_none() && read.access.defaults.is_empty());
+        let again: Definitions = serde_json::from_slice(&serde_json::to_vec(&read).unwrap()).unwrap();
+        assert_eq!((again.relations, again.access), (read.relations, read.access));
     }
 
     #[test]

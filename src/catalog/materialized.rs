@@ -211,6 +211,7 @@ impl Catalog {
                     return Err(Error::new(Code::DuplicateTable, format!("relation \"{name}\" already exists")));
                 }
                 let oid = definitions.take_oid();
+                definitions.access.begin(&super::Object::table(name.as_str()), &owner);
                 definitions.relations.insert(name.clone(), Relation { oid, owner, schema, body });
                 definitions.materialized.insert(name, stored);
                 Ok(Created::New)

@@ -25,6 +25,8 @@ mod public;
 mod retention;
 mod roles;
 mod stored;
+mod temporary;
+mod views;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,8 +42,9 @@ use object_store::ObjectStore;
 use portrait_udfs::error::{Code, Error, Result};
 
 pub use access::{
-    Acl, AclItem, Columns, Grant, Granted, Held, LocationInfo, MaskInfo, Membership, Object, ObjectClass, PREDEFINED, PolicyCommand,
-    PolicyInfo, Privilege, Privileges, Rights, RowSecurity, StoredMask, StoredPolicy, TableRights, Wanted,
+    Acl, AclItem, Columns, DefaultClass, DefaultGrant, Grant, Granted, Held, LocationInfo, MaskInfo, Membership, Object, ObjectClass,
+    PREDEFINED, PolicyCommand, PolicyInfo, Privilege, Privileges, Rights, RowSecurity, StoredDefault, StoredMask, StoredPolicy,
+    TableRights, Wanted,
 };
 pub use audiences::{AudienceBuilder, CreateAudience, Members, Refreshed};
 pub use definitions::{CreateExternal, CreateView, Created, ObjectKind, TableInfo};
@@ -52,12 +55,17 @@ pub use materialized::{InputVersion, Materialized, RefreshPolicy, StoredMaterial
 pub use provenance::Reads;
 pub use roles::{Role, RoleOptions, ScramVerifier};
 pub(crate) use stored::Stored;
+pub use temporary::{CreateTemporary, OWN_SCHEMA, OnCommit, Temporary};
+pub use views::ViewOptions;
+pub(crate) use views::reading_as;
 
 pub(crate) use crate::storage::versions::AS_OF_MARK;
 pub use crate::storage::versions::AsOf;
+pub use crate::storage::{TYPE_KEY, TextType};
 
 use crate::storage::delta::DeltaTable;
 use crate::storage::erasure::Refusal;
+pub(crate) use crate::storage::events::optimize::Rewritten;
 use crate::storage::types::{schema_to_text, table_schema};
 use crate::storage::{Arrivals, DataRoots, ExternalSource, ExternalTable, Store};
 use file::{Body, Relation};
@@ -71,8 +79,8 @@ pub const PUBLIC: &str = "public";
 /// Plans a view's query when the view is used. The engine gives one to the catalog at start.
 #[async_trait]
 pub trait ViewPlanner: Send + Sync + std::fmt::Debug {
-    /// Plans one read-only query against this catalog, with what `owner` may read.
-    async fn plan(&self, query: &str, owner: &str) -> Result<LogicalPlan>;
+    /// Plans one read-only query against this catalog, with what `reader` may read: a view's owner, or whoever reads the view.
+    async fn plan(&self, query: &str, reader: &str) -> Result<LogicalPlan>;
 
     /// Plans one read-only query in a session's own state, in which `name` is `table`, whatever else has that name.
     async fn plan_over(&self, state: &SessionState, query: &str, name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlan>;
@@ -243,12 +251,12 @@ impl Catalog {
     /// `CREATE VIEW`.
     ///
     /// # Errors
-    /// 42P07, or 42809 when OR REPLACE names another kind.
+    /// 42P07; where OR REPLACE names another kind 42809, and 42P16 where it would take columns away or change them.
     pub async fn create_view(&self, view: CreateView) -> Result<Created> {
         if self.existing(&view.name, view.if_not_exists, view.or_replace, ObjectKind::View)? {
             return Ok(Created::Existed);
         }
-        let body = Body::View { query: view.query.clone() };
+        let body = Body::View { query: view.query, options: view.options };
         let CreateView { name, columns: schema, or_replace: replace, if_not_exists, owner, .. } = view;
         self.define(&name, NewRelation { table: None, schema, body, replace, if_not_exists, owner, refusal: None }).await
     }
@@ -395,8 +403,7 @@ impl Catalog {
 
     async fn define(&self, name: &str, relation: NewRelation) -> Result<Created> {
         let name = name.to_owned();
-        let NewRelation { table, schema, body, replace, if_not_exists, owner, refusal } = relation;
-        let schema = schema_to_text(&schema);
+        let NewRelation { table, schema, body, replace, if_not_exists, mut owner, refusal } = relation;
         self.inner
             .change_with(table.into_iter().collect(), move |definitions| {
                 // An erasure that begins after this change finds the table.
@@ -405,12 +412,22 @@ impl Catalog {
                 let taken = definitions.relations.get(&name).map(|relation| (relation.oid, ObjectKind::of(&relation.body)));
                 let oid = match taken {
                     Some(_) if if_not_exists => return Ok(Created::Existed),
-                    Some((oid, found)) if replace && found == kind => oid,
+                    Some((oid, found)) if replace && found == kind => {
+                        if let (ObjectKind::View, Some(present)) = (kind, definitions.relations.get(&name)) {
+                            views::may_replace(present, &schema)?;
+                            // With whose rights it is read does not change.
+                            owner = present.owner.clone();
+                        }
+                        oid
+                    }
                     Some((_, found)) if replace => return Err(found.wrong(&name, kind)),
                     Some(_) => return Err(Error::new(Code::DuplicateTable, format!("relation \"{name}\" already exists"))),
-                    None => definitions.take_oid(),
+                    None => {
+                        definitions.access.begin(&Object::table(name.as_str()), &owner);
+                        definitions.take_oid()
+                    }
                 };
-                definitions.relations.insert(name, Relation { oid, owner, schema, body });
+                definitions.relations.insert(name, Relation { oid, owner, schema: schema_to_text(&schema), body });
                 Ok(Created::New)
             })
             .await

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use datafusion::catalog::SchemaProvider;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use portrait_udfs::error::{Code, Error, Result};
 use uuid::Uuid;
 
 use super::definitions::{ObjectKind, TableInfo};
 use super::file::{Body, Definitions, Relation};
+use super::temporary::{self, Temporary};
+use super::views::View;
 use super::{PUBLIC, ViewPlanner, owner};
 use crate::storage::audience::{Dictionary, Merging, sweep_sets};
 use crate::storage::delta::{DeltaTable, sweep_tables};
@@ -22,6 +24,9 @@ use crate::storage::hash_list::sweep_lists;
 use crate::storage::identity::Identities;
 use crate::storage::types::schema_from_text;
 use crate::storage::{DataRoots, DurableLocal, ExternalTable, Lookups, Role, Store, Tag, make_folder};
+
+/// Folder of temporary tables below the data directory.
+const TEMPORARY: &str = "temporary";
 
 /// What every handle of the catalog shares.
 #[derive(Debug)]
@@ -44,6 +49,10 @@ pub(super) struct Inner {
     pub(super) lookups: Arc<Lookups>,
     /// Where writers take their memory and their spill files from.
     pub(super) env: RwLock<Arc<RuntimeEnv>>,
+    /// Where temporary tables lie, their next object id, and the sessions that have had some.
+    pub(super) temporary: Store,
+    pub(super) temporary_oids: AtomicU32,
+    pub(super) sessions: Mutex<Vec<Weak<Temporary>>>,
     state: RwLock<Arc<State>>,
     /// How often the state has changed.
     pub(super) changes: AtomicU64,
@@ -84,7 +93,7 @@ impl State {
 pub(super) enum Object {
     Managed(Arc<DeltaTable>),
     External(Arc<ExternalTable>),
-    View(String),
+    View(View),
 }
 
 impl Inner {
@@ -106,6 +115,7 @@ impl Inner {
         let forgotten = Arc::new(Forgotten::default());
         forgotten.set(definitions.erasures.hidden(), definitions.erasures.suppressed());
         let own = Arc::new(DurableLocal::open(&folder)?);
+        let temporary = Store::temporary(&folder.join(TEMPORARY))?;
         let identities = Identities::open(&own, store.shared_name().is_none(), &forgotten)?;
         let dictionary = Dictionary::new(Arc::clone(store.objects()));
         let mut entries = BTreeMap::new();
@@ -124,6 +134,9 @@ impl Inner {
             forgotten,
             lookups: Arc::default(),
             env: RwLock::default(),
+            temporary,
+            temporary_oids: AtomicU32::new(temporary::FIRST_OID),
+            sessions: Mutex::default(),
             state: RwLock::new(Arc::new(State { definitions, entries })),
             changes: AtomicU64::new(0),
             gate: tokio::sync::Mutex::new(tag),
@@ -274,7 +287,9 @@ fn make_entry(name: &str, relation: &Relation, store: &Store, roots: &Arc<DataRo
             let table = ExternalTable::new(name, source.clone(), Arc::clone(&schema), Arc::clone(roots))?;
             (ObjectKind::ExternalTable, Some(source.location.clone()), Object::External(Arc::new(table)))
         }
-        Body::View { query } => (ObjectKind::View, Some(query.clone()), Object::View(query.clone())),
+        Body::View { query, options } => {
+            (ObjectKind::View, Some(query.clone()), Object::View(View { query: query.clone(), options: options.clone() }))
+        }
     };
     let info = TableInfo {
         name: name.to_owned(),

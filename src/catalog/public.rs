@@ -92,7 +92,7 @@ impl SchemaProvider for Public {
                     .into());
             }
             Object::External(table) => Arc::clone(table) as Arc<dyn TableProvider>,
-            Object::View(query) => self.view(name, query, &entry.info.owner).await?,
+            Object::View(view) => self.view(name, &view.query, &view.reader(&entry.info.owner)).await?,
         }))
     }
 
@@ -112,14 +112,14 @@ impl SchemaProvider for Public {
 
 impl Public {
     /// Plans the view now: it shows what its tables are now, and a broken view fails only where it is used.
-    async fn view(&self, name: &str, query: &str, owner: &str) -> Result<Arc<dyn TableProvider>> {
+    async fn view(&self, name: &str, query: &str, reader: &str) -> Result<Arc<dyn TableProvider>> {
         let planner = self.inner.view_planner()?;
         let depth = VIEW_DEPTH.try_with(|depth| *depth).unwrap_or(0);
         if depth >= VIEW_DEPTH_MAX {
             return Err(Error::new(Code::InvalidTableDefinition, format!("view \"{name}\" contains itself"))
                 .hint("Replace it by a query that does not use it."));
         }
-        let plan = VIEW_DEPTH.scope(depth + 1, Box::pin(planner.plan(query, owner))).await;
+        let plan = VIEW_DEPTH.scope(depth + 1, Box::pin(planner.plan(query, reader))).await;
         let plan = plan.map_err(|error| match error.detail {
             Some(_) => error,
             None => error.detail(format!("The query of view \"{name}\" no longer works.")),

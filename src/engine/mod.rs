@@ -44,7 +44,7 @@ use access::{ModelRights, RoleFiles};
 
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::plan::{CheckedArithmetic, Choices, ShortTexts, SliceJoins};
+use crate::plan::{CheckedArithmetic, Choices, ShortTexts, SliceJoins, TextTypes};
 use crate::storage::{DataRoots, HistoryIndex, Store};
 
 pub use access::NewRows;
@@ -53,7 +53,8 @@ pub use functions::session_of;
 pub use plans::{Direct, PlanSlot, PlanStamp, Plans};
 pub use refresh::Refreshed;
 pub use runtime::{Idleness, QueryRuntime};
-pub use session::{PreparedText, Session, TransactionStatus, WeakSession};
+pub(crate) use search_path::OwnTables;
+pub use session::{Ended, PreparedText, Session, TransactionStatus, WeakSession};
 pub use statement::{Parameters, Running};
 
 /// Where models lie in the data directory's store.
@@ -267,6 +268,7 @@ impl Engine {
             .with_runtime_env(Arc::clone(self.runtime.env()))
             .with_catalog_list(Arc::new(databases))
             .with_default_features()
+            .with_analyzer_rule(Arc::new(TextTypes))
             .with_physical_optimizer_rules(rules);
         let mut builder = register_all(builder, Arc::clone(&self.ml)).with_physical_optimizer_rule(Arc::new(SliceJoins));
         builder.scalar_functions().get_or_insert_default().extend(functions::scalars());

@@ -27,12 +27,19 @@ pub struct PlanStamp {
     catalog: u64,
     session: u32,
     settings: u64,
+    /// Temporary tables come before others of their names.
+    temporary: u64,
 }
 
 impl PlanStamp {
     /// Of now. Take it before planning.
     pub fn of(session: &Session) -> Self {
-        Self { catalog: session.engine().catalog().changes(), session: session.id(), settings: session.setting_changes() }
+        Self {
+            catalog: session.engine().catalog().changes(),
+            session: session.id(),
+            settings: session.setting_changes(),
+            temporary: session.temporary().changes(),
+        }
     }
 }
 
@@ -77,6 +84,11 @@ impl Plans {
     /// A place for the plan of one statement.
     pub fn slot(self: &Arc<Self>) -> PlanSlot {
         PlanSlot { number: self.next.fetch_add(1, Ordering::Relaxed), plans: Arc::downgrade(self) }
+    }
+
+    /// Lets go of the plans of a session.
+    pub fn forget(&self, session: u32) {
+        self.kept.lock().plans.retain(|_, (stamp, ..)| stamp.session != session);
     }
 
     /// Lets go of plans of an older catalog than that of `changes` changes.
@@ -143,12 +155,18 @@ mod tests {
     fn a_plan_is_its_own_catalogs_and_sessions() {
         let plans = Arc::new(Plans::default());
         let (slot, other) = (plans.slot(), plans.slot());
-        let now = PlanStamp { catalog: 3, session: 1, settings: 7 };
+        let now = PlanStamp { catalog: 3, session: 1, settings: 7, temporary: 0 };
         assert!(slot.take(now).is_none());
         slot.keep(now, plan(), None);
         assert!(slot.take(now).is_some() && other.take(now).is_none());
         assert!(slot.take(PlanStamp { settings: 8, ..now }).is_none());
         assert!(slot.take(PlanStamp { session: 2, ..now }).is_none());
+        assert!(slot.take(PlanStamp { temporary: 1, ..now }).is_none());
+        plans.forget(2);
+        assert!(slot.take(now).is_some());
+        plans.forget(1);
+        assert!(slot.take(now).is_none() && plans.kept.lock().plans.is_empty());
+        slot.keep(now, plan(), None);
         // A change of the catalog lets go of all plans; one that was begun before it is not kept.
         plans.follow(4);
         assert!(slot.take(now).is_none() && plans.kept.lock().plans.is_empty());

@@ -27,10 +27,10 @@ use super::Engine;
 use crate::catalog::{InputVersion, Materialized, RefreshPolicy, StoredMaterialized, StoredRefresh};
 use crate::error::classify;
 use crate::plan::{InputKind, Inputs, Rows, inputs, only_users, rows_per_user, user_of_scan};
-use crate::storage::Role;
 use crate::storage::delta::DeltaTable;
 use crate::storage::derived::{Replaced, replace_all, replace_users};
 use crate::storage::user_set::{UserSet, among};
+use crate::storage::{Role, TextType};
 
 /// So many users with new events are always followed one by one; of a large view, a third of its rows are.
 const USERS_MIN: u64 = 10_000;
@@ -432,8 +432,8 @@ async fn users_of(
 /// The columns of a plan as a table keeps them: one of nothing but NULL is text, as in PostgreSQL.
 fn columns(plan: &LogicalPlan) -> SchemaRef {
     let kept = |found: &DataType| if found.is_null() { DataType::Utf8 } else { found.clone() };
-    let fields = plan.schema().fields().iter().map(|field| Field::new(field.name(), kept(field.data_type()), true));
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    let column = |field: &Arc<Field>| TextType::carry(field, Field::new(field.name(), kept(field.data_type()), true));
+    Arc::new(Schema::new(plan.schema().fields().iter().map(column).collect::<Vec<_>>()))
 }
 
 /// A view keeps the columns that it was made with.

@@ -1,6 +1,7 @@
 //! One session: a user, settings that nobody else sees, prepared statements, the state of the transaction.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
@@ -16,9 +17,10 @@ use portrait_udfs::functions::behavior::BehaviorOptions;
 use portrait_udfs::functions::identity::IdentityOptions;
 use tokio_util::sync::CancellationToken;
 
+use super::search_path::{self, OwnTables};
 use super::settings::{Scope, Settings};
-use super::{Cursor, Engine, Running, search_path};
-use crate::catalog::PREDEFINED;
+use super::{Cursor, Engine, Running};
+use crate::catalog::{PREDEFINED, Temporary};
 use crate::config::Config;
 
 /// Prepared statements that one session may hold.
@@ -40,6 +42,17 @@ pub enum TransactionStatus {
     Active,
     /// In a transaction block that failed: only its end is accepted.
     Failed,
+}
+
+/// What a transaction block was.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// How it stood.
+    pub before: TransactionStatus,
+    /// Statements of it were committed one by one.
+    pub wrote: bool,
+    /// What it did to temporary tables is undone, if it had to be.
+    pub undone: bool,
 }
 
 /// A statement that `PREPARE` or a client named. It is planned again at each `EXECUTE`, so that it sees new model versions.
@@ -71,6 +84,9 @@ struct Inner {
     /// The state that statements start from, without the settings.
     base: SessionState,
     shared: Mutex<Shared>,
+    temporary: Arc<Temporary>,
+    /// The changes of temporary tables that kept plans have followed.
+    followed: AtomicU64,
 }
 
 #[derive(Default)]
@@ -84,8 +100,8 @@ struct Shared {
     transaction: TransactionStatus,
     /// Statements of this transaction block were committed one by one.
     wrote: bool,
-    /// Names that SAVEPOINT gave, oldest first.
-    savepoints: Vec<String>,
+    /// Names that SAVEPOINT gave, oldest first, and what had been done to temporary tables by then.
+    savepoints: Vec<(String, usize)>,
     cursors: HashMap<String, OpenCursor>,
 }
 
@@ -99,6 +115,13 @@ impl Shared {
     fn settings_changed(&mut self) {
         self.state = None;
         self.changes += 1;
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Whatever of the session is still running keeps the files that it reads, and nothing else.
+        self.temporary.close();
     }
 }
 
@@ -144,7 +167,8 @@ impl Session {
             let mut shared = Shared::default();
             shared.settings.describe_session("session_authorization", user);
             tell_superuser(&mut shared, &engine);
-            Inner { engine, user: user.to_owned(), id, base, shared: Mutex::new(shared) }
+            let temporary = engine.catalog().temporary(id);
+            Inner { engine, user: user.to_owned(), id, base, shared: Mutex::new(shared), temporary, followed: AtomicU64::new(0) }
         });
         Ok(Self(inner))
     }
@@ -261,9 +285,33 @@ impl Session {
         }
         let mut state = self.0.base.clone();
         apply(&shared.settings, &self.0.engine, state.config_mut())?;
-        search_path::apply(&shared.settings, &current_user(&shared.settings), self.0.engine.catalog(), &mut state);
+        search_path::apply(&shared.settings, &current_user(&shared.settings), self.0.engine.catalog(), &self.0.temporary, &mut state);
         shared.state = Some(state.clone());
         Ok(state)
+    }
+
+    /// The tables that this session alone sees.
+    pub fn temporary(&self) -> &Arc<Temporary> {
+        &self.0.temporary
+    }
+
+    /// Whether a bare name means one of these tables: they come first, unless `search_path` names their schema behind another one
+    /// that has the name.
+    pub fn finds_temporary(&self, name: &str) -> bool {
+        self.own_tables().finds(name)
+    }
+
+    /// The temporary tables as bare names find them now.
+    pub(crate) fn own_tables(&self) -> OwnTables {
+        OwnTables::new(&self.0.temporary, self.0.engine.catalog(), &self.search_path())
+    }
+
+    /// Lets go of kept plans that were made before temporary tables came or went: they may hold one that is gone.
+    pub(crate) fn follow_temporary(&self) {
+        let now = self.0.temporary.changes();
+        if self.0.followed.swap(now, Ordering::AcqRel) != now {
+            self.0.engine.plans().forget(self.0.id);
+        }
     }
 
     /// Where the session stands between BEGIN and COMMIT.
@@ -280,11 +328,22 @@ impl Session {
         shared.transaction = TransactionStatus::Active;
         shared.wrote = false;
         shared.settings.begin();
+        self.0.temporary.begin();
         true
     }
 
     /// Ends the transaction block: what it was before, and whether statements of it were committed one by one.
-    pub fn end(&self, commit: bool) -> (TransactionStatus, bool) {
+    ///
+    /// # Errors
+    /// When temporary tables cannot be made what they were, or are to be: the block is at its end all the same.
+    pub async fn end(&self, commit: bool) -> Result<Ended> {
+        let (before, wrote) = self.end_block(commit);
+        let kept = commit && before != TransactionStatus::Failed;
+        let undone = self.0.temporary.end(kept).await?;
+        Ok(Ended { before, wrote, undone })
+    }
+
+    fn end_block(&self, commit: bool) -> (TransactionStatus, bool) {
         let mut shared = self.0.shared.lock();
         let before = std::mem::take(&mut shared.transaction);
         shared.settings.end(commit && before != TransactionStatus::Failed);
@@ -309,7 +368,7 @@ impl Session {
         if shared.savepoints.len() >= SAVEPOINTS_MAX {
             return Err(Error::new(Code::TooComplex, "too many savepoints"));
         }
-        shared.savepoints.push(name.to_owned());
+        shared.savepoints.push((name.to_owned(), self.0.temporary.savepoint()));
         Ok(())
     }
 
@@ -324,16 +383,22 @@ impl Session {
         Ok(())
     }
 
-    /// `ROLLBACK TO`: a failed transaction block goes on.
+    /// `ROLLBACK TO`: a failed transaction block goes on, with the temporary tables of then. False where rows of them could not be
+    /// taken back.
     ///
     /// # Errors
-    /// [`Code::UndefinedObject`] when there is none of that name.
-    pub fn rollback_to(&self, name: &str) -> Result<()> {
+    /// [`Code::UndefinedObject`] when there is none of that name; failures of the store.
+    pub async fn rollback_to(&self, name: &str) -> Result<bool> {
+        let done = self.back_at(name)?;
+        self.0.temporary.roll_back_to(done).await
+    }
+
+    fn back_at(&self, name: &str) -> Result<usize> {
         let mut shared = self.0.shared.lock();
         let at = savepoint_at(&shared, name)?;
         shared.savepoints.truncate(at + 1);
         shared.transaction = TransactionStatus::Active;
-        Ok(())
+        Ok(shared.savepoints.last().map_or(0, |(_, done)| *done))
     }
 
     /// A statement failed: an open transaction block accepts nothing but its end from now on. `sql` calls it for
@@ -461,7 +526,7 @@ fn savepoint_at(shared: &Shared, name: &str) -> Result<usize> {
     shared
         .savepoints
         .iter()
-        .rposition(|kept| kept == name)
+        .rposition(|(kept, _)| kept == name)
         .ok_or_else(|| Error::new(Code::UndefinedObject, format!("savepoint \"{name}\" does not exist")))
 }
 

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::runtime::{AbortOnDrop, failed};
+use super::search_path::OwnTables;
 use super::{Engine, Session};
 
 /// Batches that wait between the query threads and whoever sends them.
@@ -32,6 +33,7 @@ pub struct Running {
     state: Arc<SessionState>,
     guard: Arc<Guard>,
     parameters: Parameters,
+    own: OwnTables,
 }
 
 /// What a statement knows of the values of its `$1 …`.
@@ -106,7 +108,7 @@ impl Running {
         *state.config_mut() = context.attach(state.config().clone());
         state.mark_start_execution();
         let guard = Arc::new(Guard { cancel, timed_out, timer, notice });
-        Ok(Self { engine, state: Arc::new(state), guard, parameters: Parameters::default() })
+        Ok(Self { engine, state: Arc::new(state), guard, parameters: Parameters::default(), own: session.own_tables() })
     }
 
     /// The same statement, that knows this of its parameters.
@@ -131,6 +133,11 @@ impl Running {
     /// The session's state for this statement: its settings, its context, its start time.
     pub fn state(&self) -> &Arc<SessionState> {
         &self.state
+    }
+
+    /// The temporary tables of its session.
+    pub(crate) fn own_tables(&self) -> &OwnTables {
+        &self.own
     }
 
     /// The engine that runs it.

@@ -18,7 +18,7 @@ use super::encode::Rows;
 use super::params;
 use super::rows::{Failure, lost};
 use super::sqlstate::{PgError, PgResult};
-use super::types::{Formats, data_type};
+use super::types::{Formats, field_type};
 use crate::sql::{CopyFormat, CopyIn, CopyOut};
 
 /// What a binary COPY begins with.
@@ -199,7 +199,7 @@ impl Tuples {
         self.buffer.advance(used);
         self.bytes += used;
         for ((field, column), values) in fields.iter().zip(copy.schema().fields()).zip(&mut self.columns) {
-            values.push(params::decode(field.as_ref(), true, &data_type(column.data_type()), column.data_type(), zone)?);
+            values.push(params::decode(field.as_ref(), true, &field_type(column), column.data_type(), zone)?);
         }
         Ok(true)
     }

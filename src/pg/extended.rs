@@ -18,7 +18,7 @@ use super::message::{Bind, Message};
 use super::params;
 use super::rows::{Failure, RowSource, Sent};
 use super::sqlstate::{PgError, PgResult};
-use super::types::{Formats, data_type, declared, row_description};
+use super::types::{Formats, data_type, declared, row_description, text_type};
 use crate::sql::{self, Outcome, Prepared, Statement};
 
 /// Prepared statements per connection.
@@ -104,7 +104,7 @@ impl Connection {
         let cancel = self.running.start();
         let session = self.session.clone();
         let prepared = self.around(&cancel).wait(Box::pin(sql::prepare_with(&session, statement, &types, &cancel))).await??;
-        let types = wire_types(oids, &prepared.parameter_types);
+        let types = wire_types(oids, &prepared);
         if !name.is_empty() {
             sql::keep(&self.session, &name, &prepared)?;
         }
@@ -289,10 +289,15 @@ fn deallocated(text: &str) -> Option<String> {
 }
 
 /// What the client is told of its parameters: its own declarations, and for the rest what was planned.
-fn wire_types(oids: &[u32], planned: &[DataType]) -> Vec<Type> {
+fn wire_types(oids: &[u32], prepared: &Prepared) -> Vec<Type> {
     let declared =
         |index: usize| oids.get(index).filter(|oid| **oid != 0 && **oid != Type::UNKNOWN.oid()).and_then(|oid| Type::from_oid(*oid));
-    planned.iter().enumerate().map(|(index, planned)| declared(index).unwrap_or_else(|| data_type(planned))).collect()
+    let planned = |index: usize, found: &DataType| match prepared.parameter_texts.get(index).copied().flatten() {
+        Some(text) => text_type(text, found),
+        None => data_type(found),
+    };
+    let types = prepared.parameter_types.iter().enumerate();
+    types.map(|(index, found)| declared(index).unwrap_or_else(|| planned(index, found))).collect()
 }
 
 /// The declared types, and for parameters without one the type that the query casts them to when only PostgreSQL has it:

@@ -8,6 +8,7 @@ use pgwire::api::Type;
 use super::message::utf8;
 use super::sqlstate::{PgError, PgResult};
 use super::types::{arrow_type, element_of};
+use crate::catalog::TextType;
 pub(crate) use crate::sql::array_words;
 
 const DAY_US: i64 = 86_400_000_000;
@@ -57,6 +58,7 @@ fn from_text(text: &str, r#type: &Type, zone: &str) -> PgResult<ScalarValue> {
             None => syntax("bytea", text),
         })?)),
         Type::DATE | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::INTERVAL => datetime(trimmed, r#type, zone)?,
+        Type::UUID => ScalarValue::Utf8(Some(TextType::Uuid.read(text)?.into_owned())),
         _ => ScalarValue::Utf8(Some(text.to_owned())),
     })
 }

@@ -1,7 +1,7 @@
 //! Which PostgreSQL type an Arrow column is on the wire, and which Arrow type a declared parameter has.
 //!
 //! A field may say more than its Arrow type does: metadata [`TYPE_KEY`] names the PostgreSQL type of a catalog
-//! column (`oid`, `name`, `char`, …).
+//! column (`oid`, `name`, `char`, …), and `sql` says which relation a column of a result is of.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::data::{FieldDescription, RowDescription};
 
 use super::sqlstate::{PgError, PgResult};
-
-/// Field metadata that names a PostgreSQL type.
-pub(crate) const TYPE_KEY: &str = "pg.type";
+pub(crate) use crate::catalog::TYPE_KEY;
+use crate::catalog::TextType;
+use crate::sql::origin;
 
 /// The type a column has on the wire.
 pub(crate) fn field_type(field: &Field) -> Type {
@@ -26,6 +26,8 @@ pub(crate) fn field_type(field: &Field) -> Type {
         "regtype" => Some(Type::REGTYPE),
         "json" => Some(Type::JSON),
         "uuid" => Some(Type::UUID),
+        "uuid[]" => Some(Type::UUID_ARRAY),
+        "json[]" => Some(Type::JSON_ARRAY),
         "xid" => Some(Type::XID),
         "oid[]" => Some(Type::OID_ARRAY),
         "record[]" => Some(Type::RECORD_ARRAY),
@@ -67,6 +69,15 @@ pub(crate) fn data_type(arrow: &DataType) -> Type {
     }
 }
 
+/// The type of texts, or of lists of texts, that are more than that.
+pub(crate) fn text_type(text: TextType, arrow: &DataType) -> Type {
+    let item = match text {
+        TextType::Uuid => Type::UUID,
+        TextType::Json => Type::JSON,
+    };
+    if arrow.is_list() { array_of(&item) } else { item }
+}
+
 /// The innermost element of nested lists: PostgreSQL's arrays have dimensions, not nesting.
 fn item_type(item: &Field) -> Type {
     match item.data_type() {
@@ -95,6 +106,7 @@ fn array_of(item: &Type) -> Type {
         Type::TIMESTAMPTZ => Type::TIMESTAMPTZ_ARRAY,
         Type::INTERVAL => Type::INTERVAL_ARRAY,
         Type::JSON => Type::JSON_ARRAY,
+        Type::UUID => Type::UUID_ARRAY,
         Type::OID => Type::OID_ARRAY,
         Type::NAME => Type::NAME_ARRAY,
         Type::CHAR => Type::CHAR_ARRAY,
@@ -141,7 +153,8 @@ pub(crate) fn row_description(schema: &Schema, formats: &Formats) -> PgWireBacke
         let r#type = field_type(field);
         let name = field.name().replace('\0', "");
         let (size, modifier) = (type_size(&r#type), type_modifier(field.data_type()));
-        FieldDescription::new(name, 0, 0, r#type.oid(), size, modifier, i16::from(formats.is_binary(index)))
+        let (table, column) = origin(field).unwrap_or_default();
+        FieldDescription::new(name, table as i32, column, r#type.oid(), size, modifier, i16::from(formats.is_binary(index)))
     });
     PgWireBackendMessage::RowDescription(RowDescription::new(fields.collect()))
 }

@@ -10,6 +10,8 @@ mod join_slices;
 mod overflow;
 mod per_user;
 mod short_texts;
+mod text_results;
+mod text_types;
 
 pub(crate) use choices::Choices;
 pub(crate) use inputs::{Input, InputKind, Inputs, inputs, only_users, user_of_scan};
@@ -17,3 +19,5 @@ pub use join_slices::SliceJoins;
 pub(crate) use overflow::CheckedArithmetic;
 pub(crate) use per_user::{Rows, rows_per_user};
 pub(crate) use short_texts::ShortTexts;
+pub(crate) use text_results::with_text_types;
+pub(crate) use text_types::{TextTypes, read_constants};

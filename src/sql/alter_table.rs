@@ -15,7 +15,7 @@ use portrait_udfs::functions::relation::duration_text;
 
 use super::event_options::{RETENTION, is_known, retention, specified_twice, unrecognized};
 use super::grant::Grantee;
-use super::support::{end, if_exists, name, relation_name, words};
+use super::support::{end, if_exists, name, words};
 use super::{Call, Outcome, parser};
 use crate::catalog::ObjectKind;
 
@@ -82,7 +82,7 @@ impl AlterTable {
 
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Outcome> {
         call.before_write()?;
-        let table = relation_name(&self.table)?;
+        let table = call.kept_name(&self.table)?;
         let (catalog, caller) = (Arc::clone(call.running.engine().catalog()), call.session.user());
         if self.if_exists && catalog.describe(&table).is_none() {
             call.running.notice(&format!("relation \"{table}\" does not exist, skipping"));

@@ -19,6 +19,7 @@ use portrait_udfs::error::{Code, Error, Result};
 
 use super::plan::{physical, plan_query};
 use super::support::{end, if_exists, relation_name, words};
+use super::target::refuse_temporary;
 use super::{Call, Outcome, parse_query, parser, query};
 use crate::catalog::{CreateAudience, Created, Members, Object, ObjectClass};
 use crate::engine::Running;
@@ -148,6 +149,7 @@ async fn plan(running: &Running, query: &str) -> Result<(Arc<dyn ExecutionPlan>,
     if !planned.parameter_types.is_empty() {
         return Err(Error::new(Code::UndefinedParameter, "there is no parameter $1").detail("An audience cannot have parameters."));
     }
+    refuse_temporary(&planned.plan, "audiences")?;
     let schema = planned.schema();
     let [column] = schema.fields().as_ref() else {
         return Err(Error::new(Code::InvalidTableDefinition, "the query of an audience must have one column")

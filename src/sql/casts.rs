@@ -16,6 +16,8 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{self, Expr, LimitClause, Query, Value, Visit, Visitor};
 use datafusion::sql::sqlparser::parser::Parser;
 
+use crate::storage::TextType;
+
 /// What a client's `numeric` is planned as where nothing says more: 38 digits, of which 16 are decimals.
 pub(crate) const NUMERIC: DataType = DataType::Decimal128(38, 16);
 
@@ -36,8 +38,8 @@ pub(super) async fn infer(state: &SessionState, statement: &ast::Statement, type
     }
 }
 
-/// The parameters in which `plan` looks for a value (`x = ANY($1)`): arrays of that value's type.
-pub(super) fn arrays(plan: &LogicalPlan) -> BTreeMap<String, DataType> {
+/// The parameters in which `plan` looks for a value (`x = ANY($1)`): arrays of that value's type, and what its texts are.
+pub(super) fn arrays(plan: &LogicalPlan) -> BTreeMap<String, (DataType, Option<TextType>)> {
     let mut found = BTreeMap::new();
     let _ = plan.apply_with_subqueries(|node| {
         let mut inputs = DFSchema::empty();
@@ -47,9 +49,10 @@ pub(super) fn arrays(plan: &LogicalPlan) -> BTreeMap<String, DataType> {
                 if let PlanExpr::ScalarFunction(call) = inner
                     && call.func.name() == "array_has"
                     && let [PlanExpr::Placeholder(array), value] = call.args.as_slice()
-                    && let Ok(element) = value.get_type(&inputs)
+                    && let Ok((_, element)) = value.to_field(&inputs)
                 {
-                    found.insert(array.id.clone(), DataType::new_list(element, true));
+                    let list = DataType::new_list(element.data_type().clone(), true);
+                    found.insert(array.id.clone(), (list, TextType::of(&element)));
                 }
                 Ok(TreeNodeRecursion::Continue)
             })

@@ -8,10 +8,12 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::alter_table::AlterTable;
+use super::alter_view::AlterView;
 use super::audience::Audience;
 use super::copy::Copy;
 use super::create_table::{self, CreateTable};
 use super::cursor::{Close, Declare, Fetch};
+use super::default_privileges::DefaultPrivileges;
 use super::drop::Drop;
 use super::execute::{Deallocate, Execute};
 use super::explain::Explain;
@@ -27,8 +29,9 @@ use super::set::Set;
 use super::show::Show;
 use super::support::{end, words};
 use super::transaction::Transaction;
-use super::{Call, Outcome, Statement, compat, create_external_table, create_view, insert, parser, plan, query};
+use super::{Call, Outcome, Statement, compat, create_external_table, create_view, insert, origins, parser, plan, query, view_options};
 use crate::engine::{Running, Session};
+use crate::storage::TextType;
 
 /// A statement, read.
 #[derive(Debug)]
@@ -43,9 +46,11 @@ pub(super) enum Command {
     Copy(Box<Copy>),
     Maintain(Maintain),
     AlterTable(AlterTable),
+    AlterView(AlterView),
     Drop(Drop),
     Role(Role),
     Grant(Grant),
+    DefaultPrivileges(DefaultPrivileges),
     Policy(Box<Policy>),
     Location(Location),
     Audience(Box<Audience>),
@@ -66,16 +71,23 @@ pub(super) enum Command {
 /// What is known of a statement before it runs.
 pub(super) struct Description {
     pub(super) parameter_types: Vec<DataType>,
+    /// As [`Prepared::parameter_texts`](super::Prepared::parameter_texts).
+    pub(super) parameter_texts: Vec<Option<TextType>>,
     pub(super) schema: Option<SchemaRef>,
 }
 
 impl Description {
     fn rows(schema: SchemaRef) -> Self {
-        Self { parameter_types: Vec::new(), schema: Some(schema) }
+        Self { schema: Some(schema), ..Self::nothing() }
     }
 
-    fn nothing() -> Self {
-        Self { parameter_types: Vec::new(), schema: None }
+    /// What is known of the parameters of what was planned.
+    pub(super) fn of(planned: plan::Planned) -> Self {
+        Self { parameter_types: planned.parameter_types, parameter_texts: planned.parameter_texts, schema: None }
+    }
+
+    pub(super) fn nothing() -> Self {
+        Self { parameter_types: Vec::new(), parameter_texts: Vec::new(), schema: None }
     }
 }
 
@@ -85,7 +97,7 @@ impl Command {
     /// # Errors
     /// [`Code::Syntax`] with a position in `text`, [`Code::FeatureNotSupported`] for what PostgreSQL has and we do not.
     pub(super) fn parse(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Self> {
-        let mut parser = parser::parser(tokens)?;
+        let mut parser = parser::parser(view_options::spelled_out(tokens))?;
         let first = word(&parser, 0);
         let second = word(&parser, 1);
         let syntax = |error: ParserError| parser::syntax_error(error, text);
@@ -194,6 +206,16 @@ impl Command {
                     return Ok(Some(Self::MaterializedView(view)));
                 }
                 if first == "ALTER"
+                    && let Some(defaults) = DefaultPrivileges::parse(&mut parser.parser).map_err(syntax)?
+                {
+                    return Ok(Some(Self::DefaultPrivileges(defaults)));
+                }
+                if first == "ALTER"
+                    && let Some(alter) = AlterView::parse(&mut parser.parser).map_err(syntax)?
+                {
+                    return Ok(Some(Self::AlterView(alter)));
+                }
+                if first == "ALTER"
                     && let Some(alter) = AlterTable::parse(&mut parser.parser, text)?
                 {
                     return Ok(Some(Self::AlterTable(alter)));
@@ -258,7 +280,10 @@ impl Command {
         let statement = parser.parser.parse_statement().map_err(syntax)?;
         end(&parser.parser).map_err(syntax)?;
         match statement {
-            ast::Statement::Query(query) => Self::checked_query(query),
+            ast::Statement::Query(query) => match create_table::select_into(query) {
+                Ok(create) => Ok(Self::CreateTable(Box::new(create))),
+                Err(query) => Self::checked_query(query),
+            },
             ast::Statement::Insert(insert) => {
                 insert::check(&insert)?;
                 Ok(Self::Insert(Box::new(insert)))
@@ -285,9 +310,11 @@ impl Command {
             Self::Copy(_) => "COPY",
             Self::Maintain(maintain) => maintain.tag(),
             Self::AlterTable(alter) => alter.tag(),
+            Self::AlterView(alter) => alter.tag(),
             Self::Drop(drop) => drop.tag(),
             Self::Role(role) => role.tag(),
             Self::Grant(grant) => grant.tag(),
+            Self::DefaultPrivileges(defaults) => defaults.tag(),
             Self::Policy(policy) => policy.tag(),
             Self::Location(location) => location.tag(),
             Self::Audience(audience) => audience.tag(),
@@ -349,7 +376,8 @@ pub(super) async fn describe(
     match statement.command.as_ref() {
         Command::Query(query) => {
             let planned = plan::plan_query(running, query.as_ref().clone(), text, declared).await?;
-            Ok(Description { schema: Some(planned.schema()), parameter_types: planned.parameter_types })
+            let schema = origins::mark(running, query, &planned.plan, &planned.schema());
+            Ok(Description { schema: Some(schema), ..Description::of(planned) })
         }
         Command::Explain(explain) => explain.describe(session, running, text, declared).await,
         Command::CreateTable(table) => table.describe(running, text, declared).await,
@@ -364,9 +392,11 @@ pub(super) async fn describe(
         | Command::Copy(_)
         | Command::Maintain(_)
         | Command::AlterTable(_)
+        | Command::AlterView(_)
         | Command::Drop(_)
         | Command::Role(_)
         | Command::Grant(_)
+        | Command::DefaultPrivileges(_)
         | Command::Policy(_)
         | Command::Location(_)
         | Command::Audience(_)
@@ -393,16 +423,18 @@ pub(super) async fn run(call: Call<'_>) -> Result<Outcome> {
         Command::Copy(copy) => copy.run(call).await,
         Command::Maintain(maintain) => maintain.run(call).await,
         Command::AlterTable(alter) => alter.run(call).await,
+        Command::AlterView(alter) => alter.run(call).await,
         Command::Drop(drop) => drop.run(call).await,
         Command::Role(role) => role.run(call).await,
         Command::Grant(grant) => grant.run(call).await,
+        Command::DefaultPrivileges(defaults) => defaults.run(call).await,
         Command::Policy(policy) => policy.run(call).await,
         Command::Location(location) => location.run(call).await,
         Command::Audience(audience) => audience.run(call).await,
         Command::Set(set) => set.run(&call),
         Command::Show(show) => show.run(&call),
-        Command::Reset(reset) => reset.run(&call),
-        Command::Transaction(transaction) => transaction.run(&call),
+        Command::Reset(reset) => reset.run(&call).await,
+        Command::Transaction(transaction) => transaction.run(&call).await,
         Command::Prepare(prepare) => prepare.run(call).await,
         Command::Execute(execute) => execute.run(call).await,
         Command::Deallocate(deallocate) => deallocate.run(&call),

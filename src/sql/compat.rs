@@ -25,7 +25,10 @@ pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Option<&'static str>, Par
 
 /// The words that start statements of PostgreSQL's that this server does not have, each with what to do instead.
 const UNSUPPORTED: &[(&str, &str)] = &[
-    ("ALTER", "ALTER TABLE sets a retention, row level security and the owner; make a new table or view with CREATE … AS."),
+    (
+        "ALTER",
+        "ALTER TABLE sets a retention, row level security and the owner, ALTER VIEW options and the owner; make a new table or view with CREATE … AS.",
+    ),
     ("ANALYZE", "Statistics are kept by the files themselves."),
     ("CALL", "Functions are called in a SELECT."),
     ("CHECKPOINT", "Every statement that returned is durable."),

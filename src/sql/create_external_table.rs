@@ -9,7 +9,7 @@ use datafusion::sql::parser::{CreateExternalTable, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast;
 use portrait_udfs::error::{Code, Error, Result};
 
-use super::support::relation_name;
+use super::target::kept;
 use super::{Call, Outcome};
 use crate::catalog::{CreateExternal, Created};
 use crate::engine::Running;
@@ -49,7 +49,7 @@ fn file_kind(file_type: &str) -> Result<FileKind> {
 pub(super) async fn run(call: Call<'_>, table: &CreateExternalTable) -> Result<Outcome> {
     call.before_write()?;
     call.may_create()?;
-    let name = relation_name(&table.name)?;
+    let name = kept(&call.running, &table.name)?;
     if table.or_replace {
         call.must_own(&name)?;
     }

@@ -1,4 +1,4 @@
-//! `CREATE [OR REPLACE] VIEW name [(columns)] AS query`.
+//! `CREATE [OR REPLACE] VIEW name [(columns)] [WITH (options)] AS query`.
 
 use std::sync::Arc;
 
@@ -6,8 +6,9 @@ use datafusion::sql::sqlparser::ast::{self, Spanned};
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::create_table::stored;
-use super::support::{fold, relation_name};
-use super::{Call, Outcome, guard, parser, plan};
+use super::support::fold;
+use super::target::{kept, refuse_temporary};
+use super::{Call, Outcome, guard, parser, plan, view_options};
 use crate::catalog::{CreateView, Created};
 
 /// Checks what the parser accepts and we do not.
@@ -26,7 +27,7 @@ pub(super) fn check(view: &ast::CreateView) -> Result<()> {
 pub(super) async fn run(call: Call<'_>, view: &ast::CreateView) -> Result<Outcome> {
     call.before_write()?;
     call.may_create()?;
-    let name = relation_name(&view.name)?;
+    let name = kept(&call.running, &view.name)?;
     if view.or_replace {
         call.must_own(&name)?;
     }
@@ -41,6 +42,7 @@ pub(super) async fn run(call: Call<'_>, view: &ast::CreateView) -> Result<Outcom
         return Err(Error::new(Code::UndefinedParameter, "there is no parameter $1").detail("A view cannot have parameters."));
     }
     guard::check(&planned.plan)?;
+    refuse_temporary(&planned.plan, "views")?;
     let mut columns = planned.schema();
     if !view.columns.is_empty() {
         if view.columns.len() > columns.fields().len() {
@@ -57,6 +59,7 @@ pub(super) async fn run(call: Call<'_>, view: &ast::CreateView) -> Result<Outcom
         name: name.clone(),
         query,
         columns: stored(&columns)?,
+        options: view_options::read(view)?,
         or_replace: view.or_replace,
         if_not_exists: view.if_not_exists,
         owner: call.session.user().to_owned(),

@@ -66,7 +66,7 @@ impl Declare {
     pub(super) async fn describe(&self, session: &Session, running: &Running, declared: &[Option<DataType>]) -> Result<Description> {
         let query = self.query()?;
         let described = Box::pin(command::describe(session, running, &query, declared)).await.map_err(|error| self.place(error))?;
-        Ok(Description { parameter_types: described.parameter_types, schema: None })
+        Ok(Description { schema: None, ..described })
     }
 
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Outcome> {
@@ -174,7 +174,7 @@ impl Fetch {
     /// The columns of the cursor as it is now.
     pub(super) fn describe(&self, session: &Session) -> Result<Description> {
         let cursor = session.cursor(&self.name)?;
-        Ok(Description { parameter_types: Vec::new(), schema: (!self.only_count).then(|| Arc::clone(cursor.schema())) })
+        Ok(Description { schema: (!self.only_count).then(|| Arc::clone(cursor.schema())), ..Description::nothing() })
     }
 
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Outcome> {

@@ -8,7 +8,8 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::dependents::{Dependent, dependents};
-use super::support::{end, if_exists, relation_name, words};
+use super::support::{end, if_exists, words};
+use super::target::Target;
 use super::{Call, Outcome};
 use crate::catalog::ObjectKind;
 
@@ -53,18 +54,29 @@ impl Drop {
     }
 
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Outcome> {
-        call.before_write()?;
+        call.refuse_read_only(self.tag())?;
         let catalog = Arc::clone(call.running.engine().catalog());
-        let names: Vec<String> = self.names.iter().map(relation_name).collect::<Result<_>>()?;
+        let targets: Vec<Target> = self.names.iter().map(|name| Target::of(&call.running, name)).collect::<Result<_>>()?;
         // All or none: a missing second table must not leave the first one dropped.
-        for name in &names {
-            match catalog.describe(name) {
-                None if !self.if_exists => return Err(self.missing(name)),
-                Some(found) if !self.fits(found.kind) => return Err(self.wrong_kind(name, found.kind)),
-                _ => call.must_own(name)?,
+        for target in &targets {
+            match target.describe() {
+                None if !self.if_exists => return Err(self.missing(&target.name)),
+                Some(found) if !self.fits(found.kind) => return Err(self.wrong_kind(&target.name, found.kind)),
+                _ => call.must_own_target(target)?,
             }
         }
+        let (own, kept): (Vec<Target>, Vec<Target>) = targets.into_iter().partition(|target| target.temporary().is_some());
+        let names: Vec<String> = kept.into_iter().map(|target| target.name).collect();
+        if !names.is_empty() {
+            catalog.may_write()?;
+        }
         self.dependents(&call, &names).await?;
+        for Target { name, .. } in own.iter().filter(|target| !target.temporary().is_some_and(|own| own.drop_table(&target.name))) {
+            call.running.notice(&format!("{} \"{name}\" does not exist, skipping", self.kind.words()));
+        }
+        if names.is_empty() {
+            return Ok(Outcome::done(self.tag()));
+        }
         for name in names {
             let (catalog, kind, if_exists, dropped) = (Arc::clone(&catalog), self.kind, self.if_exists, name.clone());
             let found = call.running.run(async move { catalog.drop_relation(kind, &dropped, if_exists).await }).await?;

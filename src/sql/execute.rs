@@ -41,7 +41,7 @@ impl Execute {
         let (kept, statement) = self.kept(session)?;
         let running = running.with_parameters(Parameters::Described);
         let described = Box::pin(command::describe(session, &running, &statement, &kept.types)).await?;
-        Ok(Description { parameter_types: Vec::new(), schema: described.schema })
+        Ok(Description { schema: described.schema, ..Description::nothing() })
     }
 
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Outcome> {

@@ -25,9 +25,7 @@ use super::support::{end, text_schema, words};
 use super::{Call, Outcome, RowTag, explain_costs, guard};
 use crate::engine::{Running, Session};
 use crate::error::classify;
-
-/// What field metadata calls a column's type in PostgreSQL where that says more.
-const TYPE_KEY: &str = "pg.type";
+use crate::storage::TYPE_KEY;
 
 /// Shows how a query would run, or with ANALYZE how it ran.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,11 +138,14 @@ impl Explain {
         text: &str,
         declared: &[Option<DataType>],
     ) -> Result<Description> {
-        let parameter_types = match &self.explained {
-            Explained::Statement(statement) => self.plan(running, statement, text, declared).await?.parameter_types,
-            Explained::Execute(execute) => execute.describe(session, running).await?.parameter_types,
+        let (parameter_types, parameter_texts) = match &self.explained {
+            Explained::Statement(statement) => {
+                let planned = self.plan(running, statement, text, declared).await?;
+                (planned.parameter_types, planned.parameter_texts)
+            }
+            Explained::Execute(execute) => (execute.describe(session, running).await?.parameter_types, Vec::new()),
         };
-        Ok(Description { parameter_types, schema: Some(self.schema()) })
+        Ok(Description { parameter_types, parameter_texts, schema: Some(self.schema()) })
     }
 
     /// The plan of the statement below; of one that writes, the plan of the rows that it would write.

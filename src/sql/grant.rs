@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use portrait_udfs::error::{Code, Error, Result};
 
-use super::support::{end, name, relation_name, words};
+use super::support::{end, name, words};
 use super::{Call, Outcome};
 use crate::catalog::{DATABASE, Grant as Change, Object, ObjectClass, Privilege, Privileges, Wanted};
 
@@ -63,7 +63,7 @@ impl fmt::Display for Grantee {
 }
 
 /// What is granted, before it is known on what: a privilege, `None` = ALL; and its columns.
-type Words = Vec<(Option<Privilege>, Vec<String>)>;
+pub(super) type Words = Vec<(Option<Privilege>, Vec<String>)>;
 
 #[derive(Debug, Clone, PartialEq)]
 enum Objects {
@@ -188,7 +188,13 @@ fn what(parser: &mut Parser<'_>, revoke: bool) -> Result<What, ParserError> {
     if let Some(roles) = roles {
         return Ok(What::Roles(roles));
     }
-    let words_of = if words(parser, &["ALL"]) {
+    let words = privileges(parser)?;
+    Ok(What::Privileges { words, objects: objects(parser)? })
+}
+
+/// Reads privileges, up to the word ON.
+pub(super) fn privileges(parser: &mut Parser<'_>) -> Result<Words, ParserError> {
+    let found = if words(parser, &["ALL"]) {
         words(parser, &["PRIVILEGES"]);
         vec![(None, columns(parser)?)]
     } else {
@@ -205,10 +211,9 @@ fn what(parser: &mut Parser<'_>, revoke: bool) -> Result<What, ParserError> {
         })?
     };
     if !words(parser, &["ON"]) {
-        let found = parser.peek_token();
-        return parser.expected("ON", found);
+        return parser.expected("ON", parser.peek_token());
     }
-    Ok(What::Privileges { words: words_of, objects: objects(parser)? })
+    Ok(found)
 }
 
 fn columns(parser: &mut Parser<'_>) -> Result<Vec<String>, ParserError> {
@@ -283,7 +288,7 @@ fn resolve(call: &Call<'_>, objects: &Objects) -> Result<(ObjectClass, Vec<(Obje
         Objects::Named(class, names) => {
             let one = |given: &ObjectName| -> Result<(Object, Option<String>)> {
                 let bare = match class {
-                    ObjectClass::Table => relation_name(given)?,
+                    ObjectClass::Table => call.kept_name(given)?,
                     _ => last(given)?,
                 };
                 let missing = |noun: &str| Error::new(Code::UndefinedObject, format!("{noun} \"{bare}\" does not exist"));

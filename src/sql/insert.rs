@@ -14,8 +14,10 @@ use portrait_udfs::error::{Code, Error, Result};
 
 use super::command::Description;
 use super::plan::{self, Planned, bind, physical};
-use super::support::{fold, relation_name};
+use super::support::fold;
+use super::target::Target;
 use super::{Call, Outcome, guard, nested_values};
+use crate::catalog::TableInfo;
 use crate::engine::Running;
 use crate::error::classify;
 
@@ -39,21 +41,18 @@ pub(super) fn check(insert: &ast::Insert) -> Result<()> {
     }
 }
 
-fn target(insert: &ast::Insert) -> Result<String> {
+fn target(running: &Running, insert: &ast::Insert) -> Result<Target> {
     match &insert.table {
-        TableObject::TableName(name) => relation_name(name),
+        TableObject::TableName(name) => Target::of(running, name),
         _ => Err(Error::new(Code::FeatureNotSupported, "INSERT takes the name of a table")),
     }
 }
 
 /// Plans the rows, cast to the table's columns and in their order.
 async fn rows(running: &Running, insert: &ast::Insert, text: &str, declared: &[Option<DataType>]) -> Result<Planned> {
-    let name = target(insert)?;
-    if running.engine().catalog().describe(&name).is_none() {
-        return Err(running.engine().catalog().undefined_table(&name));
-    }
+    let info = target(running, insert)?.info()?;
     let mut insert = insert.clone();
-    leave_out_arrival(running, &name, &mut insert);
+    leave_out_arrival(info, &mut insert);
     if let Some(source) = insert.source.as_deref_mut() {
         nested_values::rewrite(source);
     }
@@ -79,8 +78,7 @@ fn columns(insert: &ast::Insert) -> Result<Option<Vec<String>>> {
 }
 
 /// Without a list of columns, rows of VALUES that are one short are all columns of the table but the time of arrival.
-fn leave_out_arrival(running: &Running, name: &str, insert: &mut ast::Insert) {
-    let Some(info) = running.engine().catalog().describe(name) else { return };
+fn leave_out_arrival(info: TableInfo, insert: &mut ast::Insert) {
     let Some(events) = info.events.filter(|_| insert.columns.is_empty()) else { return };
     let Some(given) = insert.source.as_ref().and_then(|source| width(&source.body)) else { return };
     if given + 1 == info.schema.fields().len() {
@@ -104,30 +102,28 @@ fn width(body: &ast::SetExpr) -> Option<usize> {
 }
 
 pub(super) async fn describe(running: &Running, insert: &ast::Insert, text: &str, declared: &[Option<DataType>]) -> Result<Description> {
-    let planned = rows(running, insert, text, declared).await?;
-    Ok(Description { parameter_types: planned.parameter_types, schema: None })
+    Ok(Description::of(rows(running, insert, text, declared).await?))
 }
 
 /// Runs an INSERT.
 pub(super) async fn run(call: Call<'_>, insert: &ast::Insert) -> Result<Outcome> {
-    call.before_write()?;
+    let target = target(&call.running, insert)?;
+    call.before_rows(&target)?;
     let types: Vec<_> = call.params.iter().map(|value| Some(value.data_type())).collect();
     let planned = rows(&call.running, insert, call.statement.text(), &types).await?;
     let plan = bind(planned.plan, call.params.clone())?;
-    let new_rows = call.new_rows(&target(insert)?, columns(insert)?).await?;
+    let new_rows = call.new_rows(&target, columns(insert)?).await?;
     let plan = physical(&call.running, plan).await?;
     let task = Arc::new(TaskContext::from(call.running.state().as_ref()));
-    let (catalog, name, options) = (Arc::clone(call.running.engine().catalog()), target(insert)?, call.ingest_options());
-    let table = name.clone();
+    let (table, options) = (target.clone(), call.ingest_options());
     let arrivals = call
         .running
         .run(async move {
             let rows = new_rows.check(execute_stream(plan, task).map_err(classify)?);
-            catalog.insert(&name, rows, options).await
+            table.insert(rows, options).await
         })
         .await?;
     call.tell(&arrivals);
-    call.after_ingest(&table).await?;
-    call.after_write();
+    target.after_write(&call, true).await?;
     Ok(Outcome::done(format!("INSERT 0 {}", arrivals.new)))
 }

@@ -8,8 +8,9 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use portrait_udfs::error::{Code, Result};
 
 use super::support::{end, relation_name, words};
+use super::target::Target;
 use super::{Call, Outcome};
-use crate::catalog::{ObjectKind, TableInfo};
+use crate::catalog::{ObjectKind, Rewritten, TableInfo, Temporary};
 
 /// How long `VACUUM` keeps old versions, unless it is told: as other programs of Delta Lake do.
 const RETENTION_HOURS: i64 = 7 * 24;
@@ -61,6 +62,14 @@ impl Maintain {
     }
 
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Outcome> {
+        call.refuse_read_only(self.tag())?;
+        if let Self::Optimize(table) | Self::Vacuum { table: Some(table), .. } = self {
+            let target = Target::of(&call.running, table)?;
+            if let Some(temporary) = target.temporary() {
+                self.of_temporary(&call, &target, temporary).await?;
+                return Ok(Outcome::done(self.tag()));
+            }
+        }
         call.before_write()?;
         match self {
             Self::Optimize(table) => optimize(&call, relation_name(table)?).await?,
@@ -84,24 +93,50 @@ impl Maintain {
     }
 }
 
+impl Maintain {
+    /// The upkeep of a table of the session's own.
+    async fn of_temporary(&self, call: &Call<'_>, target: &Target, temporary: &Arc<Temporary>) -> Result<()> {
+        call.must_own_target(target)?;
+        let (temporary, name) = (Arc::clone(temporary), target.name.clone());
+        match *self {
+            Self::Optimize(_) => {
+                tell_rewritten(call, &target.name, call.running.run(async move { temporary.optimize(&name).await }).await?)
+            }
+            Self::Vacuum { hours, .. } => {
+                let removed = call.running.run(async move { temporary.vacuum(&name, hours * HOUR_MS).await }).await?;
+                tell_removed(call, &target.name, removed);
+            }
+        }
+        Ok(())
+    }
+}
+
 async fn optimize(call: &Call<'_>, name: String) -> Result<()> {
     call.must_own(&name)?;
     let (catalog, shown) = (Arc::clone(call.running.engine().catalog()), name.clone());
     let done = call.running.run(async move { catalog.optimize(&name).await }).await?;
+    tell_rewritten(call, &shown, done);
+    Ok(())
+}
+
+fn tell_rewritten(call: &Call<'_>, shown: &str, done: Rewritten) {
     if done.removed == 0 {
         call.running.notice(&format!("table \"{shown}\" has nothing to rewrite"));
     } else {
         call.running.notice(&format!("table \"{shown}\": {} rows of {} files are in {} files now", done.rows, done.removed, done.added));
     }
-    Ok(())
 }
 
 async fn vacuum(call: &Call<'_>, name: String, hours: i64) -> Result<()> {
     call.must_own(&name)?;
     let (catalog, shown) = (Arc::clone(call.running.engine().catalog()), name.clone());
     let removed = call.running.run(async move { catalog.vacuum(&name, hours * HOUR_MS).await }).await?;
+    tell_removed(call, &shown, removed);
+    Ok(())
+}
+
+fn tell_removed(call: &Call<'_>, shown: &str, removed: u64) {
     if removed > 0 {
         call.running.notice(&format!("table \"{shown}\": {removed} files of old versions removed"));
     }
-    Ok(())
 }

@@ -16,6 +16,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use super::create_table::stored;
 use super::create_view::aliased;
 use super::support::{end, fold, relation_name, words};
+use super::target::{kept, refuse_temporary};
 use super::{Call, Outcome, guard, parser, plan};
 use crate::catalog::{ObjectKind, RefreshPolicy};
 
@@ -109,7 +110,7 @@ impl MaterializedView {
         let tag = match self {
             Self::Create(create) => create.run(&call).await?,
             Self::Refresh { name, populate } => {
-                let name = relation_name(name)?;
+                let name = call.kept_name(name)?;
                 call.must_own(&name)?;
                 refresh(&call, &name, *populate).await?;
                 self.tag().to_owned()
@@ -129,7 +130,7 @@ impl MaterializedView {
 impl Create {
     async fn run(&self, call: &Call<'_>) -> Result<String> {
         call.may_create()?;
-        let name = relation_name(&self.view.name)?;
+        let name = kept(&call.running, &self.view.name)?;
         let engine = Arc::clone(call.running.engine());
         if let Some(found) = engine.catalog().describe(&name) {
             if !self.view.if_not_exists {
@@ -169,6 +170,7 @@ impl Create {
             );
         }
         guard::check(&planned.plan)?;
+        refuse_temporary(&planned.plan, "materialized views")?;
         let columns = planned.schema();
         if self.view.columns.len() > columns.fields().len() {
             return Err(Error::new(Code::Syntax, "CREATE MATERIALIZED VIEW specifies more column names than columns"));
@@ -198,13 +200,6 @@ async fn refresh(call: &Call<'_>, name: &str, populate: bool) -> Result<()> {
         (true, None, None) => format!("materialized view \"{name}\" has {rows} rows"),
     });
     Ok(())
-}
-
-impl Call<'_> {
-    /// After rows came into a table: the views that follow it are refreshed before the statement returns.
-    pub(super) async fn after_ingest(&self, table: &str) -> Result<()> {
-        follow_ingest(&self.running, table).await
-    }
 }
 
 /// Refreshes the views that follow `table` at each ingest. One that cannot be refreshed is a message: the rows are kept already.

@@ -10,6 +10,7 @@
 //! whatever is left must pass `guard`, a list of the plan nodes that only read; nothing here knows the protocol.
 
 mod alter_table;
+mod alter_view;
 mod arrays;
 mod as_of;
 mod audience;
@@ -22,6 +23,7 @@ mod create_external_table;
 mod create_table;
 mod create_view;
 mod cursor;
+mod default_privileges;
 mod dependents;
 mod drop;
 mod event_options;
@@ -40,6 +42,7 @@ mod maintain;
 mod materialized_view;
 mod names;
 mod nested_values;
+mod origins;
 mod parser;
 mod plan;
 mod policy;
@@ -51,8 +54,11 @@ mod same_names;
 mod series;
 mod set;
 mod show;
+mod sources;
 mod support;
+mod target;
 mod transaction;
+mod view_options;
 mod views;
 
 use std::sync::Arc;
@@ -67,6 +73,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::engine::{Engine, Parameters, PlanSlot, PlanStamp, PreparedText, Running, Session, TransactionStatus};
+use crate::storage::TextType;
 use command::Command;
 
 pub use arrays::array_words;
@@ -74,6 +81,7 @@ pub(crate) use casts::NUMERIC;
 pub use copy::{CopyFormat, CopyIn, CopyOut, RowText};
 pub use import::{ImportProgress, import};
 pub(crate) use names::{hidden as hidden_name, own as own_name};
+pub use origins::origin;
 pub use parser::parse;
 
 /// Parameters that one statement may have, as in PostgreSQL's protocol.
@@ -137,6 +145,8 @@ impl std::fmt::Display for Statement {
 pub struct Prepared {
     /// The types of `$1 …`: declared, or inferred, or text.
     pub parameter_types: Vec<DataType>,
+    /// For parameters that are more than texts, or lists of texts, what they are: as far as the statement tells.
+    pub parameter_texts: Vec<Option<TextType>>,
     /// The columns of its rows; `None` = it returns none.
     pub schema: Option<SchemaRef>,
     /// The kind of statement, as in a command tag.
@@ -299,6 +309,7 @@ pub async fn prepare_with(
     match result {
         Ok(described) => Ok(Prepared {
             parameter_types: described.parameter_types,
+            parameter_texts: described.parameter_texts,
             schema: described.schema,
             tag_hint: statement.tag(),
             statement: statement.clone(),
@@ -382,6 +393,7 @@ async fn start(
     .await;
     // Plans must not hold what this statement, or another one, has dropped.
     session.engine().plans().follow(session.engine().catalog().changes());
+    session.follow_temporary();
     result.map_err(|error| {
         session.statement_failed();
         statement.place(error)

@@ -183,6 +183,9 @@ fn type_name(data_type: &DataType) -> Option<String> {
         DataType::Timestamp(..) => "timestamp".into(),
         DataType::Time(..) => "time".into(),
         DataType::Interval { .. } => "interval".into(),
+        DataType::Uuid => "uuid".into(),
+        DataType::JSON => "json".into(),
+        DataType::JSONB => "jsonb".into(),
         DataType::Custom(name, _) => last_part(name)?,
         _ => return None,
     })
@@ -244,6 +247,7 @@ mod tests {
                 vec!["int4", "text", "varchar", "a"],
             ),
             ("SELECT TIMESTAMPTZ '2024-01-01', INTERVAL '1 day', EXTRACT(year FROM a)", vec!["timestamptz", "interval", "extract"]),
+            ("SELECT '…'::uuid, '{}'::json, '[]'::jsonb", vec!["uuid", "json", "jsonb"]),
         ];
         for (sql, expected) in cases {
             assert_eq!(names(sql), expected, "{sql}");

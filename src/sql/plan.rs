@@ -15,15 +15,19 @@ use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
 use portrait_udfs::context::StatementContext;
 use portrait_udfs::error::{Code, Error, Result};
 
-use super::{PARAMETERS_MAX, calls, guard, names, series};
+use super::{PARAMETERS_MAX, calls, guard, names, series, sources};
 use crate::engine::Running;
 use crate::error::classify;
+use crate::plan::with_text_types;
+use crate::storage::TextType;
 
 /// A planned statement and the types of its parameters.
 #[derive(Debug)]
 pub(super) struct Planned {
     pub(super) plan: LogicalPlan,
     pub(super) parameter_types: Vec<DataType>,
+    /// As [`Prepared::parameter_texts`](super::Prepared::parameter_texts).
+    pub(super) parameter_texts: Vec<Option<TextType>>,
 }
 
 impl Planned {
@@ -38,6 +42,7 @@ impl Planned {
 pub(super) async fn plan(running: &Running, statement: ast::Statement, text: &str, declared: &[Option<DataType>]) -> Result<Planned> {
     let (state, text, declared) = (Arc::clone(running.state()), Arc::<str>::from(text), declared.to_vec());
     let (engine, mut statement, parameters) = (Arc::clone(running.engine()), statement, running.parameters().clone());
+    let own = running.own_tables().clone();
     running
         .run(async move {
             // The client counts the parameters of its own text, also of parts that a rewrite leaves out.
@@ -49,6 +54,7 @@ pub(super) async fn plan(running: &Running, statement: ast::Statement, text: &st
             }
             calls::check(&engine.catalog().rights(&StatementContext::of(state.config()).user), &state, &statement)?;
             engine.rewrite(&mut statement);
+            sources::qualify(&own, &mut statement)?;
             plan_here(&state, statement, written, &text, &declared).await
         })
         .await
@@ -72,26 +78,29 @@ async fn plan_here(
     let count = parameter_count(&statement)?.max(written);
     if count == 0 && declared.is_empty() {
         let plan = to_plan(state, statement, text).await?;
-        return Ok(Planned { plan, parameter_types: Vec::new() });
+        return Ok(Planned { plan, parameter_types: Vec::new(), parameter_texts: Vec::new() });
     }
     let mut types: Vec<Option<DataType>> = declared.to_vec();
     types.resize(count.max(declared.len()), None);
     super::casts::infer(state, &statement, &mut types).await;
+    let mut parameter_texts = vec![None; types.len()];
     if types.iter().any(Option::is_none) {
         // What the query itself says of the types. Parameters that it says nothing of are text, as in PostgreSQL.
         let plan = to_plan(state, statement.clone(), text).await?;
-        let mut inferred = plan.get_parameter_types().map_err(classify)?;
+        let mut inferred = plan.get_parameter_fields().map_err(classify)?;
         let mut arrays = super::casts::arrays(&plan);
-        for (at, slot) in types.iter_mut().enumerate() {
-            if slot.is_none() {
-                let name = format!("${}", at + 1);
-                *slot = inferred.remove(&name).flatten().filter(|found| *found != DataType::Null).or_else(|| arrays.remove(&name));
+        for (at, (slot, text)) in types.iter_mut().zip(&mut parameter_texts).enumerate() {
+            let name = format!("${}", at + 1);
+            let found = inferred.remove(&name).flatten().filter(|found| !found.data_type().is_null());
+            let found = found.map(|found| (found.data_type().clone(), TextType::of(&found))).or_else(|| arrays.remove(&name));
+            if let (None, Some((data_type, found))) = (&slot, found) {
+                (*slot, *text) = (Some(data_type), found);
             }
         }
     }
     let parameter_types: Vec<DataType> = types.into_iter().map(|found| found.map_or(DataType::Utf8, plain)).collect();
     let plan = with_types(state, statement, text, &parameter_types).await?;
-    Ok(Planned { plan, parameter_types })
+    Ok(Planned { plan, parameter_types, parameter_texts })
 }
 
 /// Replaces the parameters of `plan` by values.
@@ -125,7 +134,8 @@ async fn with_types(state: &SessionState, statement: ast::Statement, text: &str,
 }
 
 async fn to_plan(state: &SessionState, statement: ast::Statement, text: &str) -> Result<LogicalPlan> {
-    state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await.map_err(|error| with_position(error, text))
+    let planned = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await;
+    planned.and_then(with_text_types).map_err(|error| with_position(error, text))
 }
 
 /// Classifies `error` and adds where in `text` it lies, when the planner says so.

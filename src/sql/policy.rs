@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use portrait_udfs::error::{Code, Error, Result};
 
 use super::grant::Grantee;
-use super::support::{end, if_exists, name, relation_name, words};
+use super::support::{end, if_exists, name, words};
 use super::{Call, Outcome, guard};
 use crate::catalog::{ObjectKind, PolicyCommand, StoredMask, StoredPolicy};
 
@@ -76,7 +76,7 @@ impl Policy {
 
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Outcome> {
         call.before_write()?;
-        let (catalog, caller, table) = (Arc::clone(call.running.engine().catalog()), call.session.user(), relation_name(&self.table)?);
+        let (catalog, caller, table) = (Arc::clone(call.running.engine().catalog()), call.session.user(), call.kept_name(&self.table)?);
         let info = catalog.describe(&table).ok_or_else(|| catalog.undefined_table(&table))?;
         if info.kind == ObjectKind::View {
             return Err(ObjectKind::View

@@ -10,7 +10,7 @@ use portrait_udfs::functions::relation::Effect;
 use super::parser::DIALECT;
 use super::plan::{bind, physical, physical_of_optimised, plan_query};
 use super::support::end;
-use super::{Call, Outcome, RowTag, lookup, names};
+use super::{Call, Outcome, RowTag, lookup, names, origins};
 use crate::engine::TransactionStatus;
 
 /// Checks what the parser accepts and we do not.
@@ -24,7 +24,7 @@ pub(super) fn check(query: &ast::Query) -> Result<()> {
                 .hint("Put the WITH behind INSERT INTO …, before its SELECT."))
         }
         SetExpr::Select(select) if select.into.is_some() => {
-            Err(Error::new(Code::FeatureNotSupported, "SELECT … INTO is not supported").hint("Use CREATE TABLE … AS SELECT."))
+            Err(Error::new(Code::Syntax, "SELECT … INTO is not allowed here").hint("It is a statement of its own that makes a table."))
         }
         _ => Ok(()),
     }
@@ -72,7 +72,11 @@ pub(super) async fn run(call: Call<'_>, query: &ast::Statement) -> Result<Outcom
         slot.keep(*stamp, plan.clone(), lookup::direct(&plan));
         return run_optimised(call, plan).await;
     }
-    let schema = planned.schema();
+    // A prepared statement's columns were described before it runs.
+    let schema = match &call.kept {
+        Some(_) => planned.schema(),
+        None => origins::mark(&call.running, query, &planned.plan, &planned.schema()),
+    };
     let effect = effect_of(&planned.plan);
     if let Some((name, effect)) = effect {
         may_run(&call, name, effect)?;

@@ -24,7 +24,7 @@ pub(super) enum Reset {
     Authorization,
     /// `DISCARD ALL`: settings, prepared statements, everything.
     DiscardAll,
-    /// `DISCARD PLANS`, `SEQUENCES` or `TEMP`: nothing of that kind is kept.
+    /// `DISCARD PLANS`, `SEQUENCES`, of which nothing is kept, or `TEMP`.
     Discard(&'static str),
 }
 
@@ -71,7 +71,7 @@ impl Reset {
         }
     }
 
-    pub(super) fn run(&self, call: &Call<'_>) -> Result<Outcome> {
+    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Outcome> {
         match self {
             Self::One(name) => call.session.change_settings(|settings| settings.set(name, None, Scope::Session))?,
             Self::All => call.session.change_settings(crate::engine::settings::Settings::reset_all),
@@ -83,9 +83,11 @@ impl Reset {
                 call.session.change_settings(crate::engine::settings::Settings::reset_all);
                 call.session.forget_prepared(None)?;
                 call.session.close_cursor(None)?;
+                call.session.temporary().clear();
             }
             Self::Role => call.session.set_role(None, Scope::Session)?,
             Self::Authorization => call.session.set_authorization(None, Scope::Session)?,
+            Self::Discard("TEMP") => call.session.temporary().clear(),
             Self::Discard(_) => {}
         }
         Ok(Outcome::done(self.tag()))

@@ -15,7 +15,6 @@ use portrait_udfs::error::{Code, Error, Result};
 
 use super::{Call, Outcome, RowTag};
 use crate::catalog::{Object, ObjectClass, PUBLIC, Privilege, Rights};
-use crate::engine::NewRows;
 
 /// Longest name, in bytes: PostgreSQL's limit times four, so that no script that runs there fails here.
 const NAME_BYTES_MAX: usize = 252;
@@ -30,6 +29,16 @@ pub(super) fn fold(ident: &Ident) -> String {
 /// # Errors
 /// [`Code::UndefinedSchema`] for another schema, [`Code::UndefinedDatabase`] for another database.
 pub(super) fn relation_name(name: &ObjectName) -> Result<String> {
+    let (schema, bare) = qualified(name)?;
+    schema.map_or(Ok(()), |schema| in_public(&schema))?;
+    Ok(bare)
+}
+
+/// The schema of a relation's name, if it has one, and the bare name.
+///
+/// # Errors
+/// [`Code::FeatureNotSupported`] for another database, [`Code::TooComplex`] for a name that is too long.
+pub(super) fn qualified(name: &ObjectName) -> Result<(Option<String>, String)> {
     let parts: Vec<String> = name
         .0
         .iter()
@@ -38,10 +47,10 @@ pub(super) fn relation_name(name: &ObjectName) -> Result<String> {
             ObjectNamePart::Function(_) => Err(Error::new(Code::Syntax, format!("\"{name}\" is not a name"))),
         })
         .collect::<Result<_>>()?;
-    let bare = match parts.as_slice() {
-        [bare] => bare,
-        [schema, bare] => in_public(schema, bare)?,
-        [database, schema, bare] if database == "portrait" => in_public(schema, bare)?,
+    let (schema, bare) = match parts.as_slice() {
+        [bare] => (None, bare),
+        [schema, bare] => (Some(schema), bare),
+        [database, schema, bare] if database == "portrait" => (Some(schema), bare),
         [database, _, _] => {
             return Err(Error::new(Code::FeatureNotSupported, format!("cross-database references are not implemented: \"{database}\"")));
         }
@@ -54,12 +63,16 @@ pub(super) fn relation_name(name: &ObjectName) -> Result<String> {
         return Err(Error::new(Code::TooComplex, "identifier is too long")
             .detail(format!("The name has {} bytes; the limit is {NAME_BYTES_MAX}.", bare.len())));
     }
-    Ok(bare.clone())
+    Ok((schema.cloned(), bare.clone()))
 }
 
-fn in_public<'a>(schema: &str, bare: &'a String) -> Result<&'a String> {
+/// Refuses a schema in which nothing can be made or changed.
+///
+/// # Errors
+/// [`Code::InsufficientPrivilege`] for what describes the server, [`Code::UndefinedSchema`] for one that does not exist.
+pub(super) fn in_public(schema: &str) -> Result<()> {
     match schema {
-        "public" => Ok(bare),
+        "public" => Ok(()),
         "ml" | "pg_catalog" | "information_schema" => {
             Err(Error::new(Code::InsufficientPrivilege, format!("permission denied for schema {schema}"))
                 .detail("The schema describes the server; its relations cannot be changed."))
@@ -106,12 +119,21 @@ impl Call<'_> {
     /// # Errors
     /// [`Code::ReadOnly`].
     pub(super) fn before_write_of(&self, what: &str) -> Result<()> {
+        self.refuse_read_only(what)?;
+        self.running.engine().catalog().may_write()
+    }
+
+    /// Refuses what is called `what` in a read-only transaction, whatever the store is opened for.
+    ///
+    /// # Errors
+    /// [`Code::ReadOnly`].
+    pub(super) fn refuse_read_only(&self, what: &str) -> Result<()> {
         let read_only =
             self.session.with_settings(|settings| settings.bool("transaction_read_only") || settings.bool("default_transaction_read_only"));
         if read_only {
             return Err(Error::new(Code::ReadOnly, format!("cannot execute {what} in a read-only transaction")));
         }
-        self.running.engine().catalog().may_write()
+        Ok(())
     }
 
     /// What the statement's role may do.
@@ -129,17 +151,6 @@ impl Call<'_> {
             Some(info) => Error { message: format!("must be owner of {} {table}", info.kind.words()), ..error },
             None => error,
         })
-    }
-
-    /// What rows must fulfil that the role adds to a table, with these columns (`None` = all).
-    ///
-    /// # Errors
-    /// 42501 without the privilege to add any; 42P01.
-    pub(super) async fn new_rows(&self, table: &str, columns: Option<Vec<String>>) -> Result<NewRows> {
-        let (catalog, state, role) = (Arc::clone(self.running.engine().catalog()), Arc::clone(self.running.state()), self.session.user());
-        let info = catalog.describe(table).ok_or_else(|| catalog.undefined_table(table))?;
-        let table = table.to_owned();
-        self.running.run(async move { NewRows::of(&catalog, &state, &role, &table, &info.schema, columns.as_deref()).await }).await
     }
 
     /// Demands that the role may make tables and views.

@@ -1,7 +1,8 @@
 //! `BEGIN`, `START TRANSACTION`, `COMMIT`, `END`, `ROLLBACK`, `ABORT`, `SAVEPOINT`, `RELEASE`, `ROLLBACK TO`.
 //!
 //! Each statement that writes is one durable commit of its own; a block groups settings, and an error inside it refuses
-//! what follows until it ends. A client that writes inside a block is told so.
+//! what follows until it ends. A client that writes inside a block is told so. Temporary tables are the session's own, and what a
+//! block does to them is undone by ROLLBACK.
 
 use std::fmt;
 
@@ -137,7 +138,7 @@ impl Transaction {
         matches!(self, Self::Commit { .. } | Self::Rollback { .. } | Self::RollbackTo(_))
     }
 
-    pub(super) fn run(&self, call: &Call<'_>) -> Result<Outcome> {
+    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Outcome> {
         let session = call.session;
         match self {
             Self::Begin { modes, .. } => {
@@ -147,8 +148,9 @@ impl Transaction {
                 modes.apply(session, false)?;
             }
             Self::Commit { chain } => {
-                let (before, _) = session.end(true);
-                match before {
+                let ended = session.end(true).await?;
+                tell_undone(call, ended.undone);
+                match ended.before {
                     TransactionStatus::Idle => call.running.notice("there is no transaction in progress"),
                     TransactionStatus::Active => {}
                     TransactionStatus::Failed => return self.chained(call, *chain, "ROLLBACK"),
@@ -156,17 +158,18 @@ impl Transaction {
                 return self.chained(call, *chain, "COMMIT");
             }
             Self::Rollback { chain } => {
-                let (before, wrote) = session.end(false);
-                if before == TransactionStatus::Idle {
+                let ended = session.end(false).await?;
+                tell_undone(call, ended.undone);
+                if ended.before == TransactionStatus::Idle {
                     call.running.notice("there is no transaction in progress");
-                } else if wrote {
+                } else if ended.wrote {
                     call.running.notice("what the transaction's statements wrote was committed by each of them and stays");
                 }
                 return self.chained(call, *chain, "ROLLBACK");
             }
             Self::Savepoint(name) => session.savepoint(name)?,
             Self::Release(name) => session.release(name)?,
-            Self::RollbackTo(name) => session.rollback_to(name)?,
+            Self::RollbackTo(name) => tell_undone(call, session.rollback_to(name).await?),
         }
         Ok(Outcome::done(self.tag()))
     }
@@ -176,6 +179,13 @@ impl Transaction {
             call.session.begin();
         }
         Ok(Outcome::done(tag))
+    }
+}
+
+/// Says that what ROLLBACK should have undone stays.
+fn tell_undone(call: &Call<'_>, undone: bool) {
+    if !undone {
+        call.running.notice("a temporary table keeps the rows that came in the transaction: users were erased from it meanwhile");
     }
 }
 

@@ -20,6 +20,7 @@ use super::{names, same_names};
 use crate::catalog::ViewPlanner;
 use crate::engine::{Engine, Extension, WeakSession};
 use crate::error::classify;
+use crate::plan::with_text_types;
 
 /// Gives an engine the planner of views and PostgreSQL's names of columns. A second time does nothing new.
 pub(super) fn install(engine: &Arc<Engine>) {
@@ -64,11 +65,11 @@ impl fmt::Debug for Planner {
 
 #[async_trait]
 impl ViewPlanner for Planner {
-    async fn plan(&self, query: &str, owner: &str) -> Result<LogicalPlan> {
+    async fn plan(&self, query: &str, reader: &str) -> Result<LogicalPlan> {
         let engine = self.engine()?;
-        let state = engine.detached_state(owner)?;
+        let state = engine.detached_state(reader)?;
         let statement = super::parse_query(query)?;
-        super::calls::check(&engine.catalog().rights(owner), &state, &statement)?;
+        super::calls::check(&engine.catalog().rights(reader), &state, &statement)?;
         to_plan(&engine, &state, statement).await
     }
 
@@ -89,7 +90,7 @@ impl ViewPlanner for Planner {
 async fn to_plan(engine: &Engine, state: &SessionState, mut statement: ast::Statement) -> Result<LogicalPlan> {
     engine.rewrite(&mut statement);
     prepare_statement(&mut statement)?;
-    state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await.map_err(classify)
+    state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await.and_then(with_text_types).map_err(classify)
 }
 
 /// A database in which one bare name is a table of our own.

@@ -17,6 +17,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Statistics;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
@@ -272,6 +273,16 @@ impl DeltaTable {
     /// The store that its folder lies in.
     pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
+    }
+
+    /// The name under which a runtime knows that store.
+    pub(crate) fn url(&self) -> Result<ObjectStoreUrl> {
+        self.lease.store.url().map_err(super::engine_error)
+    }
+
+    /// Whether it ends with the session that made it.
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.lease.store.is_temporary()
     }
 
     /// Waits for this statement's turn to compare events and commit them.

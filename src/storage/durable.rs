@@ -34,6 +34,8 @@ const STORE: &str = "DurableLocal";
 pub struct DurableLocal {
     root: PathBuf,
     inner: LocalFileSystem,
+    /// Whether files are fsynced.
+    synced: bool,
 }
 
 impl DurableLocal {
@@ -44,7 +46,12 @@ impl DurableLocal {
         let root = std::fs::canonicalize(root)?;
         let inner = LocalFileSystem::new_with_prefix(&root).map_err(super::store_error)?;
         self_test(&root)?;
-        Ok(Self { root, inner })
+        Ok(Self { root, inner, synced: true })
+    }
+
+    /// The same folder for files that nobody needs once this process has ended: nothing is fsynced.
+    pub(crate) fn without_sync(self) -> Self {
+        Self { synced: false, ..self }
     }
 
     /// The folder all paths are relative to; absolute, without symbolic links.
@@ -83,8 +90,9 @@ impl ObjectStore for DurableLocal {
                 });
             }
         };
+        let synced = self.synced;
         blocking(move || {
-            let mut staged = Staged::create(target)?;
+            let mut staged = Staged::create(target, synced)?;
             payload.iter().try_for_each(|chunk| staged.file.write_all(chunk)).map_err(generic)?;
             staged.publish(create)
         })
@@ -93,7 +101,8 @@ impl ObjectStore for DurableLocal {
 
     async fn put_multipart_opts(&self, location: &Path, _options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let target = self.inner.path_to_filesystem(location)?;
-        let staged = blocking(move || Staged::create(target)).await?;
+        let synced = self.synced;
+        let staged = blocking(move || Staged::create(target, synced)).await?;
         Ok(Box::new(DurableUpload { staged: Some(Arc::new(staged)), offset: 0 }))
     }
 
@@ -125,10 +134,10 @@ impl ObjectStore for DurableLocal {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         let (source, target) = (self.inner.path_to_filesystem(from)?, self.inner.path_to_filesystem(to)?);
-        let create = matches!(options.mode, CopyMode::Create);
+        let (create, synced) = (matches!(options.mode, CopyMode::Create), self.synced);
         blocking(move || {
             let mut input = File::open(&source).map_err(|error| not_found(error, &source))?;
-            let mut staged = Staged::create(target)?;
+            let mut staged = Staged::create(target, synced)?;
             io::copy(&mut input, &mut staged.file).map_err(generic)?;
             staged.publish(create).map(|_| ())
         })
@@ -161,17 +170,18 @@ struct Staged {
     file: File,
     staged: PathBuf,
     target: PathBuf,
+    synced: bool,
     published: bool,
 }
 
 impl Staged {
-    fn create(target: PathBuf) -> Result<Self> {
-        make_folder(parent_of(&target)).map_err(generic)?;
+    fn create(target: PathBuf, synced: bool) -> Result<Self> {
+        make_folder_with(parent_of(&target), synced).map_err(generic)?;
         let mut name = target.file_name().unwrap_or_default().to_os_string();
         name.push(format!("#{}", rand::random::<u64>()));
         let staged = target.with_file_name(name);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&staged).map_err(generic)?;
-        Ok(Self { file, staged, target, published: false })
+        Ok(Self { file, staged, target, synced, published: false })
     }
 
     fn publish(mut self, create: bool) -> Result<PutResult> {
@@ -179,14 +189,18 @@ impl Staged {
     }
 
     fn publish_ref(&mut self, create: bool) -> Result<PutResult> {
-        self.file.sync_all().map_err(generic)?;
+        if self.synced {
+            self.file.sync_all().map_err(generic)?;
+        }
         if create {
             link_new(&self.staged, &self.target)?;
         } else {
             std::fs::rename(&self.staged, &self.target).map_err(generic)?;
         }
         self.published = true;
-        sync_folder(parent_of(&self.target)).map_err(generic)?;
+        if self.synced {
+            sync_folder(parent_of(&self.target)).map_err(generic)?;
+        }
         Ok(PutResult { e_tag: None, version: None })
     }
 }
@@ -280,14 +294,19 @@ fn rename_new(_: &FsPath, _: &FsPath) -> io::Result<()> {
 /// Makes a folder and its ancestors, fsyncing the parent of each one that is new. Mode 0700: the data directory
 /// holds password verifiers.
 pub(crate) fn make_folder(folder: &FsPath) -> io::Result<()> {
+    make_folder_with(folder, true)
+}
+
+fn make_folder_with(folder: &FsPath, synced: bool) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     if folder.is_dir() {
         return Ok(());
     }
     let parent = parent_of(folder);
-    make_folder(parent)?;
+    make_folder_with(parent, synced)?;
     match std::fs::DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) => sync_folder(parent),
+        Ok(()) if synced => sync_folder(parent),
+        Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
@@ -328,8 +347,8 @@ fn sweep_folder(folder: &FsPath) -> io::Result<usize> {
 /// Proves that the second of two creations of one name fails.
 fn self_test(root: &FsPath) -> portrait_udfs::error::Result<()> {
     let target = root.join(format!(".create-test-{}", rand::random::<u64>()));
-    let first = Staged::create(target.clone()).and_then(|staged| staged.publish(true));
-    let second = Staged::create(target.clone()).and_then(|staged| staged.publish(true));
+    let first = Staged::create(target.clone(), true).and_then(|staged| staged.publish(true));
+    let second = Staged::create(target.clone(), true).and_then(|staged| staged.publish(true));
     let _ = std::fs::remove_file(&target);
     first.map_err(super::store_error)?;
     match second {

@@ -82,6 +82,11 @@ impl ManagedTable {
         }
     }
 
+    /// Whether it ends with the session that made it.
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.table.is_temporary()
+    }
+
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -221,7 +226,7 @@ impl ManagedTable {
         {
             return Ok(found);
         }
-        let url = store_url()?;
+        let url = self.table.url()?;
         let runtime = state.runtime_env();
         if runtime.object_store(&url).is_err() {
             runtime.register_object_store(url.as_ref(), Arc::clone(&self.store));

@@ -33,6 +33,7 @@ pub mod roots;
 mod run_merge;
 mod sort;
 mod statistics;
+mod text_type;
 pub(crate) mod types;
 pub(crate) mod user_set;
 pub(crate) mod versions;
@@ -49,6 +50,7 @@ pub use managed::ManagedTable;
 pub use objects::Store;
 pub(crate) use objects::Tag;
 pub use roots::DataRoots;
+pub use text_type::{TYPE_KEY, TextType};
 
 use portrait_udfs::error::{Code, Error};
 

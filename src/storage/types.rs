@@ -3,7 +3,7 @@
 //! Delta Lake knows fewer types than Arrow. Each column is mapped once, when its table is made, to a *table type* (what
 //! queries see) and a *file type* (what Parquet and the Delta log say). Where the two differ the table type is kept
 //! in the Delta metadata under `portrait.arrowSchema`, so that it comes back exactly. What cannot be kept faithfully is
-//! refused by name, never bent silently.
+//! refused by name, never bent silently. A column of texts may have a [`TextType`], which its field names everywhere.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use portrait_udfs::error::{Code, Error, Result};
+
+use super::TextType;
 
 /// The schema that a managed table has when it is made from columns like these. Names must differ by more than case.
 ///
@@ -33,7 +35,7 @@ pub(crate) fn table_schema(schema: &Schema, keep_not_null: bool) -> Result<Schem
                     .hint("Column names must differ by more than upper and lower case; give one of them an alias."));
             }
             let data_type = table_type(field.data_type(), true).ok_or_else(|| unsupported(field.name(), field.data_type()))?;
-            Ok(Field::new(field.name(), data_type, field.is_nullable() || !keep_not_null))
+            Ok(TextType::carry(field, Field::new(field.name(), data_type, field.is_nullable() || !keep_not_null)))
         })
         .collect::<Result<Fields>>()?;
     Ok(Arc::new(Schema::new(fields)))
@@ -56,19 +58,35 @@ pub(crate) fn log_schema(table: &Schema) -> Schema {
     Schema::new(fields.collect::<Fields>())
 }
 
-/// `batch` with the columns of `to`, by position, each cast to its type.
+/// `batch` with the columns of `to`, by position, each cast to its type and read as its [`TextType`].
 ///
 /// # Errors
 /// 42804 for another number of columns, 23502 for NULL in a NOT NULL column (of `table`), 22003 for a number that
-/// does not fit.
+/// does not fit, 22P02 for a text that is no value of its type.
 pub(crate) fn conform(batch: &RecordBatch, to: &SchemaRef, table: &str) -> Result<RecordBatch> {
+    let read = |column: ArrayRef, field: &Field| match TextType::of(field) {
+        Some(found) => found.read_all(&column).map_err(|(_, error)| error),
+        None => Ok(column),
+    };
+    converted(batch, to, table, read)
+}
+
+/// As [`conform`], for rows that conform to the table already: what its files hold.
+///
+/// # Errors
+/// As [`conform`].
+pub(crate) fn in_files(batch: &RecordBatch, files: &SchemaRef, table: &str) -> Result<RecordBatch> {
+    converted(batch, files, table, |column, _| Ok(column))
+}
+
+fn converted(batch: &RecordBatch, to: &SchemaRef, table: &str, read: impl Fn(ArrayRef, &Field) -> Result<ArrayRef>) -> Result<RecordBatch> {
     if batch.num_columns() != to.fields().len() {
         return Err(Error::new(
             Code::DatatypeMismatch,
             format!("table \"{table}\" has {} columns, but {} values were given", to.fields().len(), batch.num_columns()),
         ));
     }
-    let columns = batch.columns().iter().zip(to.fields()).map(|(column, field)| conform_column(column, field, table));
+    let columns = batch.columns().iter().zip(to.fields()).map(|(column, field)| read(conform_column(column, field, table)?, field));
     let columns = columns.collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(to), columns, &options)

@@ -7,16 +7,18 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use datafusion::execution::runtime_env::RuntimeEnv;
 use deltalake_core::table::state::DeltaTableState;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use portrait_udfs::error::{Code, Error, Result};
 
-use super::delta::{DeltaTable, TableSnapshot};
-use super::events::{IDS, ids_names};
+use super::delta::{Change, Committed, DeltaTable, TableSnapshot};
+use super::events::optimize::file_name;
+use super::events::{FileNames, IDS, ids_names};
 use super::store_error;
-use super::writer::delete_quietly;
+use super::writer::{TableWriter, delete_quietly};
 
 /// Which version of a table is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,34 @@ impl DeltaTable {
             damage.unwrap_or_else(|| self.gone(version))
         })?;
         Ok(Arc::new(self.files_of(&state)?))
+    }
+
+    /// Takes the files out again that came since `version`, so that the rows are those of then. False, with nothing changed, where
+    /// files of that version were written anew meanwhile.
+    ///
+    /// # Errors
+    /// Failures of the store.
+    pub(crate) async fn go_back_to(self: &Arc<Self>, version: u64, env: &Arc<RuntimeEnv>) -> Result<bool> {
+        let _turn = self.ingest_turn().await;
+        let now = self.snapshot().await?;
+        if now.version == version {
+            return Ok(true);
+        }
+        let Ok(then) = self.snapshot_as_of(AsOf::Version(version)).await else { return Ok(false) };
+        let names = |snapshot: &TableSnapshot| -> HashSet<String> { (0..snapshot.files.len()).map(|at| file_name(snapshot, at)).collect() };
+        let (now, then) = (names(&now), names(&then));
+        if !then.is_subset(&now) {
+            return Ok(false);
+        }
+        let removed: Vec<String> = now.difference(&then).cloned().collect();
+        if removed.is_empty() {
+            return Ok(true);
+        }
+        let nothing = TableWriter::new(self, FileNames::Unordered, env).finish().await?;
+        match self.commit(nothing, Change::Erase { removed }).await? {
+            Committed::Yes => Ok(true),
+            Committed::Conflict => Err(self.overtaken()),
+        }
     }
 
     fn gone(&self, version: u64) -> Error {

@@ -25,7 +25,7 @@ use portrait_udfs::error::{Error, Result};
 use super::delta::DeltaTable;
 use super::events::FileNames;
 use super::file_writer::FileWriter;
-use super::types::{conform, file_schema};
+use super::types::{conform, file_schema, in_files};
 use super::{encoding, statistics, store_error};
 
 /// Bytes of a row group's rows at most, and its share of the pool: wide rows are cut earlier, so that a writer's memory stays bounded.
@@ -227,7 +227,7 @@ impl TableWriter {
             return Ok(());
         }
         // Twice: the first checks what the table promises, the second turns it into what the files hold.
-        let batch = conform(&conform(batch, &self.table_schema, &self.table_name)?, &self.schema, &self.table_name)?;
+        let batch = in_files(&conform(batch, &self.table_schema, &self.table_name)?, &self.schema, &self.table_name)?;
         if let Some(&key) = self.order.first() {
             let value = |row| ScalarValue::try_from_array(batch.column(key), row).map_err(super::engine_error);
             let first = match self.span.take() {

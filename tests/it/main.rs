@@ -18,5 +18,6 @@ mod power_cuts;
 mod retention;
 mod statements;
 mod storage;
+mod temporary;
 mod tidy;
 mod wire;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use portrait_udfs::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::privilege::{ObjectClass, Privilege, Privileges};
+use super::privilege::{Privilege, Privileges};
 
 /// Privileges, and those of them that may be passed on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,11 @@ impl Held {
         }
     }
 
+    fn add(&mut self, other: Self) {
+        self.grow(other.privileges, false);
+        self.grow(other.grantable, true);
+    }
+
     fn shrink(&mut self, privileges: Privileges, option_only: bool) {
         self.grantable = self.grantable.without(privileges);
         if !option_only {
@@ -57,6 +62,29 @@ pub struct AclItem {
     /// On single columns.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, Held>,
+    /// Whether it says what the owner holds, instead of everything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub owner: bool,
+}
+
+impl AclItem {
+    fn new(grantee: Option<&str>, grantor: &str, privileges: Privileges) -> Self {
+        Self {
+            grantee: grantee.map(str::to_owned),
+            grantor: grantor.to_owned(),
+            held: Held { privileges, grantable: Privileges::NONE },
+            columns: BTreeMap::new(),
+            owner: false,
+        }
+    }
+
+    /// Adds what another item of the same two roles holds.
+    fn add(&mut self, other: &Self) {
+        self.held.add(other.held);
+        for (column, held) in &other.columns {
+            self.columns.entry(column.clone()).or_default().add(*held);
+        }
+    }
 }
 
 /// Privileges on one object that are granted or revoked together.
@@ -75,32 +103,55 @@ impl Wanted {
     }
 }
 
-/// The grants on one object.
+/// The grants on one object. Its owner holds everything and is not among them, until some of that is revoked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Acl(pub Vec<AclItem>);
 
 impl Acl {
-    /// What an object has before anything is granted on it.
-    pub(super) fn initial(class: ObjectClass, name: &str, owner: &str) -> Self {
-        let privileges = class.public(name);
-        let held = Held { privileges, grantable: Privileges::NONE };
-        Self(if privileges.is_empty() {
-            Vec::new()
-        } else {
-            vec![AclItem { grantee: None, grantor: owner.into(), held, columns: BTreeMap::new() }]
-        })
+    /// What an object of `owner` has before anything is granted on it: `public` for everybody.
+    pub(super) fn initial(public: Privileges, owner: &str) -> Self {
+        Self(if public.is_empty() { Vec::new() } else { vec![AclItem::new(None, owner, public)] })
+    }
+
+    /// What the owner holds, where it is not everything.
+    pub fn of_owner(&self) -> Option<&AclItem> {
+        self.0.iter().find(|item| item.owner)
+    }
+
+    /// Writes down what the owner holds, which is `all` unless that is written down already.
+    pub(super) fn spell_out(&mut self, all: Privileges, owner: &str) {
+        if self.of_owner().is_none() {
+            // An owner that was granted something before it became the owner.
+            self.0.retain(|item| item.grantee.as_deref() != Some(owner) || item.grantor != owner);
+            self.0.insert(0, AclItem { owner: true, ..AclItem::new(Some(owner), owner, all) });
+        }
+    }
+
+    /// Forgets what the owner holds where it is everything (again).
+    pub(super) fn fold(&mut self, all: Privileges) {
+        let whole = |item: &AclItem| item.held == Held { privileges: all, ..Held::default() } && item.columns.is_empty();
+        self.0.retain(|item| !item.owner || !whole(item));
+    }
+
+    /// Adds the grants of `more`, of the same `owner`, who holds `all` of what it does not say otherwise.
+    pub(super) fn merge(&mut self, more: &Self, all: Privileges, owner: &str) {
+        for item in &more.0 {
+            if item.owner {
+                if self.of_owner().is_none() && item.held.grantable.is_empty() {
+                    continue;
+                }
+                self.spell_out(all, owner);
+            }
+            self.item(item.grantee.as_deref(), &item.grantor).add(item);
+        }
+        self.fold(all);
     }
 
     fn item(&mut self, grantee: Option<&str>, grantor: &str) -> &mut AclItem {
         let found = self.0.iter().position(|item| item.grantee.as_deref() == grantee && item.grantor == grantor);
         let at = found.unwrap_or_else(|| {
-            self.0.push(AclItem {
-                grantee: grantee.map(str::to_owned),
-                grantor: grantor.to_owned(),
-                held: Held::default(),
-                columns: BTreeMap::new(),
-            });
+            self.0.push(AclItem::new(grantee, grantor, Privileges::NONE));
             self.0.len() - 1
         });
         &mut self.0[at]
@@ -127,7 +178,14 @@ impl Acl {
     ///
     /// # Errors
     /// 2BP01 when others were granted something by who loses the right to, unless `cascade`.
-    pub(super) fn revoke(&mut self, wanted: &Wanted, grantee: Option<&str>, grantor: &str, option_only: bool, cascade: bool) -> Result<()> {
+    pub(super) fn revoke(
+        &mut self,
+        wanted: &Wanted,
+        grantee: Option<&str>,
+        (grantor, owner): (&str, &str),
+        option_only: bool,
+        cascade: bool,
+    ) -> Result<()> {
         let item = self.item(grantee, grantor);
         item.held.shrink(wanted.whole, option_only);
         for held in item.columns.values_mut() {
@@ -139,11 +197,14 @@ impl Acl {
             }
         }
         self.tidy();
-        if let Some(grantee) = grantee { self.drop_orphans(grantee, cascade) } else { Ok(()) }
+        if let Some(grantee) = grantee { self.drop_orphans(grantee, owner, cascade) } else { Ok(()) }
     }
 
-    /// Takes back what `role` granted with options that it no longer has.
-    fn drop_orphans(&mut self, role: &str, cascade: bool) -> Result<()> {
+    /// Takes back what `role` granted with options that it no longer has. An owner has them all, whatever it holds.
+    fn drop_orphans(&mut self, role: &str, owner: &str, cascade: bool) -> Result<()> {
+        if role == owner {
+            return Ok(());
+        }
         let (whole, columns) = self.grantable(&BTreeSet::from([role.to_owned()]));
         let mut losers = BTreeSet::new();
         for item in self.0.iter_mut().filter(|item| item.grantor == role) {
@@ -163,7 +224,7 @@ impl Acl {
             }
         }
         self.tidy();
-        losers.into_iter().try_for_each(|loser| self.drop_orphans(&loser, cascade))
+        losers.into_iter().try_for_each(|loser| self.drop_orphans(&loser, owner, cascade))
     }
 
     /// What some roles may pass on.
@@ -201,17 +262,18 @@ impl Acl {
         self.0.iter().any(|item| item.grantee.as_deref() == Some(role) || item.grantor == role)
     }
 
-    /// Gives what `from` granted to `to`, the new owner.
+    /// Puts `to`, the new owner, in the place of `from`.
     pub(super) fn change_owner(&mut self, from: &str, to: &str) {
+        let renamed = |role: &str| if role == from { to.to_owned() } else { role.to_owned() };
+        let spelled_out = self.of_owner().is_some();
         for item in std::mem::take(&mut self.0) {
-            let grantor = if item.grantor == from { to } else { &item.grantor };
-            let own = self.item(item.grantee.as_deref(), grantor);
-            own.held.grow(item.held.privileges, false);
-            own.held.grow(item.held.grantable, true);
-            for (column, held) in item.columns {
-                let sum = own.columns.entry(column).or_default();
-                sum.grow(held.privileges, false);
-                sum.grow(held.grantable, true);
+            let (grantee, grantor) = (item.grantee.as_deref().map(renamed), renamed(&item.grantor));
+            let own = grantee.as_deref() == Some(to) && grantor == to;
+            // Who holds everything needs no grant.
+            if !own || spelled_out {
+                let sum = self.item(grantee.as_deref(), &grantor);
+                sum.owner = own;
+                sum.add(&item);
             }
         }
     }
@@ -220,7 +282,7 @@ impl Acl {
         for item in &mut self.0 {
             item.columns.retain(|_, held| !held.is_empty());
         }
-        self.0.retain(|item| !item.held.is_empty() || !item.columns.is_empty());
+        self.0.retain(|item| item.owner || !item.held.is_empty() || !item.columns.is_empty());
     }
 }
 
@@ -243,10 +305,10 @@ mod tests {
         acl.grant(&select(), Some("bob"), "ann", true).unwrap();
         acl.grant(&select(), Some("cid"), "bob", false).unwrap();
         let before = acl.clone();
-        let error = acl.revoke(&select(), Some("ann"), "owner", false, false).unwrap_err();
+        let error = acl.revoke(&select(), Some("ann"), ("owner", "owner"), false, false).unwrap_err();
         assert_eq!(error.code, Code::DependentObjects);
         acl = before;
-        acl.revoke(&select(), Some("ann"), "owner", true, true).unwrap();
+        acl.revoke(&select(), Some("ann"), ("owner", "owner"), true, true).unwrap();
         assert!(acl.has(&roles(&["ann"]), Privilege::Select));
         assert!(!acl.has(&roles(&["bob"]), Privilege::Select) && !acl.has(&roles(&["cid"]), Privilege::Select));
     }
@@ -257,10 +319,52 @@ mod tests {
         let columns = BTreeMap::from([("a".to_owned(), Privileges::of(&[Privilege::Select, Privilege::Insert]))]);
         acl.grant(&Wanted { columns, ..Wanted::default() }, Some("ann"), "owner", false).unwrap();
         assert_eq!(acl.columns(&roles(&["ann"]), Privilege::Select), roles(&["a"]));
-        acl.revoke(&select(), Some("ann"), "owner", false, false).unwrap();
+        acl.revoke(&select(), Some("ann"), ("owner", "owner"), false, false).unwrap();
         assert!(acl.columns(&roles(&["ann"]), Privilege::Select).is_empty());
         assert_eq!(acl.columns(&roles(&["ann"]), Privilege::Insert), roles(&["a"]));
         let text = serde_json::to_string(&acl).unwrap();
         assert_eq!(serde_json::from_str::<Acl>(&text).unwrap(), acl, "{text}");
+    }
+
+    #[test]
+    fn an_owner_holds_everything_until_some_of_it_is_revoked() {
+        let (all, mut acl) = (Privileges::of(&[Privilege::Select, Privilege::Insert]), Acl::default());
+        acl.spell_out(all, "owner");
+        acl.grant(&select(), Some("ann"), "owner", false).unwrap();
+        acl.revoke(&select(), Some("owner"), ("owner", "owner"), false, false).unwrap();
+        acl.fold(all);
+        assert_eq!(acl.of_owner().unwrap().held.privileges, Privileges::of(&[Privilege::Insert]));
+        // What it granted stays, and another owner holds as little.
+        assert!(acl.has(&roles(&["ann"]), Privilege::Select) && !acl.has(&roles(&["owner"]), Privilege::Select));
+        acl.change_owner("owner", "new");
+        assert!(!acl.has(&roles(&["new"]), Privilege::Select) && acl.has(&roles(&["new"]), Privilege::Insert));
+        let text = serde_json::to_string(&acl).unwrap();
+        assert_eq!(serde_json::from_str::<Acl>(&text).unwrap(), acl, "{text}");
+        acl.grant(&select(), Some("new"), "new", false).unwrap();
+        acl.fold(all);
+        assert!(acl.of_owner().is_none());
+        // Nothing at all is not everything.
+        acl.spell_out(all, "new");
+        acl.revoke(&Wanted { whole: all, ..Wanted::default() }, Some("new"), ("new", "new"), false, false).unwrap();
+        assert!(acl.of_owner().is_some_and(|own| own.held.is_empty()));
+    }
+
+    #[test]
+    fn what_an_owner_granted_hangs_on_nothing() {
+        let mut acl = Acl::default();
+        acl.grant(&select(), Some("bob"), "owner", true).unwrap();
+        acl.grant(&select(), Some("owner"), "bob", false).unwrap();
+        acl.revoke(&select(), Some("owner"), ("bob", "owner"), false, false).unwrap();
+        assert!(acl.has(&roles(&["bob"]), Privilege::Select));
+    }
+
+    #[test]
+    fn a_new_owner_needs_no_grant() {
+        let mut acl = Acl::default();
+        acl.grant(&select(), Some("ann"), "owner", false).unwrap();
+        acl.grant(&select(), Some("bob"), "owner", false).unwrap();
+        acl.change_owner("owner", "ann");
+        assert_eq!(acl.0.len(), 1);
+        assert_eq!((acl.0[0].grantee.as_deref(), acl.0[0].grantor.as_str()), (Some("bob"), "ann"));
     }
 }

@@ -123,10 +123,10 @@ fn grant_on(definitions: &mut Definitions, caller: &str, object: &Object, owner:
     let is_owner = superuser || owner.as_ref().is_some_and(|owner| roles.contains(owner));
     let owner = owner.unwrap_or_default();
     let mut acl = definitions.access.acls.get(&object.key()).cloned();
-    let acl = acl.get_or_insert_with(|| Acl::initial(object.class, &object.name, &owner));
+    let acl = acl.get_or_insert_with(|| definitions.access.built_in(object, &owner));
     // A superuser acts as the owner; everybody else passes on what they may.
     let (grantor, wanted, whole) = if is_owner {
-        (owner, grant.wanted.clone(), true)
+        (owner.clone(), grant.wanted.clone(), true)
     } else {
         let (may, columns) = acl.grantable(&roles);
         let part = Wanted {
@@ -147,16 +147,20 @@ fn grant_on(definitions: &mut Definitions, caller: &str, object: &Object, owner:
     };
     for grantee in &grant.grantees {
         let grantee = grantee.as_deref();
-        // An owner needs no grant.
         if grantee == Some(grantor.as_str()) {
-            continue;
+            // Nobody but an owner is its own grantor.
+            if !is_owner {
+                continue;
+            }
+            acl.spell_out(valid, &grantor);
         }
         if grant.revoke {
-            acl.revoke(&wanted, grantee, &grantor, grant.option, grant.cascade)?;
+            acl.revoke(&wanted, grantee, (&grantor, &owner), grant.option, grant.cascade)?;
         } else {
             acl.grant(&wanted, grantee, &grantor, grant.option)?;
         }
     }
+    acl.fold(valid);
     definitions.access.acls.insert(object.key(), acl.clone());
     Ok(whole)
 }

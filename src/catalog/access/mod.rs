@@ -2,14 +2,15 @@
 //!
 //! One document inside the catalog's file ([`StoredAccess`]), so that a grant is as durable, and as atomic, as a definition;
 //! whatever is dropped takes its grants along in the same change. [`Rights`] answers questions about one role over one version
-//! of the catalog. The semantics are PostgreSQL 15's: owners and superusers may do everything to an object, privileges come
-//! from all roles that a role is a member of, PUBLIC has what everybody has.
+//! of the catalog. The semantics are PostgreSQL 15's: superusers may do everything to an object, owners everything that nobody
+//! took from them, privileges come from all roles that a role is a member of, PUBLIC has what everybody has.
 //!
 //! Life of a question: the engine's gate asks [`Rights::table`] while a query is planned and gets what the role sees of a table
 //! (columns, policies, masks); statements that write ask [`Rights::require`] or [`Rights::require_owner`] before they begin.
 //! Here is only what was said; planning and applying policies is the engine's. Absent on purpose: SQL text is kept, not read.
 
 mod acl;
+mod defaults;
 mod grants;
 mod locations;
 mod members;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use acl::{Acl, AclItem, Held, Wanted};
+pub use defaults::{DefaultClass, DefaultGrant, StoredDefault};
 pub use grants::{Grant, Granted};
 pub use locations::LocationInfo;
 pub use members::{Membership, PREDEFINED};
@@ -47,6 +49,9 @@ pub(super) struct StoredAccess {
     /// Folders of files by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) locations: BTreeMap<String, StoredLocation>,
+    /// What roles grant on objects that they will make.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) defaults: Vec<StoredDefault>,
 }
 
 impl StoredAccess {
@@ -84,6 +89,6 @@ impl StoredAccess {
             tables.find(|(_, security)| security.names(role)).map(|(table, _)| format!("target of a policy or mask on table {table}"))
         };
         let location = || self.locations.iter().find(|(_, found)| found.owner == role).map(|(name, _)| format!("owner of location {name}"));
-        granted.or_else(policy).or_else(location)
+        granted.or_else(|| self.in_defaults(role)).or_else(policy).or_else(location)
     }
 }

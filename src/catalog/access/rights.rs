@@ -101,18 +101,25 @@ impl Rights {
 
     /// The grants on an object, also the initial ones.
     pub fn acl(&self, object: &Object) -> Acl {
-        let stored = self.state.definitions.access.acls.get(&object.key());
-        stored.cloned().unwrap_or_else(|| Acl::initial(object.class, &object.name, self.owner(object).unwrap_or_default()))
+        let access = &self.state.definitions.access;
+        access.acls.get(&object.key()).cloned().unwrap_or_else(|| access.built_in(object, self.owner(object).unwrap_or_default()))
     }
 
-    /// Whether the role was granted a privilege on a whole object, or owns it.
+    /// Whether the role has a privilege on a whole object: it was granted it, or owns the object and did not give the privilege up.
     pub fn may(&self, privilege: Privilege, object: &Object) -> bool {
-        if self.owns(object) || self.predefined(privilege, object.class) {
+        self.holds(privilege, object, self.owner(object))
+    }
+
+    fn holds(&self, privilege: Privilege, object: &Object, owner: Option<&str>) -> bool {
+        if self.superuser || self.predefined(privilege, object.class) {
             return true;
         }
-        match self.state.definitions.access.acls.get(&object.key()) {
-            Some(acl) => acl.has(&self.roles, privilege),
-            None => object.class.public(&object.name).has(privilege),
+        let access = &self.state.definitions.access;
+        let own = owner.is_some_and(|owner| self.roles.contains(owner));
+        let holds = |acl: &Acl| (own && acl.of_owner().is_none()) || acl.has(&self.roles, privilege);
+        match access.acls.get(&object.key()) {
+            Some(acl) => holds(acl),
+            None => holds(&access.built_in(object, owner.unwrap_or_default())),
         }
     }
 
@@ -129,7 +136,7 @@ impl Rights {
 
     /// As [`may`](Self::may), of a model (or transform) of `owner`.
     pub fn may_execute_model(&self, model: &str, owner: &str) -> bool {
-        self.owns_of(owner) || self.may(Privilege::Execute, &Object::new(ObjectClass::Model, model))
+        self.holds(Privilege::Execute, &Object::new(ObjectClass::Model, model), Some(owner))
     }
 
     /// The columns of a table on which the role has a privilege.

@@ -209,7 +209,8 @@ async fn views_are_planned_when_they_are_used() {
     let query = "SELECT k AS m FROM w".to_owned();
     let columns = at.catalog.describe("v").unwrap().schema;
     let owner = "portrait".to_owned();
-    let looped = CreateView { name: "v".into(), query, columns, or_replace: true, if_not_exists: false, owner };
+    let options = ViewOptions::default();
+    let looped = CreateView { name: "v".into(), query, columns, options, or_replace: true, if_not_exists: false, owner };
     at.catalog.create_view(looped).await.unwrap();
     let error = at.ctx.sql("SELECT * FROM w").await.unwrap_err();
     assert_eq!(Error::find(&error).unwrap().code, Code::InvalidTableDefinition);
@@ -369,7 +370,8 @@ impl Fixture {
         let planned = self.ctx.sql(query).await.map_err(crate::storage::engine_error)?;
         let columns = Arc::new(planned.schema().as_arrow().clone());
         let (query, owner) = (query.to_owned(), "portrait".to_owned());
-        let view = CreateView { name: name.into(), query, columns, or_replace: false, if_not_exists: false, owner };
+        let options = ViewOptions::default();
+        let view = CreateView { name: name.into(), query, columns, options, or_replace: false, if_not_exists: false, owner };
         self.catalog.create_view(view).await
     }
 

@@ -8,7 +8,7 @@ use datafusion::datasource::TableType;
 use datafusion::error::Result as DataFusionResult;
 
 use super::secured::Secured;
-use crate::catalog::{Catalog, Object, ObjectClass, PUBLIC, Privilege};
+use crate::catalog::{Catalog, Object, ObjectClass, PUBLIC, Privilege, reading_as};
 
 /// The database as one role sees it.
 #[derive(Debug)]
@@ -57,18 +57,19 @@ impl SchemaProvider for GatedSchema {
         // Of now: a REVOKE holds for the next statement, in sessions that are open as well.
         let rights = self.catalog.rights(&self.role);
         if rights.superuser() {
-            return self.schema.table(name).await;
+            return reading_as(&self.role, self.schema.table(name)).await;
         }
         let Some(relation) = self.catalog.relation_of(name)? else {
             return Ok(self.catalog.files_as_table(name, rights.locations(false)).await?);
         };
         rights.require(Privilege::Usage, &Object::new(ObjectClass::Schema, PUBLIC))?;
-        let Some(table) = self.schema.table(name).await? else { return Ok(None) };
-        let seen = rights.table(&relation);
-        if seen.is_whole() {
+        let Some(table) = reading_as(&self.role, self.schema.table(name)).await? else { return Ok(None) };
+        let (seen, barrier) = (rights.table(&relation), self.catalog.view_options(&relation).barrier());
+        if seen.is_whole() && !barrier {
             return Ok(Some(table));
         }
-        Ok(Some(Arc::new(Secured::new(&relation, table, seen, &self.catalog))))
+        let secured = Secured::new(&relation, table, seen, &self.catalog);
+        Ok(Some(Arc::new(if barrier { secured.behind_barrier() } else { secured })))
     }
 
     async fn table_type(&self, name: &str) -> DataFusionResult<Option<TableType>> {

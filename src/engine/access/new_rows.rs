@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{Field, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -16,6 +16,8 @@ use portrait_udfs::error::{Code, Error, Result};
 
 use crate::catalog::{Catalog, Columns, Object, ObjectClass, PUBLIC, PolicyCommand, Privilege, StoredPolicy};
 use crate::error::classify;
+use crate::plan::read_constants;
+use crate::storage::TextType;
 
 /// The conditions for new rows of one table.
 pub struct NewRows {
@@ -69,6 +71,11 @@ impl NewRows {
         Ok(found)
     }
 
+    /// Of a table that the role owns and that has no policies.
+    pub fn all(table: &str, schema: &SchemaRef) -> Self {
+        Self { table: table.to_owned(), schema: Arc::clone(schema), conditions: Vec::new() }
+    }
+
     async fn compile(&self, catalog: &Catalog, state: &SessionState, condition: &str) -> Result<Arc<dyn PhysicalExpr>> {
         let empty = Arc::new(EmptyTable::new(Arc::clone(&self.schema)));
         let query = format!("SELECT {condition} FROM \"{}\"", self.table.replace('"', "\"\""));
@@ -89,7 +96,8 @@ impl NewRows {
         if subquery {
             return Err(unsupported());
         }
-        state.create_physical_expr(expr.clone(), projection.input.schema()).map_err(classify)
+        let read = read_constants(expr.clone(), projection.input.schema()).map_err(classify)?;
+        state.create_physical_expr(read.data, projection.input.schema()).map_err(classify)
     }
 
     /// The same rows; the stream fails at the first one that does not fulfil the conditions.
@@ -115,7 +123,13 @@ impl NewRows {
         if self.conditions.is_empty() {
             return Ok(());
         }
-        let seen = RecordBatch::try_new(Arc::clone(&self.schema), rows.columns().to_vec())?;
+        // As they will be kept: a condition must not see a uuid written in another way.
+        let kept = |(column, field): (&ArrayRef, &Arc<Field>)| match TextType::of(field) {
+            Some(found) => found.read_all(column).map_err(|(_, error)| DataFusionError::from(error)),
+            None => Ok(Arc::clone(column)),
+        };
+        let columns = rows.columns().iter().zip(self.schema.fields()).map(kept).collect::<DataFusionResult<_>>()?;
+        let seen = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
         for (name, condition) in &self.conditions {
             let fulfilled = condition.evaluate(&seen)?.into_array(seen.num_rows())?;
             let fulfilled = fulfilled.as_boolean_opt().ok_or_else(|| Error::internal("a policy is no condition"))?;

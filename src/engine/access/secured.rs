@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{Fields, Schema, SchemaRef};
+use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -33,6 +33,8 @@ pub(super) struct Secured {
     rights: TableRights,
     schema: SchemaRef,
     catalog: Arc<Catalog>,
+    /// Whether it is a view (`security_barrier`) whose own conditions hide something.
+    barrier: bool,
 }
 
 impl Secured {
@@ -41,15 +43,25 @@ impl Secured {
         let schema = table.schema();
         let masked = |column: &str| rights.masks.iter().any(|(_, mask)| mask.column == column);
         let fields = schema.fields().iter().map(|field| match masked(field.name()) {
-            true => field.as_ref().clone().with_nullable(true),
+            // What a mask gives is any text.
+            true => Field::new(field.name(), field.data_type().clone(), true),
             false => field.as_ref().clone(),
         });
         let schema = Arc::new(Schema::new_with_metadata(fields.collect::<Fields>(), schema.metadata().clone()));
-        Self { name: name.to_owned(), table, rights, schema, catalog: Arc::clone(catalog) }
+        Self { name: name.to_owned(), table, rights, schema, catalog: Arc::clone(catalog), barrier: false }
+    }
+
+    /// Nothing of a query is evaluated before what is in the table, as if it had policies.
+    pub(super) fn behind_barrier(self) -> Self {
+        Self { barrier: true, ..self }
     }
 
     /// Whether rows or values are hidden, and not only columns.
     fn hides(&self) -> bool {
+        self.barrier || self.has_conditions()
+    }
+
+    fn has_conditions(&self) -> bool {
         self.rights.policies.is_some() || !self.rights.masks.is_empty()
     }
 
@@ -224,11 +236,13 @@ impl TableProvider for Secured {
         }
         let state = state.as_any().downcast_ref::<SessionState>().ok_or_else(|| Error::internal("a secured table has no session"))?;
         let depth = DEPTH.try_with(|depth| *depth).unwrap_or(0);
-        if depth >= DEPTH_MAX {
+        // Views do not go on for ever: their depth has a limit of its own.
+        let deeper = depth + usize::from(self.has_conditions());
+        if deeper > DEPTH_MAX {
             let message = format!("infinite recursion detected in policy for relation \"{}\"", self.name);
             return Err(Error::new(Code::InvalidTableDefinition, message).into());
         }
         let scan = self.secured_scan(state, projection, filters, limit);
-        Ok(DEPTH.scope(depth + 1, Box::pin(scan)).await?)
+        Ok(DEPTH.scope(deeper, Box::pin(scan)).await?)
     }
 }

@@ -2,8 +2,8 @@
 
 use super::super::startup::DATABASE;
 use super::cells::{Cell, Row, row};
-use super::snapshot::{Relation, Snapshot, role_oid};
-use crate::catalog::{Acl, Catalog, Object, ObjectClass, PREDEFINED, PolicyCommand, Privileges};
+use super::snapshot::{Relation, Snapshot, role_oid, schema_oid};
+use crate::catalog::{Acl, AclItem, Catalog, Held, Object, ObjectClass, PREDEFINED, PolicyCommand, Privileges};
 
 /// The grants on a schema as an `aclitem[]`, also those that everybody has from the start.
 pub(super) fn schema_acl(snapshot: &Snapshot, name: &str) -> Option<Vec<String>> {
@@ -13,15 +13,38 @@ pub(super) fn schema_acl(snapshot: &Snapshot, name: &str) -> Option<Vec<String>>
 
 /// The items of grants, the owner's first.
 pub(super) fn items(acl: &Acl, class: ObjectClass, owner: &str) -> Vec<String> {
-    let item = |grantee: &str, letters: String, grantor: &str| {
+    items_beside(acl, class.privileges(), owner)
+}
+
+/// As [`items`], where the owner holds `all` unless the grants say otherwise.
+fn items_beside(acl: &Acl, all: Privileges, owner: &str) -> Vec<String> {
+    let item = |grantee: &str, held: Held, grantor: &str| {
         let grantor = if grantor.is_empty() { owner } else { grantor };
-        format!("{}={letters}/{}", quoted(grantee), quoted(grantor))
+        format!("{}={}/{}", quoted(grantee), held.privileges.letters(held.grantable), quoted(grantor))
     };
-    let own = item(owner, class.privileges().letters(Privileges::NONE), owner);
-    let granted = acl.0.iter().filter(|found| !found.held.privileges.is_empty()).map(|found| {
-        item(found.grantee.as_deref().unwrap_or_default(), found.held.privileges.letters(found.held.grantable), &found.grantor)
-    });
-    std::iter::once(own).chain(granted).collect()
+    let own = owner_held(acl, all);
+    let others = acl.0.iter().filter(|found| !found.owner && !found.held.privileges.is_empty());
+    let granted = others.map(|found| item(found.grantee.as_deref().unwrap_or_default(), found.held, &found.grantor));
+    (!own.privileges.is_empty()).then(|| item(owner, own, owner)).into_iter().chain(granted).collect()
+}
+
+/// What the owner holds on the whole object.
+fn owner_held(acl: &Acl, all: Privileges) -> Held {
+    acl.of_owner().map_or(Held { privileges: all, ..Held::default() }, |item| item.held)
+}
+
+/// `pg_default_acl`.
+pub(super) fn defaults(catalog: &Catalog) -> Vec<Row> {
+    let default = |found: crate::catalog::StoredDefault| {
+        // What a schema adds says nothing of what the owner has anyway.
+        let all = if found.schema.is_some() { Privileges::NONE } else { found.class.privileges() };
+        row! {
+            oid: found.oid as i32, defaclrole: role_oid(catalog, &found.role),
+            defaclnamespace: found.schema.as_deref().map_or(0, schema_oid), defaclobjtype: found.class.letter(),
+            defaclacl: items_beside(&found.acl, all, &found.role),
+        }
+    };
+    catalog.defaults().into_iter().map(default).collect()
 }
 
 /// The grants on one column.
@@ -103,9 +126,12 @@ pub(super) fn table_privileges(catalog: &Catalog, snapshot: &Snapshot) -> Vec<Ro
                 }
             }));
         };
+        let acl = of(&acls, relation);
         let all = ObjectClass::Table.privileges();
-        add(&relation.owner, &relation.owner, all, all);
-        for item in of(&acls, relation).into_iter().flat_map(|acl| &acl.0) {
+        // Owners may pass on what they hold.
+        let own = acl.map_or(all, |acl| owner_held(acl, all).privileges);
+        add(&relation.owner, &relation.owner, own, own);
+        for item in acl.into_iter().flat_map(|acl| &acl.0).filter(|item| !item.owner) {
             add(&item.grantor, item.grantee.as_deref().unwrap_or("PUBLIC"), item.held.privileges, item.held.grantable);
         }
     }
@@ -127,10 +153,13 @@ pub(super) fn column_privileges(catalog: &Catalog, snapshot: &Snapshot) -> Vec<R
                     }
                 }));
             };
-            let all = ObjectClass::column_privileges();
-            add(&relation.owner, &relation.owner, all, all);
-            for item in of(&acls, relation).into_iter().flat_map(|acl| &acl.0) {
-                let held = item.columns.get(&attribute.name).copied().unwrap_or_default();
+            let acl = of(&acls, relation);
+            let of_column = |item: &AclItem| item.columns.get(&attribute.name).copied().unwrap_or_default();
+            let own = acl.and_then(Acl::of_owner).map(|item| item.held.privileges.and(of_column(item).privileges));
+            let own = own.unwrap_or_else(ObjectClass::column_privileges);
+            add(&relation.owner, &relation.owner, own, own);
+            for item in acl.into_iter().flat_map(|acl| &acl.0).filter(|item| !item.owner) {
+                let held = of_column(item);
                 let grantee = item.grantee.as_deref().unwrap_or("PUBLIC");
                 add(&item.grantor, grantee, item.held.privileges.and(held.privileges), item.held.grantable.and(held.grantable));
             }

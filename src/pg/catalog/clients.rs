@@ -1,7 +1,9 @@
 //! Constructs of catalog queries that single clients send, in words that the planner reads: functions in `FROM` (pgAdmin), fields
-//! of composite values (pgAdmin, JDBC), system columns, names of types that are compared as OIDs, and two lookups that nest too
-//! deep for it: the schemas of `search_path` (Grafana) and the roles that a role is a member of (pgAdmin).
+//! of composite values (pgAdmin, JDBC), system columns, names of types that are compared as OIDs, and lookups that nest too
+//! deep for it: the schemas of `search_path` (Grafana), the roles that a role is a member of, and the tables that a table inherits from
+//! (pgAdmin).
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
@@ -12,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::parser::Parser;
 use portrait_udfs::functions::dialect::Postgres;
 
-use super::nothing::{Derived, Kind, aggregate_of_nothing, is_without_rows, type_of};
+use super::nothing::{Derived, Kind, aggregate_of_nothing, is_empty, is_without_rows, type_of};
 use super::rewrite::{call, call2, function, take};
 
 /// A function in `FROM` becomes what it gives.
@@ -105,7 +107,7 @@ pub(super) fn rewrite_catalog(expr: &mut Expr) {
         }
         Expr::Exists { subquery, negated } if is_without_rows(subquery) => *expr = Expr::Value(Value::Boolean(*negated).into()),
         Expr::Subquery(query) => {
-            if let Some(value) = aggregate_of_nothing(query) {
+            if let Some(value) = aggregate_of_nothing(query).or_else(|| first_term(query)) {
                 *expr = value;
             }
         }
@@ -133,6 +135,54 @@ fn member(expr: &Expr) -> Option<Expr> {
             Some(outer.as_ref().clone())
         }
         _ => None,
+    }
+}
+
+/// `(WITH RECURSIVE path AS (SELECT c.relname AS name UNION SELECT … JOIN pg_inherits …) SELECT name FROM path ORDER BY … LIMIT 1)`: nothing
+/// inherits from anything here, so that there is only the row that it begins with, which is made of the query around.
+fn first_term(query: &Query) -> Option<Expr> {
+    let [table] = query.with.as_ref().filter(|with| with.recursive)?.cte_tables.as_slice() else { return None };
+    let SetExpr::SetOperation { left, right, .. } = table.query.body.as_ref() else { return None };
+    let (SetExpr::Select(first), SetExpr::Select(next), SetExpr::Select(select)) = (left.as_ref(), right.as_ref(), query.body.as_ref())
+    else {
+        return None;
+    };
+    let [TableWithJoins { relation: TableFactor::Table { name, alias: None, .. }, joins }] = select.from.as_slice() else { return None };
+    let plain = first.from.is_empty() && first.selection.is_none() && select.selection.is_none() && joins.is_empty();
+    if !plain || !is_empty(next) || name.to_string() != table.alias.name.value {
+        return None;
+    }
+    let ([SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }], mut value_of) =
+        (select.projection.as_slice(), Columns(HashMap::new()))
+    else {
+        return None;
+    };
+    for item in &first.projection {
+        let (name, expr) = match item {
+            SelectItem::ExprWithAlias { expr, alias } => (alias.value.clone(), expr),
+            SelectItem::UnnamedExpr(expr @ Expr::CompoundIdentifier(parts)) => (parts.last()?.value.clone(), expr),
+            _ => return None,
+        };
+        value_of.0.insert(name, expr.clone());
+    }
+    let mut value = value.clone();
+    let _ = VisitMut::visit(&mut value, &mut value_of);
+    Some(Expr::Nested(Box::new(value)))
+}
+
+/// Columns by what they are.
+struct Columns(HashMap<String, Expr>);
+
+impl VisitorMut for Columns {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Identifier(name) = expr
+            && let Some(known) = self.0.get(&name.value)
+        {
+            *expr = Expr::Nested(Box::new(known.clone()));
+        }
+        ControlFlow::Continue(())
     }
 }
 
@@ -361,6 +411,16 @@ mod tests {
             "SELECT (CAST(0 AS BIGINT) > 0) FROM pg_class c",
         );
         check("SELECT EXISTS (SELECT 1 FROM pg_index i WHERE i.a = c.b) FROM pg_class c", "SELECT false FROM pg_class c");
+    }
+
+    #[test]
+    fn paths_along_which_nothing_inherits() {
+        check(
+            "SELECT (WITH RECURSIVE path AS (SELECT c.oid AS oid, c.relkind, 0 AS height UNION SELECT r.oid, r.relkind, p.height + 1 FROM \
+             pg_class r JOIN pg_inherits i ON i.inhparent = r.oid JOIN path p ON i.inhrelid = p.oid) \
+             SELECT CASE WHEN relkind = 'p' THEN height ELSE oid END FROM path ORDER BY height DESC LIMIT 1) FROM pg_class c",
+            "SELECT (CASE WHEN (c.relkind) = 'p' THEN (0) ELSE (c.oid) END) FROM pg_class c",
+        );
     }
 
     #[test]

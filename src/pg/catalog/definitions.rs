@@ -167,6 +167,12 @@ pub(crate) fn is_oid_column(name: &str) -> bool {
     NAMES.contains(name)
 }
 
+/// Whether a system relation has a column of that name that lists numbers in a text.
+pub(super) fn is_vector_column(name: &str) -> bool {
+    let vector = |kind: ColumnKind| matches!(kind, ColumnKind::Int2Vector | ColumnKind::OidVector);
+    TABLES.iter().flat_map(|table| &table.columns).any(|column| vector(column.kind) && column.name.eq_ignore_ascii_case(name))
+}
+
 /// Relations whose rows are made from our catalog, the session or the process (see `schema`).
 const LIVE: &[(&str, &str)] = &[
     ("pg_catalog", "pg_class"),
@@ -194,6 +200,7 @@ const LIVE: &[(&str, &str)] = &[
     ("pg_catalog", "pg_stat_database"),
     ("pg_catalog", "pg_stat_gssapi"),
     ("pg_catalog", "pg_auth_members"),
+    ("pg_catalog", "pg_default_acl"),
     ("information_schema", "table_privileges"),
     ("information_schema", "role_table_grants"),
     ("information_schema", "column_privileges"),

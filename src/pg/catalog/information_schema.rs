@@ -34,8 +34,8 @@ fn table(relation: &Relation) -> Row {
     let base = relation.kind == "r";
     row! {
         table_catalog: DATABASE, table_schema: relation.schema.clone(), table_name: relation.name.clone(),
-        table_type: if base { "BASE TABLE" } else { "VIEW" },
-        is_insertable_into: if base && relation.schema == "public" { "YES" } else { "NO" }, is_typed: "NO",
+        table_type: if relation.temporary { "LOCAL TEMPORARY" } else if base { "BASE TABLE" } else { "VIEW" },
+        is_insertable_into: if base && (relation.temporary || relation.schema == "public") { "YES" } else { "NO" }, is_typed: "NO",
     }
 }
 

@@ -20,6 +20,7 @@ mod functions;
 mod information_schema;
 mod nothing;
 mod procedures;
+mod quantified;
 mod relations;
 mod rewrite;
 mod schema;

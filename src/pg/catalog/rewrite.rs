@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::definitions::tables;
 use super::nothing::{self, blank, is_empty, is_empty_query, null};
-use super::{calls, clients, type_questions, values};
+use super::{calls, clients, quantified, type_questions, values};
 
 /// Rewrites a statement in place.
 pub(super) fn rewrite(statement: &mut Statement) {
@@ -84,6 +84,14 @@ impl VisitorMut for Everywhere {
         ControlFlow::Continue(())
     }
 
+    /// On the way up, so that casts are rewritten already.
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let SetExpr::Values(rows) = query.body.as_mut() {
+            values::type_columns(rows);
+        }
+        ControlFlow::Continue(())
+    }
+
     /// `'x'::name AS n` is shown as a `name`, which the planner's texts are not.
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         for item in &mut select.projection {
@@ -137,6 +145,7 @@ impl VisitorMut for Everywhere {
             }
             _ => {}
         }
+        quantified::rewrite(expr);
         values::rewrite(expr);
         values::as_texts(expr);
         calls::rewrite(expr);
@@ -330,6 +339,12 @@ impl VisitorMut for CatalogOnly {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         clients::rewrite_catalog(expr);
+        quantified::rewrite_catalog(expr);
+        if let Expr::Subquery(query) = expr
+            && let Some(value) = joined_texts(query)
+        {
+            *expr = value;
+        }
         match expr {
             Expr::Subquery(query) if is_empty_query(query) => *expr = nothing::of(expr),
             Expr::Function(array) if is_array(array) => {
@@ -377,6 +392,20 @@ impl VisitorMut for CatalogOnly {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// The value of `(SELECT array_to_string(ARRAY(…), ', '))`, as pgAdmin asks for default privileges: the planner does not see past two
+/// subqueries what the inner one depends on.
+fn joined_texts(query: &Query) -> Option<Expr> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] = select.projection.as_slice() else {
+        return None;
+    };
+    let Expr::Function(function) = value else { return None };
+    let bare = query.with.is_none() && select.from.is_empty() && select.selection.is_none() && select.having.is_none();
+    let joins = function.name.to_string().trim_start_matches("pg_catalog.").eq_ignore_ascii_case("array_to_string");
+    // An array of no rows is empty, which the planner's aggregate makes NULL.
+    (bare && joins).then(|| call2("coalesce", value.clone(), Expr::Value(Value::SingleQuotedString(String::new()).into())))
 }
 
 fn names_roles(expr: &Expr) -> bool {

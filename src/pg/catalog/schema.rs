@@ -98,7 +98,7 @@ async fn rows(
     session: Option<&crate::engine::Session>,
     backends: &CancelRegistry,
 ) -> Result<Vec<Row>> {
-    let snapshot = || Snapshot::take(engine);
+    let snapshot = || Snapshot::take(engine, session);
     Ok(match (table.schema_name, table.name) {
         ("pg_catalog", "pg_class") => relations::classes(&snapshot().await?),
         ("pg_catalog", "pg_attribute") => relations::attributes(&snapshot().await?),
@@ -119,6 +119,7 @@ async fn rows(
         ("pg_catalog", "pg_stat_user_tables" | "pg_stat_all_tables") => relations::table_statistics(&engine.catalog().stored().await?),
         ("pg_catalog", "pg_policies") => access::policies(engine.catalog()),
         ("pg_catalog", "pg_policy") => access::policy_objects(engine.catalog(), &snapshot().await?),
+        ("pg_catalog", "pg_default_acl") => access::defaults(engine.catalog()),
         ("pg_catalog", "pg_auth_members") => access::members(engine.catalog()),
         ("information_schema", "table_privileges" | "role_table_grants") => access::table_privileges(engine.catalog(), &snapshot().await?),
         ("information_schema", "column_privileges" | "role_column_grants") => {

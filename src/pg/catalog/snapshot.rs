@@ -10,8 +10,8 @@ use pgwire::api::Type;
 use super::super::types::{field_type, type_modifier, type_size};
 use super::access;
 use super::definitions::tables;
-use crate::catalog::{Acl, Catalog, Object, ObjectClass, ObjectKind};
-use crate::engine::Engine;
+use crate::catalog::{Acl, Catalog, Object, ObjectClass, ObjectKind, TableInfo};
+use crate::engine::{Engine, Session};
 
 /// The owner of everything that was there from the start.
 pub(super) const SUPERUSER_OID: i32 = 10;
@@ -40,6 +40,8 @@ pub(super) struct Relation {
     pub(super) name: String,
     /// `r` table, `v` view, `m` materialized view.
     pub(super) kind: &'static str,
+    /// Whether it ends with the session.
+    pub(super) temporary: bool,
     /// Whether it can be read: a materialized view may have no rows yet.
     pub(super) populated: bool,
     pub(super) owner: String,
@@ -69,13 +71,14 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     /// Reads the catalog, and the columns of the views that others attached to it.
-    pub(super) async fn take(engine: &Arc<Engine>) -> Result<Self> {
+    /// The temporary tables are those of `session`: nobody else sees them.
+    pub(super) async fn take(engine: &Arc<Engine>, session: Option<&Session>) -> Result<Self> {
         let catalog = engine.catalog();
         let database = catalog.catalog_provider();
         let superuser = owner(catalog);
         let mut relations = system_relations(&superuser);
-        relations.extend(
-            catalog.list().into_iter().map(|info| (info.name.clone(), info)).map(|(name, info)| Relation {
+        relations.extend(catalog.list().into_iter().map(|info| (info.name.clone(), info)).map(|(name, info)| {
+            Relation {
                 oid: info.oid as i32,
                 schema: info.schema_name,
                 name: info.name,
@@ -84,6 +87,7 @@ impl Snapshot {
                     ObjectKind::MaterializedView => "m",
                     ObjectKind::Table | ObjectKind::ExternalTable => "r",
                 },
+                temporary: false,
                 populated: info.populated,
                 owner_oid: role_oid(catalog, &info.owner),
                 owner: info.owner,
@@ -96,9 +100,10 @@ impl Snapshot {
                 },
                 options: info
                     .events
-                    .map(|events| events.storage_parameters().into_iter().map(|(name, column)| format!("{name}={column}")).collect()),
-            }),
-        );
+                    .map(|events| events.storage_parameters().into_iter().map(|(name, column)| format!("{name}={column}")).collect())
+                    .or_else(|| Some(catalog.view_options(&name).texts()).filter(|options| !options.is_empty())),
+            }
+        }));
         for (object, acl) in catalog.acls().into_iter().filter(|(object, _)| object.class == ObjectClass::Table) {
             let found = relations.iter_mut().find(|relation| relation.schema == "public" && relation.name == object.name);
             if let Some(relation) = found {
@@ -109,6 +114,10 @@ impl Snapshot {
             }
         }
         let mut schemas = Vec::new();
+        if let Some(temporary) = session.map(Session::temporary).filter(|temporary| temporary.is_used()) {
+            schemas.push((temporary.schema().to_owned(), schema_oid(temporary.schema())));
+            relations.extend(temporary.list().into_iter().map(|info| temporary_table(catalog, info)));
+        }
         for schema in database.schema_names() {
             schemas.push((schema.clone(), schema_oid(&schema)));
             let Some(provider) = database.schema(&schema).filter(|_| is_attached(&schema)) else { continue };
@@ -118,6 +127,7 @@ impl Snapshot {
                     oid: named_oid(&schema, &name),
                     schema: schema.clone(),
                     kind: "v",
+                    temporary: false,
                     populated: true,
                     owner: superuser.clone(),
                     owner_oid: SUPERUSER_OID,
@@ -139,12 +149,31 @@ impl Snapshot {
     }
 }
 
+fn temporary_table(catalog: &Catalog, info: TableInfo) -> Relation {
+    Relation {
+        oid: info.oid as i32,
+        schema: info.schema_name,
+        name: info.name,
+        kind: "r",
+        temporary: true,
+        populated: true,
+        owner_oid: role_oid(catalog, &info.owner),
+        owner: info.owner,
+        attributes: attributes(&info.schema),
+        definition: None,
+        options: None,
+        acl: None,
+        row_security: (false, false),
+    }
+}
+
 fn system_relations(superuser: &str) -> Vec<Relation> {
     let relation = |table: &Arc<super::definitions::Table>| Relation {
         oid: table.oid,
         schema: table.schema_name.to_owned(),
         name: table.name.to_owned(),
         kind: table.kind,
+        temporary: false,
         populated: true,
         owner: superuser.to_owned(),
         owner_oid: SUPERUSER_OID,

@@ -32,10 +32,16 @@ const TYPES_BY_NAME_OR_OID: [&str; 2] = [
        LEFT JOIN pg_catalog.pg_range range_t ON t.oid = range_t.rngtypid",
 ];
 
+/// What sqlx asks for the names of the columns behind a result's: arrays of rows, which are no values of ours. It goes without.
+const COLUMNS_BY_TABLE: &str = "\
+    SELECT attrelid AS table_oid, CAST(NULL AS TEXT) AS table_name, no_records() AS columns FROM pg_catalog.pg_attribute WHERE false";
+
 /// The question in other words, if it is one of these.
 pub(super) fn known(statement: &Statement) -> Option<Statement> {
     let text = if is_of_asyncpg(statement) {
         TYPES_AND_THEIR_ELEMENTS.to_owned()
+    } else if asks_for_columns(statement) {
+        COLUMNS_BY_TABLE.to_owned()
     } else {
         let [before, after] = TYPES_BY_NAME_OR_OID;
         format!("{before}{}{after}", looked_up_by_sqlx(statement)?)
@@ -63,6 +69,14 @@ fn is_of_asyncpg(statement: &Statement) -> bool {
                 "depth",
             ])
     })
+}
+
+fn asks_for_columns(statement: &Statement) -> bool {
+    let Statement::Query(query) = statement else { return false };
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    let Some(TableFactor::Derived { alias: Some(alias), .. }) = select.from.first().map(|from| &from.relation) else { return false };
+    let columns = alias.columns.iter().map(|column| column.name.value.as_str());
+    alias.name.value == "lookup" && columns.eq(["table_oid", "attribute_num"]) && subquery_of(query, "lookup").is_some()
 }
 
 /// The list of names and OIDs that sqlx looks up.
@@ -107,6 +121,14 @@ mod tests {
         let known = known(&parsed(OF_SQLX)).unwrap().to_string();
         assert!(known.contains("VALUES (E'vector', to_regtype(E'vector')::oid), (NULL, 705)"), "{known}");
         assert!(known.contains("no_records()"), "{known}");
+    }
+
+    #[test]
+    fn the_names_of_columns_are_not_asked_for() {
+        let asked = "SELECT attrelid table_oid, attrelid::regclass::text table_name, array_agg(ROW(attnum, attname)) AS columns \
+            FROM (VALUES (16384, 1), (16384, 2)) lookup(table_oid, attribute_num) INNER JOIN pg_catalog.pg_attribute \
+            ON lookup.table_oid = attrelid AND lookup.attribute_num = attnum GROUP BY attrelid";
+        assert!(known(&parsed(asked)).unwrap().to_string().contains("WHERE false"));
     }
 
     #[test]

@@ -82,14 +82,16 @@ fn cast(inner: &mut Expr, data_type: &DataType) -> Option<Expr> {
     }
 }
 
-/// Arrays of uuid and json are arrays of text; and the text of a uuid or of json is no longer one.
+/// Arrays of uuid and json are planned as arrays of text; and the text of a uuid or of json is no longer one.
 pub(super) fn as_texts(expr: &mut Expr) {
     let Expr::Cast { expr: inner, data_type, .. } = expr else { return };
     match data_type {
-        DataType::Array(ArrayElemTypeDef::SquareBracket(item, _))
-            if matches!(**item, DataType::Uuid | DataType::JSON | DataType::JSONB) =>
-        {
+        DataType::Array(ArrayElemTypeDef::SquareBracket(item, _)) if matches!(**item, DataType::JSON | DataType::JSONB) => {
             **item = DataType::Text;
+        }
+        DataType::Array(ArrayElemTypeDef::SquareBracket(item, _)) if **item == DataType::Uuid => {
+            **item = DataType::Text;
+            *expr = call("uuid_array", take(expr));
         }
         DataType::Text if matches!(inner.as_ref(), Expr::Function(made) if ["uuid_in", "json_in"].contains(&made.name.to_string().as_str())) =>
         {
@@ -139,6 +141,22 @@ fn type_nulls(array: &mut ast::Array) {
         for elem in &mut array.elem {
             if matches!(elem, Expr::Value(value) if matches!(value.value, Value::Null)) {
                 *elem = super::nothing::null(DataType::Bytea);
+            }
+        }
+    }
+}
+
+/// `VALUES ('…'::uuid), (NULL)`: the planner wants one type of the values of a column, and a constant has that of the others.
+pub(super) fn type_columns(values: &mut ast::Values) {
+    for column in 0..values.rows.first().map_or(0, |row| row.content.len()) {
+        let read = |expr: &Expr| match expr {
+            Expr::Function(made) => ["uuid_in", "json_in"].into_iter().find(|name| made.name.to_string() == *name),
+            _ => None,
+        };
+        let Some(name) = values.rows.iter().find_map(|row| row.content.get(column).and_then(read)) else { continue };
+        for expr in values.rows.iter_mut().filter_map(|row| row.content.get_mut(column)) {
+            if matches!(expr, Expr::Value(value) if !matches!(value.value, Value::Placeholder(_))) {
+                *expr = call(name, take(expr));
             }
         }
     }
@@ -301,6 +319,8 @@ mod tests {
         check("SELECT '{1,NULL}'::int[]", "SELECT ARRAY[CAST('1' AS INT), NULL]::INT[]");
         check(r"SELECT ARRAY['\x00'::bytea, NULL]", "SELECT ARRAY[X'00', CAST(NULL AS BYTEA)]");
         check("SELECT 'x'::uuid, $1::jsonb", "SELECT uuid_in('x'), json_in($1)");
+        check("SELECT $1::uuid[]", "SELECT uuid_array($1::TEXT[])");
+        check("VALUES (1, 'x'::uuid), (2, NULL), (3, $1)", "VALUES (1, uuid_in('x')), (2, uuid_in(NULL)), (3, $1)");
         check("SELECT a::timestamp, TIMESTAMP '9999-12-31'", "SELECT a::TIMESTAMP(6), TIMESTAMP(6) '9999-12-31'");
     }
 

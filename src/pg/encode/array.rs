@@ -101,6 +101,8 @@ impl List {
                 | Kind::Decimal(..)
                 | Kind::WideDecimal(..)
                 | Kind::Time(_)
+                | Kind::Uuid(_)
+                | Kind::UuidView(_)
                 | Kind::List(_)
         )
     }

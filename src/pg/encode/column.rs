@@ -49,6 +49,7 @@ pub(crate) enum Kind {
     TextView(StringViewArray),
     /// Texts of uuids.
     Uuid(StringArray),
+    UuidView(StringViewArray),
     Bytes(BinaryArray),
     LargeBytes(LargeBinaryArray),
     BytesView(BinaryViewArray),
@@ -85,6 +86,7 @@ impl Column {
             DataType::Utf8 if *target == Type::UUID => Kind::Uuid(array.as_string().clone()),
             DataType::Utf8 => Kind::Text(array.as_string().clone()),
             DataType::LargeUtf8 => Kind::LargeText(array.as_string().clone()),
+            DataType::Utf8View if *target == Type::UUID => Kind::UuidView(array.as_string_view().clone()),
             DataType::Utf8View => Kind::TextView(array.as_string_view().clone()),
             DataType::Binary => Kind::Bytes(array.as_binary().clone()),
             DataType::LargeBinary => Kind::LargeBytes(array.as_binary().clone()),
@@ -128,7 +130,7 @@ impl Column {
             Kind::Float8(values) => write_f64(values.value(row), output),
             Kind::Decimal(values, scale) => Digits::from_i128(values.value(row)).write_text(*scale, output),
             Kind::WideDecimal(values, scale) => Digits::from_i256(values.value(row)).write_text(*scale, output),
-            Kind::Text(_) | Kind::LargeText(_) | Kind::TextView(_) | Kind::Uuid(_) => output.put_slice(self.bytes(row)),
+            Kind::Text(_) | Kind::LargeText(_) | Kind::TextView(_) | Kind::Uuid(_) | Kind::UuidView(_) => output.put_slice(self.bytes(row)),
             Kind::Bytes(_) | Kind::LargeBytes(_) | Kind::BytesView(_) | Kind::FixedBytes(_) => write_hex(self.bytes(row), output),
             Kind::Date(values) => write_date(values.value(row).into(), output),
             Kind::Time(values) => write_time(values.value(row), output),
@@ -157,11 +159,8 @@ impl Column {
             Kind::Float8(values) => output.put_f64(values.value(row)),
             Kind::Decimal(values, scale) => Digits::from_i128(values.value(row)).write_binary(*scale, output),
             Kind::WideDecimal(values, scale) => Digits::from_i256(values.value(row)).write_binary(*scale, output),
-            Kind::Uuid(values) => {
-                let id =
-                    uuid::Uuid::try_parse(values.value(row)).map_err(|_| PgError::new("22P02", "invalid input syntax for type uuid"))?;
-                output.put_slice(id.as_bytes());
-            }
+            Kind::Uuid(values) => write_uuid(values.value(row), output)?,
+            Kind::UuidView(values) => write_uuid(values.value(row), output)?,
             Kind::Text(_)
             | Kind::LargeText(_)
             | Kind::TextView(_)
@@ -193,7 +192,7 @@ impl Column {
         match &self.kind {
             Kind::Text(values) | Kind::Uuid(values) => values.value(row).as_bytes(),
             Kind::LargeText(values) => values.value(row).as_bytes(),
-            Kind::TextView(values) => values.value(row).as_bytes(),
+            Kind::TextView(values) | Kind::UuidView(values) => values.value(row).as_bytes(),
             Kind::Bytes(values) => values.value(row),
             Kind::LargeBytes(values) => values.value(row),
             Kind::BytesView(values) => values.value(row),
@@ -205,6 +204,13 @@ impl Column {
 
 fn put_int(value: impl itoa::Integer, output: &mut BytesMut) {
     output.put_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// The 16 bytes of a uuid.
+fn write_uuid(text: &str, output: &mut BytesMut) -> PgResult<()> {
+    let invalid = |_| PgError::new("22P02", format!("invalid input syntax for type uuid: \"{text}\""));
+    output.put_slice(uuid::Uuid::try_parse(text).map_err(invalid)?.as_bytes());
+    Ok(())
 }
 
 /// `\x` and two digits per byte.

@@ -28,7 +28,8 @@ pub use to::{CopyOut, RowText};
 use options::{CopyFrom, Header, Options};
 use records::{Fields, Records};
 
-use super::{Call, Outcome, materialized_view};
+use super::target::Target;
+use super::{Call, Outcome};
 use crate::catalog::Insertion;
 use crate::engine::{NewRows, Running, Session};
 use crate::error::classify;
@@ -63,7 +64,7 @@ pub struct CopyIn {
 
 /// What decodes and inserts; it moves to the query threads and back.
 struct State {
-    table: String,
+    table: Target,
     table_schema: SchemaRef,
     /// Where the columns of the rows stand in the table.
     columns: Vec<usize>,
@@ -97,18 +98,17 @@ impl Copy {
 
 impl CopyFrom {
     async fn run(&self, call: &Call<'_>) -> Result<Outcome> {
-        call.before_write()?;
-        let name = super::support::relation_name(&self.table)?;
-        let catalog = call.running.engine().catalog();
-        let info = catalog.describe(&name).ok_or_else(|| catalog.undefined_table(&name))?;
+        let target = Target::of(&call.running, &self.table)?;
+        call.before_rows(&target)?;
+        let info = target.info()?;
         let columns = self.columns(&info.name, &info.schema)?;
         let arrival = info.events.as_ref().and_then(|events| info.schema.index_of(&events.ingested_at).ok());
-        let new_rows = call.new_rows(&name, self.names.clone()).await?;
+        let new_rows = call.new_rows(&target, self.names.clone()).await?;
         let options = self.options.clone();
         let zone = call.session.with_settings(|settings| settings.raw("TimeZone"))?;
-        let insertion = catalog.insertion(&name, call.ingest_options())?;
+        let insertion = target.insertion(call.ingest_options()).await?;
         let rows = (info.schema, columns, arrival.filter(|_| self.names.is_none()));
-        let copy = CopyIn::new(call.session, &call.running, &info.name, rows, &options, zone, (insertion, new_rows))?;
+        let copy = CopyIn::new(call.session, &call.running, target, rows, &options, zone, (insertion, new_rows))?;
         Ok(Outcome::CopyIn(Box::new(copy)))
     }
 
@@ -133,7 +133,7 @@ impl CopyIn {
     fn new(
         session: &Session,
         running: &Running,
-        table: &str,
+        table: Target,
         (table_schema, columns, optional): (SchemaRef, Vec<usize>, Option<usize>),
         options: &Options,
         zone: String,
@@ -144,7 +144,7 @@ impl CopyIn {
             values::check(&schema)?;
         }
         let state = State {
-            table: table.to_owned(),
+            table,
             columns: columns.clone(),
             optional,
             records: Records::new(options),
@@ -239,14 +239,11 @@ impl CopyIn {
             let arrivals = state.insertion.finish().await?;
             Ok((arrivals, state.table))
         };
-        let (arrivals, table): (Arrivals, String) = self.running.run(work).await?;
+        let (arrivals, table): (Arrivals, Target) = self.running.run(work).await?;
         if arrivals.new != arrivals.read {
             self.running.notice(&arrivals.to_string());
         }
-        materialized_view::follow_ingest(&self.running, &table).await?;
-        if self.session.wrote_in_transaction() {
-            self.running.notice("each statement that writes is committed at once; ROLLBACK will not undo it");
-        }
+        table.written(&self.running, &self.session, true).await?;
         Ok(format!("COPY {}", arrivals.new))
     }
 
@@ -324,7 +321,7 @@ impl State {
             }
             None => Error::new(Code::BadCopyFormat, "extra data after last expected column"),
         };
-        error.detail(format!("COPY {}, line {}.", self.table, self.records.line()))
+        error.detail(format!("COPY {}, line {}.", self.table.name, self.records.line()))
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -339,7 +336,7 @@ impl State {
                 Some(_) => error,
                 None => {
                     let line = lines.get(row).copied().unwrap_or_default();
-                    error.detail(format!("COPY {}, line {line}, column {}.", self.table, field.name()))
+                    error.detail(format!("COPY {}, line {line}, column {}.", self.table.name, field.name()))
                 }
             })?);
         }

@@ -10,6 +10,7 @@ use portrait_udfs::error::{Code, Error, Result};
 use portrait_udfs::functions::relation::sql_type;
 
 use crate::sql::array_words;
+use crate::storage::TextType;
 
 /// Refuses columns that cannot be read from text.
 ///
@@ -34,7 +35,13 @@ fn is_read(data_type: &DataType) -> bool {
 /// Reads `texts` as values of `field`. An error comes with the row it is about.
 pub(super) fn read(texts: &StringArray, field: &Field, zone: &str) -> std::result::Result<ArrayRef, (usize, Error)> {
     match field.data_type() {
-        DataType::Utf8View | DataType::Utf8 => convert(texts, field.data_type()).map_err(|error| (0, error)),
+        DataType::Utf8View | DataType::Utf8 => {
+            let values = convert(texts, field.data_type()).map_err(|error| (0, error))?;
+            match TextType::of(field) {
+                Some(found) => found.read_all(&values),
+                None => Ok(values),
+            }
+        }
         DataType::Boolean => booleans(texts),
         DataType::Binary | DataType::BinaryView => binaries(texts, field.data_type()),
         DataType::Timestamp(TimeUnit::Microsecond, None) => {

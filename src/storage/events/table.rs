@@ -25,7 +25,6 @@ use portrait_udfs::error::{Error, Result};
 use super::files::ids_name;
 use super::ids::{IdSorter, IdsWriter, StoredIds, duplicates};
 use crate::storage::delta::{DeltaTable, TableSnapshot};
-use crate::storage::managed::store_url;
 
 /// Folder of the ids below a table's folder; Delta leaves names that begin with `_` alone.
 pub(in crate::storage) const IDS: &str = "_ids";
@@ -105,7 +104,7 @@ pub(crate) async fn read_files(
     let engine = crate::storage::engine_error;
     let context = SessionContext::new_with_config_rt(SessionConfig::new().with_target_partitions(1), Arc::clone(env));
     let state = context.state();
-    let url = store_url().map_err(engine)?;
+    let url = table.url()?;
     env.register_object_store(url.as_ref(), Arc::clone(table.store()));
     let format = ParquetFormat::default();
     let schema: SchemaRef = Arc::clone(table.schema());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -23,7 +24,13 @@ pub struct Store {
     place: Place,
     /// Whether what nobody names may be removed: not where another server may be about to name it.
     sweeps: bool,
+    /// What it is called where several are read from.
+    host: &'static str,
 }
+
+/// The store of tables that stay, and that of tables that end with their session.
+const KEPT: &str = "data";
+const TEMPORARY: &str = "temporary";
 
 #[derive(Debug, Clone)]
 enum Place {
@@ -43,7 +50,31 @@ pub(crate) struct Tag {
 impl Store {
     /// A folder of this machine.
     pub(crate) fn folder(local: DurableLocal) -> Self {
-        Self { objects: Arc::new(Checked::new(Arc::new(local.clone()))), place: Place::Folder(local), sweeps: true }
+        Self { objects: Arc::new(Checked::new(Arc::new(local.clone()))), place: Place::Folder(local), sweeps: true, host: KEPT }
+    }
+
+    /// A folder of this machine for what ends with this process: nothing of it is fsynced, and nothing is there yet.
+    ///
+    /// # Errors
+    /// When the folder cannot be emptied or made.
+    pub(crate) fn temporary(folder: &std::path::Path) -> Result<Self> {
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let local = DurableLocal::open(folder)?.without_sync();
+        // Nobody else writes here, and nothing of an earlier process is left.
+        Ok(Self { objects: Arc::new(Checked::new(Arc::new(local.clone()))), place: Place::Folder(local), sweeps: false, host: TEMPORARY })
+    }
+
+    /// The name under which a runtime knows the store.
+    pub(crate) fn url(&self) -> datafusion::common::Result<ObjectStoreUrl> {
+        ObjectStoreUrl::parse(format!("portrait://{}", self.host))
+    }
+
+    /// Whether what lies in it ends with this process.
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.host == TEMPORARY
     }
 
     /// `s3://bucket/prefix`. A store that does not keep what commits rest on is opened for reading only, with a warning.
@@ -76,14 +107,14 @@ impl Store {
             );
         }
         let sweeps = wrong.is_none();
-        Ok(Self { objects: Arc::new(Checked::new(Arc::new(remote.clone()))), place: Place::Remote(remote), sweeps })
+        Ok(Self { objects: Arc::new(Checked::new(Arc::new(remote.clone()))), place: Place::Remote(remote), sweeps, host: KEPT })
     }
 
     /// A store of a test's, taken as it is.
     #[cfg(test)]
     pub(crate) fn over(objects: &Arc<dyn ObjectStore>) -> Self {
         let remote = Remote::new(Arc::clone(objects), "test".into());
-        Self { objects: Arc::new(Checked::new(Arc::clone(objects))), place: Place::Remote(remote), sweeps: true }
+        Self { objects: Arc::new(Checked::new(Arc::clone(objects))), place: Place::Remote(remote), sweeps: true, host: KEPT }
     }
 
     /// The objects, by their paths below the store's place.
@@ -274,7 +305,7 @@ mod tests {
             for call in 0..2 {
                 // Over the client that fails, with the settling above it.
                 let faulty = Remote::new(Arc::new(sound.failing(Fault { call, late })), "s3://bucket/p".into());
-                let broken = Store { objects: Arc::new(faulty.clone()), place: Place::Remote(faulty), sweeps: true };
+                let broken = Store { objects: Arc::new(faulty.clone()), place: Place::Remote(faulty), sweeps: true, host: KEPT };
                 broken.replace(&path(), format!("{late} {call}").into(), &mut tag).await.unwrap();
                 broken.replace(&path(), format!("{late} {call} again").into(), &mut tag).await.unwrap();
             }

@@ -42,6 +42,18 @@ async def tables(connection):
     await connection.execute("DROP TABLE asyncpg_t")
 
 
+async def uuids(connection):
+    keys = [uuid.UUID("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"), uuid.UUID(int=7)]
+    await connection.execute("CREATE TABLE asyncpg_u (id uuid, n int)")
+    await connection.executemany("INSERT INTO asyncpg_u VALUES ($1, $2)", [(key, n) for n, key in enumerate(keys)])
+    check("copied", await connection.copy_records_to_table("asyncpg_u", records=[(uuid.UUID(int=8), 2)]), "COPY 1")
+    check("one", await connection.fetchval("SELECT id FROM asyncpg_u WHERE id = $1", keys[0]), keys[0])
+    check("some", await connection.fetchval("SELECT count(*) FROM asyncpg_u WHERE id = ANY($1)", keys), 2)
+    check("array", await connection.fetchval("SELECT $1::uuid[]", keys), keys)
+    check("made", isinstance(await connection.fetchval("SELECT gen_random_uuid()"), uuid.UUID), True)
+    await connection.execute("DROP TABLE asyncpg_u")
+
+
 async def cursors(connection):
     async with connection.transaction():
         seen = [row[0] async for row in connection.cursor("SELECT * FROM generate_series(1, 1000)", prefetch=64)]
@@ -85,7 +97,7 @@ async def cancelling(connection):
 
 async def main():
     connection = await asyncpg.connect()
-    for part in (values, parameters, tables, cursors, copying, errors, cancelling):
+    for part in (values, parameters, uuids, tables, cursors, copying, errors, cancelling):
         await part(connection)
         print(f"  {part.__name__}")
     await connection.close()

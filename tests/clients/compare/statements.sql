@@ -9,6 +9,8 @@ SELECT 1::bigint AS v WHERE false
 SELECT
 SELECT count(*) FROM (VALUES (1), (2)) AS t(x)
 SELECT ARRAY[1::bigint, 2, NULL] AS v
+SELECT 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'::uuid = '{a0eebc999c0b4ef8bb6d6bb9bd380a11}' AS v
+SELECT v FROM (VALUES ('A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'::uuid), (NULL)) AS t(v) WHERE v IN ('{a0eebc999c0b4ef8bb6d6bb9bd380a11}')
 SELECT ARRAY['a', NULL, 'NULL', '', 'b c', 'd,e', '"', '\', '{}'] AS v
 SELECT ARRAY[ARRAY[1::int, 2::int], ARRAY[3::int, 4::int]] AS v
 SELECT ARRAY[1.5::real, 'NaN'::real, 'Infinity'::real] AS v
@@ -40,6 +42,8 @@ SELECT nothing_there(1)
 SELCT 1
 SELECT 'a'::int AS v
 SELECT 10::smallint + 'x'::text AS v
+SELECT 1::int = ANY('{1,2}') AS a, 'a'::text = ANY('{}') AS b, 1::int <> ALL('{2,NULL}') AS c, date '2024-01-01' = ANY('{2024-01-01}') AS d, 3::int > ALL('{1,2}') AS e
+SELECT 'a'::text = ANY('abc') AS v
 SHOW server_encoding
 SHOW standard_conforming_strings
 SET timezone = 'Europe/Berlin'
@@ -50,3 +54,14 @@ SELECT '2024-03-10 06:59:59+00'::timestamptz AS a, '2024-03-10 07:00:00+00'::tim
 SET timezone = 'Asia/Kolkata'
 SELECT '2024-01-01 00:00:00+00'::timestamptz AS v
 SET timezone = 'UTC'
+CREATE TEMP TABLE IF NOT EXISTS compared (a bigint, b text) ON COMMIT DELETE ROWS
+INSERT INTO compared VALUES (1, 'x')
+SELECT * FROM compared
+SELECT a, b FROM pg_temp.compared
+CREATE TEMP TABLE compared (a bigint)
+CREATE TEMP TABLE public.compared (a bigint)
+CREATE TABLE compared_too (a bigint) ON COMMIT DROP
+SELECT relpersistence = 't' AS a, pg_table_is_visible(oid) AS b, relnamespace = pg_my_temp_schema() AS c FROM pg_class WHERE relname = 'compared'
+SELECT table_type::text AS a, is_insertable_into::text AS b FROM information_schema.tables WHERE table_name = 'compared'
+CREATE MATERIALIZED VIEW compared_view AS SELECT a FROM compared
+DROP TABLE pg_temp.compared_too

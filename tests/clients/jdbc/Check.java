@@ -8,13 +8,16 @@ import java.sql.Date;
 import java.sql.DriverManager;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
+import java.sql.ResultSetMetaData;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.sql.Timestamp;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.UUID;
 import org.postgresql.PGConnection;
+import org.postgresql.PGResultSetMetaData;
 
 /** JDBC: text and binary results, parameters, fetch size, metadata, COPY, errors, cancelling. */
 public final class Check {
@@ -111,8 +114,56 @@ public final class Check {
             }
         }
         check("schemas", schemas.containsAll(List.of("information_schema", "pg_catalog", "public")), true);
+        try (PreparedStatement statement = connection.prepareStatement("SELECT c AS price, a, a + 1 FROM jdbc_t AS t WHERE b = ?")) {
+            statement.setString(1, "x");
+            try (ResultSet rows = statement.executeQuery()) {
+                origins(rows);
+            }
+        }
+        try (Statement statement = connection.createStatement(); ResultSet rows = statement.executeQuery("SELECT c AS price, a, 1 FROM jdbc_t")) {
+            origins(rows);
+        }
         try (Statement statement = connection.createStatement()) {
             statement.executeUpdate("DROP TABLE jdbc_t");
+        }
+    }
+
+    /** Which columns of jdbc_t its columns c and a, and one of nothing, say that they are. */
+    private static void origins(ResultSet rows) throws SQLException {
+        ResultSetMetaData metadata = rows.getMetaData();
+        PGResultSetMetaData of = (PGResultSetMetaData) metadata;
+        List<String> found = new ArrayList<>();
+        for (int column = 1; column <= metadata.getColumnCount(); column++) {
+            found.add(metadata.getTableName(column) + "." + of.getBaseColumnName(column) + " " + metadata.isNullable(column));
+        }
+        check("origins", found, List.of("jdbc_t.c 1", "jdbc_t.a 0", ". 2"));
+        check("schema", of.getBaseSchemaName(1), "public");
+    }
+
+    private static void uuids(Connection connection) throws SQLException {
+        UUID key = UUID.fromString("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11");
+        try (Statement statement = connection.createStatement()) {
+            statement.executeUpdate("CREATE TABLE jdbc_u (id uuid, n int)");
+        }
+        try (PreparedStatement insert = connection.prepareStatement("INSERT INTO jdbc_u VALUES (?, ?)")) {
+            for (int round = 0; round < 8; round++) {
+                insert.setObject(1, round == 0 ? key : new UUID(0, round));
+                insert.setInt(2, round);
+                check("inserted", insert.executeUpdate(), 1);
+            }
+        }
+        try (PreparedStatement select = connection.prepareStatement("SELECT id, n FROM jdbc_u WHERE id = ?")) {
+            for (int round = 0; round < 8; round++) {
+                select.setObject(1, key);
+                try (ResultSet row = select.executeQuery()) {
+                    check("row", row.next(), true);
+                    check("uuid", row.getObject(1), key);
+                    check("type", row.getMetaData().getColumnTypeName(1), "uuid");
+                }
+            }
+        }
+        try (Statement statement = connection.createStatement()) {
+            statement.executeUpdate("DROP TABLE jdbc_u");
         }
     }
 
@@ -176,11 +227,12 @@ public final class Check {
             values(connection);
             parameters(connection);
             tables(connection);
+            uuids(connection);
             cursors(connection);
             copying(connection);
             errors(connection);
             cancelling(connection);
         }
-        System.out.println("  " + Arrays.asList("values", "parameters", "tables", "cursors", "copying", "errors", "cancelling"));
+        System.out.println("  " + Arrays.asList("values", "parameters", "tables", "uuids", "cursors", "copying", "errors", "cancelling"));
     }
 }

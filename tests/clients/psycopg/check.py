@@ -46,6 +46,25 @@ def parameters(connection):
         check("prepared", connection.execute("SELECT %s::int + 1", [41]).fetchone()[0], 42)
 
 
+def uuids(connection):
+    keys = [uuid.UUID("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"), uuid.UUID(int=7), None]
+    connection.execute("CREATE TABLE psycopg_u (id uuid, doc json)")
+    for key, placeholder in zip(keys, ("%s", "%b", "%t")):
+        connection.execute(f"INSERT INTO psycopg_u VALUES ({placeholder}, %s)", [key, Json({"key": str(key)})])
+    with connection.cursor() as cursor, cursor.copy("COPY psycopg_u (id) FROM STDIN WITH (FORMAT binary)") as copy:
+        copy.set_types(["uuid"])
+        copy.write_row([uuid.UUID(int=8)])
+    for binary in (False, True):
+        cursor = connection.cursor(binary=binary)
+        check("uuid column", cursor.execute("SELECT id, doc FROM psycopg_u WHERE id = %s", [keys[0]]).fetchall(),
+              [(keys[0], {"key": str(keys[0])})])
+        check("uuid type", cursor.description[0].type_code, 2950)
+        check("uuids", cursor.execute("SELECT count(*) FROM psycopg_u WHERE id = ANY(%s)", [keys[:2]]).fetchone()[0], 2)
+        check("uuid by text", cursor.execute("SELECT id FROM psycopg_u WHERE id = %s", [str(keys[0]).upper()]).fetchone()[0], keys[0])
+        check("greatest", cursor.execute("SELECT id FROM psycopg_u WHERE id IS NOT NULL ORDER BY id DESC LIMIT 1").fetchone()[0], keys[0])
+    connection.execute("DROP TABLE psycopg_u")
+
+
 def tables(connection):
     connection.execute("CREATE TABLE psycopg_t (a BIGINT, b TEXT)")
     with connection.cursor() as cursor:
@@ -132,7 +151,7 @@ def cancelling(connection):
 
 
 with psycopg.connect(autocommit=True) as connection:
-    for part in (values, parameters, tables, errors, notices, pipeline, streaming, cursors, copying, cancelling):
+    for part in (values, parameters, uuids, tables, errors, notices, pipeline, streaming, cursors, copying, cancelling):
         part(connection)
         print(f"  {part.__name__}")
 with psycopg.connect() as connection:  # not autocommit: BEGIN before the first statement

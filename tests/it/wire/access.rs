@@ -79,6 +79,48 @@ fn a_revoke_reaches_what_is_prepared() {
 }
 
 #[test]
+fn a_view_that_is_read_with_its_readers_rights_is_planned_for_each() {
+    let server = Server::start();
+    server.run(async {
+        let root = with_roles(&server).await;
+        root.batch_execute(
+            "CREATE TABLE visits (user_id bigint, event_time timestamp, page text) WITH (user_column = user_id, time_column = event_time);
+             INSERT INTO visits VALUES (1, '2024-01-01', 'a'), (2, '2024-01-02', 'b');
+             CREATE VIEW seen WITH (security_invoker = true) AS SELECT user_id, page FROM visits;
+             GRANT SELECT ON seen TO ann",
+        )
+        .await
+        .unwrap();
+        let look = root.prepare("SELECT page FROM seen WHERE user_id = $1").await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(root.query(&look, &[&1_i64]).await.unwrap().len(), 1);
+        }
+        root.batch_execute("SET ROLE ann").await.unwrap();
+        assert_eq!(code(root.query(&look, &[&1_i64]).await), "42501");
+        root.batch_execute(
+            "RESET ROLE; GRANT SELECT ON visits TO ann; CREATE POLICY p ON visits USING (user_id = 2);
+             ALTER TABLE visits ENABLE ROW LEVEL SECURITY; SET ROLE ann",
+        )
+        .await
+        .unwrap();
+        for _ in 0..3 {
+            assert!(root.query(&look, &[&1_i64]).await.unwrap().is_empty());
+            assert_eq!(root.query(&look, &[&2_i64]).await.unwrap().len(), 1);
+        }
+        root.batch_execute("RESET ROLE").await.unwrap();
+        assert_eq!(root.query(&look, &[&1_i64]).await.unwrap().len(), 1);
+        // In a session of its own, and when the view is its owner's again.
+        let ann = server.connect("ann").await;
+        let own = ann.prepare("SELECT page FROM seen WHERE user_id = $1").await.unwrap();
+        assert!(ann.query(&own, &[&1_i64]).await.unwrap().is_empty());
+        root.batch_execute("ALTER VIEW seen RESET (security_invoker)").await.unwrap();
+        assert_eq!(ann.query(&own, &[&1_i64]).await.unwrap().len(), 1);
+        root.batch_execute("ALTER VIEW seen SET (security_invoker)").await.unwrap();
+        assert!(ann.query(&own, &[&1_i64]).await.unwrap().is_empty());
+    });
+}
+
+#[test]
 fn policies_are_not_explained() {
     let server = Server::start();
     server.run(async {

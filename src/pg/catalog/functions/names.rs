@@ -11,7 +11,7 @@ use super::super::definitions::{regproc_name, regproc_oid, tables};
 use super::super::snapshot::{SUPERUSER_OID, is_attached, named_oid, owner, schema_oid};
 use super::super::types;
 use super::{Function, function, integer, text, utf8};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, PUBLIC};
 use crate::engine::Session;
 use crate::error::{Code, Error, Result};
 
@@ -30,18 +30,12 @@ pub(super) fn functions() -> Vec<Function> {
         }),
         oid("to_regtype", |_, row| Ok(ScalarValue::Int32(text(row, 0).and_then(|name| types::type_by_name(&name))))),
         oid("pg_regtype_oid", |_, row| known(row, "type", Code::UndefinedObject, types::type_by_name)),
-        oid("to_regclass", |session, row| {
-            Ok(ScalarValue::Int32(text(row, 0).and_then(|name| relation_by_name(session.engine().catalog(), &name))))
-        }),
-        oid("pg_regclass_oid", |session, row| {
-            known(row, "relation", Code::UndefinedTable, |name| relation_by_name(session.engine().catalog(), name))
-        }),
+        oid("to_regclass", |session, row| Ok(ScalarValue::Int32(text(row, 0).and_then(|name| relation_by_name(session, &name))))),
+        oid("pg_regclass_oid", |session, row| known(row, "relation", Code::UndefinedTable, |name| relation_by_name(session, name))),
         function("array_lower", 2..=2, DataType::Int32, |_, row| Ok(ScalarValue::Int32(length(row).map(|_| 1)))),
         function("array_upper", 2..=2, DataType::Int32, |_, row| Ok(ScalarValue::Int32(length(row)))),
         function("pg_regclass_name", 1..=1, DataType::Utf8, |session, row| {
-            let name = |oid| {
-                relation_by_oid(session.engine().catalog(), oid).unwrap_or_else(|| if oid == 0 { "-".into() } else { oid.to_string() })
-            };
+            let name = |oid| relation_by_oid(session, oid).unwrap_or_else(|| if oid == 0 { "-".into() } else { oid.to_string() });
             Ok(utf8(integer(row, 0).map(name)))
         }),
         oid("pg_regproc_oid", |_, row| {
@@ -52,12 +46,11 @@ pub(super) fn functions() -> Vec<Function> {
         }),
         oid("pg_regnamespace_oid", |session, row| {
             known(row, "schema", Code::UndefinedSchema, |name| {
-                let database = session.engine().catalog().catalog_provider();
-                database.schema_names().iter().any(|found| found == name).then(|| schema_oid(name))
+                schema_names(session).iter().any(|found| found == name).then(|| schema_oid(name))
             })
         }),
         function("pg_regnamespace_name", 1..=1, DataType::Utf8, |session, row| {
-            let names = session.engine().catalog().catalog_provider().schema_names();
+            let names = schema_names(session);
             let name = |oid: i64| names.iter().find(|name| i64::from(schema_oid(name)) == oid).cloned().unwrap_or_else(|| oid.to_string());
             Ok(utf8(integer(row, 0).map(name)))
         }),
@@ -156,17 +149,27 @@ pub(super) fn split_name(text: &str) -> Vec<String> {
     parts
 }
 
+/// The names of all schemas, also of the session's own if it has one.
+pub(super) fn schema_names(session: &Session) -> Vec<String> {
+    let own = Some(session.temporary()).filter(|temporary| temporary.is_used()).map(|temporary| temporary.schema().to_owned());
+    session.engine().catalog().catalog_provider().schema_names().into_iter().chain(own).collect()
+}
+
 /// The OID of a relation by its name, with or without a schema.
-pub(super) fn relation_by_name(catalog: &Catalog, text: &str) -> Option<i32> {
+pub(super) fn relation_by_name(session: &Session, text: &str) -> Option<i32> {
+    let (catalog, temporary) = (session.engine().catalog(), session.temporary());
     let parts = split_name(text);
     let (schema, name) = match parts.as_slice() {
         [name] => (None, name),
         [schema, name] | [_, schema, name] => (Some(schema.as_str()), name),
         _ => return None,
     };
+    let own = || temporary.describe(name).map(|info| info.oid as i32);
     let system = |wanted: &str| tables().iter().find(|table| table.schema_name == wanted && table.name == name).map(|table| table.oid);
     match schema {
+        None if session.finds_temporary(name) => own(),
         None => system("pg_catalog").or_else(|| catalog.oid(name).map(|oid| oid as i32)),
+        Some(schema) if temporary.is_schema(schema) => own(),
         Some("public") => catalog.oid(name).map(|oid| oid as i32),
         Some(schema @ ("pg_catalog" | "information_schema")) => system(schema),
         Some(schema) => catalog.catalog_provider().schema(schema).filter(|found| found.table_exist(name)).map(|_| named_oid(schema, name)),
@@ -174,13 +177,20 @@ pub(super) fn relation_by_name(catalog: &Catalog, text: &str) -> Option<i32> {
 }
 
 /// The name of a relation by its OID, with its schema where the search path does not reach it.
-pub(super) fn relation_by_oid(catalog: &Catalog, oid: i64) -> Option<String> {
+pub(super) fn relation_by_oid(session: &Session, oid: i64) -> Option<String> {
+    let (catalog, temporary) = (session.engine().catalog(), session.temporary());
+    if let Some(info) = temporary.list().into_iter().find(|info| i64::from(info.oid) == oid) {
+        let hidden = !session.finds_temporary(&info.name);
+        let shown = quote_identifier(&info.name);
+        return Some(if hidden { format!("{}.{shown}", temporary.schema()) } else { shown });
+    }
     if let Some(table) = tables().iter().find(|table| i64::from(table.oid) == oid) {
-        let visible = table.schema_name == "pg_catalog";
+        let visible = table.schema_name == "pg_catalog" && !session.finds_temporary(table.name);
         return Some(if visible { table.name.to_owned() } else { format!("{}.{}", table.schema_name, table.name) });
     }
     if let Some(info) = catalog.list().into_iter().find(|info| i64::from(info.oid) == oid) {
-        return Some(quote_identifier(&info.name));
+        let hidden = session.finds_temporary(&info.name);
+        return Some(if hidden { format!("{PUBLIC}.{}", quote_identifier(&info.name)) } else { quote_identifier(&info.name) });
     }
     let database = catalog.catalog_provider();
     database.schema_names().into_iter().filter(|schema| is_attached(schema)).find_map(|schema| {

@@ -12,7 +12,9 @@ pub(super) fn functions() -> Vec<Function> {
     let mut functions = vec![
         function("pg_get_expr", 2..=3, DataType::Utf8, |_, row| Ok(utf8(text(row, 0)))),
         function("pg_get_viewdef", 1..=2, DataType::Utf8, |session, row| Ok(utf8(view(session, row)))),
-        function("pg_table_is_visible", 1..=1, DataType::Boolean, |_, row| Ok(ScalarValue::Boolean(integer(row, 0).map(is_visible)))),
+        function("pg_table_is_visible", 1..=1, DataType::Boolean, |session, row| {
+            Ok(ScalarValue::Boolean(integer(row, 0).map(|oid| is_visible(session, oid))))
+        }),
         function("obj_description", 1..=2, DataType::Utf8, |session, row| {
             let of_function = text(row, 1).is_none_or(|catalog| catalog == "pg_proc");
             Ok(utf8(procedure(session, row).filter(|_| of_function).and_then(|found| found.description.clone())))
@@ -85,28 +87,33 @@ fn arguments(session: &Session, row: &[ScalarValue]) -> Option<String> {
 /// A table of ours: views cannot be written to.
 fn is_own_table(session: &Session, oid: i64) -> bool {
     let is_table = |info: &crate::catalog::TableInfo| i64::from(info.oid) == oid && matches!(info.kind, crate::catalog::ObjectKind::Table);
-    session.engine().catalog().list().iter().any(is_table)
+    session.engine().catalog().list().iter().chain(&session.temporary().list()).any(is_table)
 }
 
-/// Whether `search_path` reaches a relation without its schema: ours and those of `pg_catalog`.
-fn is_visible(oid: i64) -> bool {
-    match tables().iter().find(|table| i64::from(table.oid) == oid) {
-        Some(table) => table.schema_name == "pg_catalog",
-        // OIDs made from names belong to schemas that others attached.
-        None => oid < 0x4000_0000,
+/// Whether `search_path` reaches a relation without its schema: ours and those of `pg_catalog`, unless a temporary table has the name.
+fn is_visible(session: &Session, oid: i64) -> bool {
+    if let Some(table) = tables().iter().find(|table| i64::from(table.oid) == oid) {
+        return table.schema_name == "pg_catalog" && !session.finds_temporary(table.name);
     }
+    let own = session.temporary().list();
+    if let Some(info) = own.iter().find(|info| i64::from(info.oid) == oid) {
+        return session.finds_temporary(&info.name);
+    }
+    let hidden = |name: &str| own.iter().any(|info| info.name == name) && session.finds_temporary(name);
+    let hidden = || session.engine().catalog().list().iter().any(|info| i64::from(info.oid) == oid && hidden(&info.name));
+    // OIDs made from names belong to schemas that others attached.
+    oid < 0x4000_0000 && (own.is_empty() || !hidden())
 }
 
 /// The bytes of a table's own files, as of when it was last read.
 fn size(session: &Session, row: &[ScalarValue]) -> Option<i64> {
-    let catalog = session.engine().catalog();
-    let oid = integer(row, 0).or_else(|| super::names::relation_by_name(catalog, &text(row, 0)?).map(i64::from))?;
-    catalog.seen_bytes(oid).and_then(|bytes| i64::try_from(bytes).ok())
+    let oid = integer(row, 0).or_else(|| super::names::relation_by_name(session, &text(row, 0)?).map(i64::from))?;
+    session.engine().catalog().seen_bytes(oid).or_else(|| session.temporary().seen_bytes(oid)).and_then(|bytes| i64::try_from(bytes).ok())
 }
 
 fn view(session: &Session, row: &[ScalarValue]) -> Option<String> {
     let catalog = session.engine().catalog();
-    let oid = integer(row, 0).or_else(|| super::names::relation_by_name(catalog, &text(row, 0)?).map(i64::from))?;
+    let oid = integer(row, 0).or_else(|| super::names::relation_by_name(session, &text(row, 0)?).map(i64::from))?;
     let info = catalog.list().into_iter().find(|info| i64::from(info.oid) == oid)?;
     use crate::catalog::ObjectKind::{MaterializedView, View};
     info.definition.filter(|_| matches!(info.kind, View | MaterializedView))

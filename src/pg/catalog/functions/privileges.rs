@@ -97,18 +97,23 @@ fn relation(asked: &Asked<'_>) -> Result<Option<(i64, Option<String>)>> {
     } else {
         let name = text(asked.object, 0).unwrap_or_default();
         let missing = || Error::new(Code::UndefinedTable, format!("relation \"{name}\" does not exist"));
-        i64::from(relation_by_name(asked.catalog, &name).ok_or_else(missing)?)
+        i64::from(relation_by_name(asked.session, &name).ok_or_else(missing)?)
     };
     let own = asked.catalog.list().into_iter().find(|info| i64::from(info.oid) == oid).map(|info| info.name);
-    if own.is_none() && super::names::relation_by_oid(asked.catalog, oid).is_none() {
+    if own.is_none() && super::names::relation_by_oid(asked.session, oid).is_none() {
         return Ok(None);
     }
     Ok(Some((oid, own)))
 }
 
 fn table(asked: &Asked<'_>) -> Result<Option<bool>> {
-    let Some((_, own)) = relation(asked)? else { return Ok(None) };
+    let Some((oid, own)) = relation(asked)? else { return Ok(None) };
     let Some(name) = own else {
+        if let Some(info) = asked.session.temporary().list().into_iter().find(|info| i64::from(info.oid) == oid) {
+            // Its owner's alone.
+            let owns = asked.rights.owns_of(&info.owner);
+            return any(&asked.privileges, owns, |_| owns).map(Some);
+        }
         // What describes the server is there to be read.
         return any(&asked.privileges, asked.rights.superuser(), |privilege| privilege == Privilege::Select).map(Some);
     };
@@ -150,7 +155,7 @@ fn column(asked: &Asked<'_>) -> Result<Option<bool>> {
 }
 
 fn schema(asked: &Asked<'_>) -> Result<Option<bool>> {
-    let names = asked.catalog.catalog_provider().schema_names();
+    let names = super::names::schema_names(asked.session);
     let name = if asked.object[0].data_type().is_integer() {
         let oid = integer(asked.object, 0).unwrap_or_default();
         let Some(found) = names.into_iter().find(|name| i64::from(schema_oid(name)) == oid) else { return Ok(None) };
@@ -162,6 +167,9 @@ fn schema(asked: &Asked<'_>) -> Result<Option<bool>> {
         }
         name
     };
+    if name == asked.session.temporary().schema() {
+        return any(&asked.privileges, true, |_| true).map(Some);
+    }
     let system = matches!(name.as_str(), "pg_catalog" | "information_schema");
     let object = Object::new(ObjectClass::Schema, name);
     let held = |privilege| (system && privilege == Privilege::Usage) || asked.rights.may(privilege, &object);

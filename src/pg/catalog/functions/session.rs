@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::scalar::ScalarValue;
 
 use super::super::super::startup::DATABASE;
+use super::super::snapshot::schema_oid;
 use super::{Function, boolean, function, utf8};
 use crate::engine::Session;
 use crate::error::Result;
@@ -37,7 +38,14 @@ pub(super) fn functions() -> Vec<Function> {
         }),
         function("pg_postmaster_start_time", 0..=0, timestamptz.clone(), started),
         function("pg_conf_load_time", 0..=0, timestamptz, started),
-        function("pg_my_temp_schema", 0..=0, DataType::Int32, |_, _| Ok(ScalarValue::Int32(Some(0)))),
+        function("pg_my_temp_schema", 0..=0, DataType::Int32, |session, _| {
+            let temporary = session.temporary();
+            Ok(ScalarValue::Int32(Some(if temporary.is_used() { schema_oid(temporary.schema()) } else { 0 })))
+        }),
+        // Those of other sessions are in no list.
+        function("pg_is_other_temp_schema", 1..=1, DataType::Boolean, |_, row| {
+            Ok(ScalarValue::Boolean(row.first().filter(|oid| !oid.is_null()).map(|_| false)))
+        }),
         function("inet_client_addr", 0..=0, DataType::Utf8, |_, _| Ok(utf8(None))),
         function("inet_server_addr", 0..=0, DataType::Utf8, |_, _| Ok(utf8(None))),
         function("inet_server_port", 0..=0, DataType::Int32, |_, _| Ok(ScalarValue::Int32(None))),
@@ -68,7 +76,8 @@ fn started(_: &Session, _: &[ScalarValue]) -> Result<ScalarValue> {
 /// The schemas of `search_path` that exist.
 fn schemas(session: &Session, implicit: bool) -> Vec<String> {
     let path = session.search_path();
-    let database = session.engine().catalog().catalog_provider();
+    let (database, temporary) = (session.engine().catalog().catalog_provider(), session.temporary());
+    let own = Some(temporary.schema().to_owned()).filter(|_| implicit && temporary.is_used());
     let explicit = path.into_iter().filter(|name| database.schema(name).is_some());
-    implicit.then(|| "pg_catalog".to_owned()).into_iter().chain(explicit).collect()
+    own.into_iter().chain(implicit.then(|| "pg_catalog".to_owned())).chain(explicit).collect()
 }

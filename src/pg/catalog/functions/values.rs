@@ -1,11 +1,16 @@
 //! Texts of types that only PostgreSQL has, read and checked: what casts to `uuid`, `json` and `bytea` become.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::array::{Array, ListArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field};
 use datafusion::scalar::ScalarValue;
 
 use super::{Function, function, text, utf8};
+use crate::catalog::TextType;
 use crate::engine::Session;
 use crate::error::{Code, Error, Result};
 use crate::pg::params;
@@ -13,9 +18,15 @@ use crate::pg::params;
 pub(super) fn functions() -> Vec<Function> {
     vec![
         Function { type_name: Some("uuid"), ..function("uuid_in", 1..=1, DataType::Utf8, uuid_in) },
+        Function {
+            type_name: Some("uuid"),
+            volatile: true,
+            ..function("gen_random_uuid", 0..=0, DataType::Utf8, |_, _| Ok(utf8(uuid::Uuid::new_v4().to_string())))
+        },
         Function { type_name: Some("json"), ..function("json_in", 1..=1, DataType::Utf8, json_in) },
         Function { type_name: Some("json"), ..function("json_build_object", 0..=32, DataType::Utf8, json_build_object) },
         Function { type_name: Some("record[]"), ..function("no_records", 0..=0, texts(), |_, _| Ok(no_texts())) },
+        Function { type_name: Some("uuid[]"), ..function("uuid_array", 1..=1, texts(), uuid_array) },
         function("plain_text", 1..=1, DataType::Utf8, |_, row| Ok(utf8(text(row, 0)))),
         Function { type_name: Some("json"), ..function("row_to_json", 0..=64, DataType::Utf8, row_to_json) },
         function("bpchar", 1..=1, DataType::Utf8, |_, row| Ok(utf8(text(row, 0)))),
@@ -35,18 +46,24 @@ fn no_texts() -> ScalarValue {
 
 fn uuid_in(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
     let Some(text) = text(row, 0) else { return Ok(utf8(None)) };
-    match uuid::Uuid::try_parse(text.trim()) {
-        Ok(id) => Ok(utf8(id.to_string())),
-        Err(_) => Err(Error::new(Code::InvalidText, format!("invalid input syntax for type uuid: \"{text}\""))),
+    Ok(utf8(TextType::Uuid.read(&text)?.into_owned()))
+}
+
+/// As `rewrite` calls it: what is known to be, or is cast to, an array of uuids.
+fn uuid_array(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
+    let [ScalarValue::List(list)] = row else { return Ok(ScalarValue::new_null_list(DataType::Utf8, true, 1)) };
+    if list.is_null(0) {
+        return Ok(ScalarValue::new_null_list(DataType::Utf8, true, 1));
     }
+    let items = TextType::Uuid.read_all(&list.value(0)).map_err(|(_, error)| error)?;
+    let items = cast(&items, &DataType::Utf8).map_err(|error| Error::internal(error.to_string()))?;
+    let item = Arc::new(Field::new_list_field(DataType::Utf8, true));
+    Ok(ScalarValue::List(Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([items.len()]), items, None))))
 }
 
 fn json_in(_: &Session, row: &[ScalarValue]) -> Result<ScalarValue> {
     let Some(text) = text(row, 0) else { return Ok(utf8(None)) };
-    match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
-        Ok(_) => Ok(utf8(text)),
-        Err(error) => Err(Error::new(Code::InvalidText, "invalid input syntax for type json").detail(format!("{error}."))),
-    }
+    Ok(utf8(TextType::Json.read(&text)?.into_owned()))
 }
 
 /// Names and values in turn; drivers ask for it in catalog queries.

@@ -424,7 +424,9 @@ mod tests {
         for (seed, count) in [1, 3, 8, 9, 17, 64].into_iter().enumerate() {
             let rows = 70 + 37 * seed;
             let at = |row: usize, column: usize| splitmix::at(seed as u64, (row * 64 + column) as u64);
-            let known = |row: usize, column: usize| (column % 2 == 0 || at(row, column) % 5 > 0).then(|| at(row, column) % 3 == 0);
+            let known = |row: usize, column: usize| {
+                (column.is_multiple_of(2) || at(row, column) % 5 > 0).then(|| at(row, column).is_multiple_of(3))
+            };
             let column =
                 |column| Arc::new((0..rows).map(|row| known(row, column)).collect::<BooleanArray>().slice(5, rows - 5)) as ArrayRef;
             let columns: Vec<ArrayRef> = (0..count).map(column).collect();
